@@ -1,0 +1,1 @@
+"""Derivative-free weight-space ensembling (arXiv 2307.03506)."""

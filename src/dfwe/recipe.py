@@ -1,0 +1,64 @@
+"""Recipes: weights named by what decides them."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+ADDRESS_LENGTH = 20  # hex digits: 80 bits, short enough for a W&B run id and a folder name
+
+
+def canonical(value: Any) -> Any:
+    """Plain JSON data with one spelling for each value: sets sorted, tuples as lists, keys as text.
+
+    Raises:
+        TypeError: for a value that has no canonical form (an object, a NaN).
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{value} cannot stand in a recipe")
+        return int(value) if value.is_integer() else value  # 1.0 and 1 are one setting
+    if isinstance(value, Mapping):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, Set):
+        return sorted((canonical(item) for item in value), key=json.dumps)
+    if isinstance(value, Sequence):
+        return [canonical(item) for item in value]
+    raise TypeError(f"{type(value).__name__} {value!r} cannot stand in a recipe")
+
+
+def digest(value: Any) -> str:
+    """sha256, in hex, of the canonical JSON of `value`."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a result: the stage and its version, its settings, and the recipes it starts from."""
+
+    stage: str
+    version: int
+    settings: Mapping[str, Any]
+    parents: tuple["Recipe", ...] = field(default=())
+
+    @cached_property
+    def address(self) -> str:
+        """The name of the result in the store."""
+        parts = [self.stage, self.version, self.settings, [p.address for p in self.parents]]
+        return digest(parts)[:ADDRESS_LENGTH]
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe as plain data, for `recipe.json` and the logger's config."""
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "address": self.address,
+            "settings": canonical(self.settings),
+            "parents": [parent.address for parent in self.parents],
+        }
