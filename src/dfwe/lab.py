@@ -1,0 +1,147 @@
+"""The few frozen things every step needs: where results go, how they are logged, what trains."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dfwe.errors import UserError
+from dfwe.recipe import Recipe
+from dfwe.store import Store
+
+if TYPE_CHECKING:
+    import lightning as L
+    from lightning.pytorch.loggers import Logger
+
+
+class RunLog(Protocol):
+    """The log of one recipe: scalars go through `lightning`, the rest through the methods."""
+
+    lightning: "Logger"
+
+    def tables(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+    def images(self, pictures: Mapping[str, Path]) -> None: ...
+    def summary(self, values: Mapping[str, Any]) -> None: ...
+    def finish(self) -> None: ...
+
+
+class OpenLog(Protocol):
+    """What `conf/logger/*.yaml` builds: opens the log of a recipe."""
+
+    def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog: ...
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where and how a plan runs; nothing here changes a weight."""
+
+    store: Store
+    trainer: Callable[..., "L.Trainer"]
+    open_log: OpenLog
+    output: Path
+    command: Callable[[str], str]  # stage name -> the command line that makes it
+
+    @property
+    def tokens(self) -> Path:
+        """Where tokenised splits are cached."""
+        return self.store.cache("tokens")
+
+
+@dataclass(frozen=True)
+class WandB:
+    """Weights & Biases: offline by default; online only when asked and a key is at hand.
+
+    A run is one recipe: its id the address (a resumed run goes on), its job type the stage.
+    """
+
+    project: str = "dfwe"
+    entity: str | None = None
+    mode: str = "offline"
+    init_timeout: float = 20.0
+    tags: tuple[str, ...] = ()
+
+    def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
+        import wandb
+
+        if self.mode == "online" and not wandb.Api().api_key:
+            raise UserError(
+                "logger.mode=online needs a Weights & Biases key; run `wandb login` first, or "
+                "leave logger.mode=offline and `wandb sync` the run later."
+            )
+        run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=self.mode,  # type: ignore[arg-type]
+            id=recipe.address,
+            resume="allow",
+            name=name,
+            group=group,
+            job_type=recipe.stage,
+            tags=list(self.tags),
+            dir=folder,
+            config=recipe.describe(),
+            settings=wandb.Settings(init_timeout=self.init_timeout, silent=True, console="off"),
+        )
+        return WandBLog(run)
+
+
+class WandBLog:
+    """One open W&B run."""
+
+    def __init__(self, run: Any) -> None:
+        from lightning.pytorch.loggers import WandbLogger
+
+        self.run = run
+        self.lightning: Logger = WandbLogger(experiment=run)
+
+    def tables(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def images(self, pictures: Mapping[str, Path]) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path)) for name, path in pictures.items()})
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        self.run.summary.update(dict(values))
+
+    def finish(self) -> None:
+        self.run.finish(quiet=True)
+
+
+@dataclass(frozen=True)
+class CSV:
+    """Plain CSV files under the run's folder, without W&B."""
+
+    def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
+        return CSVLog(folder / "csv" / f"{recipe.stage}-{recipe.address}")
+
+
+class CSVLog:
+    """`metrics.csv` from Lightning, tables as CSV beside it; pictures lie in the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        from lightning.pytorch.loggers import CSVLogger
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.lightning: Logger = CSVLogger(folder, name="", version="")
+
+    def tables(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import csv
+
+        with (self.folder / f"{name.replace('/', '_')}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+
+    def images(self, pictures: Mapping[str, Path]) -> None:
+        """Nothing to do: the pictures are files in the run's folder already."""
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        from dfwe.store import write_json
+
+        write_json(self.folder / "summary.json", dict(values))
+
+    def finish(self) -> None:
+        self.lightning.finalize("success")

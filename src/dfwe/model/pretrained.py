@@ -1,0 +1,117 @@
+"""Where a model comes from: a Hub id, a local folder, the shipped tiny model or `stage=pretrain`."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.errors import UserError
+from dfwe.store import file_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pretrained sequence-to-sequence model and the limits of its input.
+
+    Args:
+        name: what the tables call it.
+        path: a Hub id (`google/flan-t5-base`), a folder, or `shipped:NAME`; None when
+            `pretraining` makes it.
+        revision: a Hub commit, to pin the weights.
+        max_input: source tokens, end token included; longer dialogues are shortened.
+        max_target: target tokens in training, end token included.
+        pretraining: settings of `stage=pretrain`, for a model made here.
+    """
+
+    name: str
+    path: str | None = None
+    revision: str | None = None
+    max_input: int = 512
+    max_target: int = 128
+    pretraining: Mapping[str, Any] | None = None
+
+    @cached_property
+    def folder(self) -> Path:
+        """The local folder of config, weights and tokenizer; fetched from the Hub if need be."""
+        if self.path is None:
+            raise UserError(f"model={self.name} is made by stage=pretrain and has no path.")
+        if self.path.startswith("shipped:"):
+            return Path(__file__).parents[1] / "assets" / self.path.removeprefix("shipped:")
+        local = Path(self.path).expanduser()
+        if local.is_dir():
+            return local
+        if self.path.startswith((".", "/", "~")):
+            raise UserError(f"model.path={self.path} is not a folder; give one, or a Hub id.")
+        return _from_hub(self.path, self.revision)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides weights: the digest of the files, not where they lie."""
+        limits = {"max_input": self.max_input, "max_target": self.max_target}
+        return limits if self.path is None else {**limits, "weights": self.digest}
+
+    @cached_property
+    def digest(self) -> dict[str, str]:
+        """sha256 by name of the weight and tokenizer files."""
+        kinds = ("*.safetensors", "tokenizer.json", "spiece.model")
+        files = sorted({file for kind in kinds for file in self.folder.glob(kind)})
+        if not any(file.suffix == ".safetensors" for file in files):
+            raise UserError(f"{self.folder} holds no .safetensors weights; save the model again "
+                            "with save_pretrained of a recent transformers.")  # fmt: skip
+        return {file.name: file_digest(file) for file in files}
+
+
+def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
+
+    Raises:
+        UserError: the folder holds no sequence-to-sequence model.
+    """
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    try:
+        network = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"No sequence-to-sequence model can be loaded from {folder}: {reason}"
+                        ) from None  # fmt: skip
+    return network, tokenizer
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    """The snapshot in the local cache, else a download; never a long wait for a dead network."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def snapshot(local: bool) -> Path:
+        return Path(snapshot_download(name, revision=revision, local_files_only=local,
+                                      allow_patterns=list(WANTED)))  # fmt: skip
+
+    try:
+        found = snapshot(local=True)
+        if any(found.glob("*.safetensors")):
+            return found
+    except (LocalEntryNotFoundError, ValueError):
+        pass  # not cached: ask the Hub
+    wayout = (
+        f"download it where there is a network (`hf download {name}`) and point HF_HOME or "
+        f"model.path at it, or try model=tiny, which is shipped"
+    )
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        raise UserError(f"{name} is not in the local cache and HF_HUB_OFFLINE is set; {wayout}.")
+    try:
+        HfApi().model_info(name, revision=revision, timeout=5)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"{name} is not in the local cache and the Hub does not give it ({reason}); {wayout}."
+        ) from None
+    return snapshot(local=False)

@@ -1,0 +1,131 @@
+"""The store: a recipe's address names a folder that exists only when it is complete."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from dfwe.errors import UserError
+from dfwe.recipe import Recipe
+
+WEIGHTS = "model.safetensors"
+BLOCK = 1 << 22
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON aside, sync it and rename it into place."""
+    aside = path.with_name(path.name + ".part")
+    with aside.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+class Store:
+    """Folders by address under `root`; unfinished work under `root/.work/<address>`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    def folder(self, recipe: Recipe) -> Path:
+        """Where the recipe's result is, or will be."""
+        return self.root / recipe.address
+
+    def __contains__(self, recipe: Recipe) -> bool:
+        return (self.folder(recipe) / "recipe.json").is_file()
+
+    def work(self, recipe: Recipe) -> Path:
+        """The folder of what is unfinished: checkpoints to resume from, a running ledger."""
+        path = self.root / ".work" / recipe.address
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def cache(self, name: str) -> Path:
+        """A folder of things that can be made again: token tables, flat copies of checkpoints."""
+        path = self.root / ".cache" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def lock(self, recipe: Recipe) -> AbstractContextManager[Any]:
+        """One process at a time works on a recipe; the others wait and then find it done."""
+        from filelock import FileLock
+
+        locks = self.root / ".work"
+        locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(locks / f"{recipe.address}.lock")
+
+    def commit(self, recipe: Recipe, fill: Callable[[Path], None], scores: Any) -> Path:
+        """Let `fill` write the result's files aside, then make them the recipe's folder at once.
+
+        The digest of the weights is noted beside them; the recipe's unfinished work is dropped.
+        """
+        work = self.work(recipe)
+        aside = work / "result"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        fill(aside)
+        weights = aside / WEIGHTS
+        write_json(aside / "scores.json", scores)
+        described = recipe.describe()
+        if weights.is_file():
+            described["weights_sha256"] = file_digest(weights)
+        write_json(aside / "recipe.json", described)
+        for path in aside.iterdir():
+            _sync(path)
+        _sync(aside)
+        folder = self.folder(recipe)
+        os.replace(aside, folder)
+        _sync(self.root)
+        shutil.rmtree(work, ignore_errors=True)
+        return folder
+
+    def scores(self, recipe: Recipe) -> dict[str, Any]:
+        """What the stage measured when it made the result."""
+        path = self.folder(recipe) / "scores.json"
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); delete the folder {path.parent} and run the "
+                "stage again."
+            ) from None
+
+    def weights(self, recipe: Recipe) -> Path:
+        """The folder of a result's weights, checked against the digest noted at its making.
+
+        Raises:
+            UserError: the result is missing or its weights were changed or damaged.
+        """
+        folder = self.folder(recipe)
+        if recipe not in self:
+            raise UserError(f"The store has no {recipe.stage} {recipe.address} (in {self.root}).")
+        noted = json.loads((folder / "recipe.json").read_text()).get("weights_sha256")
+        weights = folder / WEIGHTS
+        if not weights.is_file() or file_digest(weights) != noted:
+            raise UserError(
+                f"The weights in {folder} are not the ones that were stored (their sha256 "
+                "differs); delete that folder and run the stage again."
+            )
+        return folder
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
