@@ -145,3 +145,17 @@ class CSVLog:
 
     def finish(self) -> None:
         self.lightning.finalize("success")
+
+
+def lightning_trainer(**settings: Any) -> "L.Trainer":
+    """`lightning.Trainer` with what a recipe needs of it, imported only when work starts."""
+    import lightning as L
+
+    fixed = {
+        "enable_checkpointing": False,  # callbacks/selection.py keeps what is needed
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # it would score examples twice
+        "log_every_n_steps": 1,
+    }
+    return L.Trainer(**{**fixed, **settings})

@@ -1,0 +1,89 @@
+"""Keep the epoch with the best dev score, and stop when patience runs out."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from safetensors.torch import load_file, save_file
+
+
+class BestEpoch(L.Callback):
+    """Best-dev-epoch selection: by score, ties by the dev likelihood, then the later epoch.
+
+    Each best epoch's weights lie in `folder/best-<epoch>.safetensors` until the next
+    `EpochCheckpoint` is safe, so that a killed run finds the weights its checkpoint speaks of.
+
+    Args:
+        folder: the recipe's unfinished work.
+        patience: epochs without a better one before training stops; None trains them all.
+    """
+
+    def __init__(self, folder: Path, patience: int | None) -> None:
+        self.folder = folder
+        self.patience = patience
+        self.epochs: list[dict[str, Any]] = []
+        self._began = time.monotonic()
+
+    @property
+    def best(self) -> int:
+        """The index of the best epoch so far."""
+        keys = [(row["score"], row["loglik"], row["epoch"]) for row in self.epochs]
+        return max(keys)[2]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / f"best-{self.best}.safetensors"
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        epoch, scores = trainer.current_epoch, pl_module.scores
+        self.epochs.append(
+            {
+                "epoch": epoch,
+                "train_loss": float(trainer.callback_metrics["train/loss_epoch"]),
+                "score": scores.score,
+                "loglik": scores.loglik,
+                "metrics": dict(scores.metrics),
+                "seconds": time.monotonic() - self._began,
+            }
+        )
+        if self.best == epoch:
+            aside = self.folder / "best.part"
+            save_file(dict(pl_module.network.named_parameters()), aside)
+            aside.replace(self.weights)
+        if self.patience is not None and epoch - self.best >= self.patience:
+            trainer.should_stop = True
+
+    def restore(self, network: Any) -> None:
+        """Put the best epoch's weights into the network."""
+        best = load_file(self.weights)
+        for name, parameter in network.named_parameters():
+            parameter.data.copy_(best[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = list(state_dict["epochs"])
+
+
+class EpochCheckpoint(L.Callback):
+    """Everything needed to go on after the last finished epoch, in one file.
+
+    Stands after `BestEpoch` in the list of callbacks, whose outdated weights it removes.
+    """
+
+    def __init__(self, best: BestEpoch) -> None:
+        self.best = best
+        self.path = best.folder / "resume.ckpt"
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        aside = self.path.with_suffix(".part")
+        trainer.save_checkpoint(aside)
+        aside.replace(self.path)
+        for old in self.best.folder.glob("best-*.safetensors"):
+            if old != self.best.weights:
+                old.unlink()

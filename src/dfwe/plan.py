@@ -1,0 +1,116 @@
+"""The graph of steps behind a target task: S*, its experts, fine-tunings, search, evaluation."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from dfwe.data.corpus import Corpus
+from dfwe.errors import UserError
+from dfwe.execute import Step
+from dfwe.model.decoding import Decoding
+from dfwe.model.fit import Fit
+from dfwe.model.pretrained import Model
+from dfwe.search.loop import Search
+from dfwe.stages.evaluate import Evaluate
+from dfwe.stages.interpolate import Interpolate
+from dfwe.stages.pretrain import Pretrain
+from dfwe.stages.train import Train
+from dfwe.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Study:
+    """What decides the result for one target task: the composed configuration as objects."""
+
+    corpus: Corpus
+    task: Task
+    sources: tuple[Task, ...]
+    model: Model
+    decoding: Decoding
+    fit: Fit
+    search: Search
+    seed: int
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names:
+            raise UserError("sources.list is empty; name at least one source task.")
+        if self.task.name in names:
+            raise UserError(
+                f"The source '{self.task.name}' is the target task itself; leave it out of "
+                f"sources.list={names}."
+            )
+        if len(set(names)) < len(names):
+            raise UserError(f"sources.list={names} names a task twice; name each once.")
+
+    @property
+    def group(self) -> str:
+        """How runs are grouped in the logger: target and seed."""
+        return f"{self.task.name}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of DFWE for a study, parents first."""
+
+    study: Study
+
+    @cached_property
+    def pretraining(self) -> Pretrain | None:
+        """The step that makes the base model, if it is made here."""
+        study = self.study
+        if study.model.pretraining is None:
+            return None
+        return Pretrain(study.model, study.corpus)
+
+    @cached_property
+    def experts(self) -> tuple[Train, ...]:
+        """One expert for each set of S* = {t, {t} u S, s1, ..., sn}."""
+        study, target = self.study, self.study.task
+        sets = [(target,), (target, *study.sources), *((source,) for source in study.sources)]
+        return tuple(self._train("experts", tasks, self._monitor(tasks)) for tasks in sets)
+
+    @cached_property
+    def finetuned(self) -> tuple[Train, ...]:
+        """Each expert, fine-tuned on the target."""
+        target = self.study.task
+        return tuple(
+            self._train("finetune", (target,), target, expert) for expert in self.experts
+        )
+
+    @cached_property
+    def interpolation(self) -> Interpolate:
+        """The search for alpha* over the fine-tuned experts."""
+        study = self.study
+        return Interpolate(
+            study.task.name, study.group, self.finetuned, study.task, study.corpus, study.model,
+            study.decoding, study.search,
+        )  # fmt: skip
+
+    @cached_property
+    def evaluation(self) -> Evaluate:
+        """Test scores; the baseline is the expert on the target alone."""
+        study = self.study
+        return Evaluate(
+            study.task.name, study.group, self.experts[0], self.interpolation, study.task,
+            study.corpus, study.model, study.decoding,
+        )  # fmt: skip
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        first = () if self.pretraining is None else (self.pretraining,)
+        return (*first, *self.experts, *self.finetuned, self.interpolation, self.evaluation)
+
+    def _monitor(self, tasks: tuple[Task, ...]) -> Task:
+        """The paper watches the target's metric; `own` lets targets share a source's expert."""
+        own = self.study.fit.monitor == "own" and self.study.task not in tasks
+        return tasks[0] if own else self.study.task
+
+    def _train(
+        self, stage: str, tasks: tuple[Task, ...], monitor: Task, expert: Train | None = None
+    ) -> Train:
+        study = self.study
+        label = expert.label if expert else tasks[0].name + "+sources" * (len(tasks) > 1)
+        return Train(
+            stage, label, study.group, tasks, monitor, study.corpus, study.model, study.fit,
+            study.decoding, study.seed, expert or self.pretraining,
+        )  # fmt: skip

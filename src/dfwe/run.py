@@ -1,0 +1,143 @@
+"""The command line: compose the configuration, build its objects, run the stage's steps."""
+
+import errno
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dfwe.errors import UserError
+
+if TYPE_CHECKING:
+    from dfwe.lab import Lab
+    from dfwe.plan import Study
+
+DISK = {
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+}
+
+
+def config_folder() -> str:
+    """`conf/` as installed beside this module, else at the top of the checkout."""
+    here = Path(__file__).resolve().parent
+    places = (here / "conf", here.parents[1] / "conf")
+    return str(next((place for place in places if place.is_dir()), places[0]))
+
+
+@hydra.main(version_base="1.3", config_path=config_folder(), config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run one job; a user's mistake ends in one sentence and exit code 1."""
+    try:
+        _run(cfg)
+    except (UserError, InstantiationException, OmegaConfBaseException, OSError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        sys.stdout.flush()
+        sys.stderr.write(f"Error: {sentence}\n")
+        sys.exit(1)
+
+
+def _run(cfg: DictConfig) -> None:
+    _quiet()
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    study = _study(cfg)
+    stage = hydra.utils.instantiate(cfg.stage, _convert_="all")
+    lab = _lab(cfg)
+    from dfwe.execute import execute
+    from dfwe.plan import Plan
+    from dfwe.summary import present
+
+    plan = Plan(study)
+    execute(plan.steps, stage, lab)
+    present(plan, stage, lab)
+
+
+def _study(cfg: DictConfig) -> "Study":
+    """The part of the configuration that decides weights, as objects."""
+    build = partial(hydra.utils.instantiate, _convert_="all")
+    sources = tuple(build(_task(name)) for name in cfg.sources.list)
+    from dfwe.plan import Study
+
+    return Study(
+        corpus=build(cfg.corpus),
+        task=build(cfg.task),
+        sources=sources,
+        model=build(cfg.model),
+        decoding=build(cfg.decoding),
+        fit=build(cfg.fit),
+        search=build(cfg.search),
+        seed=cfg.seed,
+    )
+
+
+def _task(name: str) -> DictConfig:
+    """A task's configuration by its name: sources come from the same group as targets."""
+    known = GlobalHydra.instance().config_loader().get_group_options("task")
+    if name not in known:
+        raise UserError(f"Unknown source task '{name}' in sources.list; known: {', '.join(known)}.")
+    corpus = HydraConfig.get().runtime.choices["corpus"]
+    return hydra.compose("config", overrides=[f"corpus={corpus}", f"task={name}"]).task
+
+
+def _lab(cfg: DictConfig) -> "Lab":
+    """How and where the plan runs."""
+    from dfwe.lab import Lab
+    from dfwe.store import Store
+
+    build = partial(hydra.utils.instantiate, _convert_="all")
+    return Lab(
+        store=Store(cfg.store),
+        trainer=build(cfg.trainer),
+        open_log=build(cfg.logger),
+        output=Path(HydraConfig.get().runtime.output_dir),
+        command=_command_for(HydraConfig.get().overrides.task),
+    )
+
+
+def _command_for(overrides: Any) -> Callable[[str], str]:
+    kept = [shlex.quote(item) for item in overrides if not item.startswith("stage=")]
+    return lambda stage: " ".join(["python -m dfwe.run", f"stage={stage}", *kept])
+
+
+def _sentence(error: BaseException) -> str | None:
+    """The user's sentence in an error; None for our own bugs, which keep their traceback."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return _sentence(error.__cause__)
+    if isinstance(error, OSError):
+        reason = DISK.get(error.errno or 0)
+        where = error.filename or "the output folder"
+        return reason and f"{where}: {reason}; set store= or hydra.run.dir= to another place."
+    if isinstance(error, UserError | OmegaConfBaseException | InstantiationException):
+        return str(error).splitlines()[0]
+    return None
+
+
+def _quiet() -> None:
+    """Say our own things; not the libraries' hints about accelerators and workers."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "datasets", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+
+if __name__ == "__main__":
+    main()

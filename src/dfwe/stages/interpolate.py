@@ -1,0 +1,154 @@
+"""Stage `interpolate`: search the weights of the fine-tuned experts on dev (section 4.4, Eq. 2)."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import fingerprint
+from dfwe.execute import Step
+from dfwe.lab import Lab, RunLog
+from dfwe.model.decoding import Decoding
+from dfwe.model.pretrained import Model, load
+from dfwe.recipe import Recipe
+from dfwe.search.loop import Result, Search
+from dfwe.stages.train import Train
+from dfwe.tasks.task import Task
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """alpha* = argmax over the simplex of the target's dev score of theta(alpha)."""
+
+    label: str
+    group: str
+    experts: tuple[Train, ...]
+    task: Task
+    corpus: Corpus
+    model: Model
+    decoding: Decoding
+    search: Search
+
+    stage = "interpolate"
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return self.experts
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        settings = {
+            "dev": fingerprint(self.task.examples(self.corpus, "dev")),
+            "task": self.task.settings(),
+            "decoding": self.decoding.settings(),
+            "search": self.search.settings(),
+            "max_input": self.model.max_input,
+        }
+        parents = tuple(step.recipe for step in self.experts)
+        return Recipe(self.stage, VERSION, settings, parents)
+
+    def run(self, lab: Lab) -> None:
+        """Search, or go on with an unfinished ledger, and commit theta(alpha*)."""
+        from dfwe.weights.space import WeightSpace
+
+        began = time.monotonic()
+        folders = [lab.store.weights(step.recipe) for step in self.experts]
+        space = WeightSpace.from_pretrained(
+            folders, labels=[step.label for step in self.experts], cache=lab.store.cache("flat")
+        )
+        run_log = lab.open_log(
+            self.recipe, name=f"{self.stage}: {self.label}", group=self.group, folder=lab.output
+        )
+        work = lab.store.work(self.recipe)
+        try:
+            result = self._search(lab, space, folders[0], work, run_log)
+            pictures = self._pictures(result, space.labels, work)
+            run_log.images({f"search/{name}": path for name, path in pictures.items()})
+            run_log.tables("search/trials", *_table(result, space.labels))
+            run_log.summary({"dev/score": result.score, "evaluations": result.evaluations})
+        finally:
+            run_log.finish()
+        export = work / "export"
+        shutil.rmtree(export, ignore_errors=True)
+        space.export(result.alpha, export)
+
+        def fill(folder: Path) -> None:
+            for path in [*export.iterdir(), *pictures.values(), *work.glob("*.jsonl")]:
+                path.rename(folder / path.name)
+
+        scores = self._scores(result, space.labels, time.monotonic() - began)
+        lab.store.commit(self.recipe, fill, scores)
+
+    def _search(self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog) -> Result:
+        from torch.utils.data import DataLoader
+
+        from dfwe.callbacks.interpolate import Interpolate as SearchCallback
+        from dfwe.callbacks.progress import search_bar
+        from dfwe.model.batches import evaluation_batches
+        from dfwe.model.encode import encode
+        from dfwe.model.seq2seq import Seq2Seq
+        from dfwe.search.ledger import Ledger
+        from dfwe.weights.layout import flatten
+
+        network, tokenizer = load(folder)
+        flatten(network)
+        dev = encode(
+            self.task.examples(self.corpus, "dev"), tokenizer, max_input=self.model.max_input,
+            max_target=self.model.max_target, cache=lab.tokens,
+        )  # fmt: skip
+        module = Seq2Seq.scorer(network, tokenizer, self.task, self.decoding, dev)
+        with search_bar(f"search {self.label}", self.search.evaluations) as bar:
+
+            def follow(trial: Any, best: Any) -> None:
+                bar(trial, best)
+                run_log.lightning.log_metrics(
+                    {"search/score": trial.score, "search/best": best.score}, step=trial.index
+                )
+
+            callback = SearchCallback(space, self.search, Ledger(work / "trials.jsonl"), follow)
+            trainer = lab.trainer(
+                logger=False, callbacks=[callback], enable_progress_bar=False,
+                default_root_dir=work,
+            )  # fmt: skip
+            loader = DataLoader(evaluation_batches(dev), batch_size=None)  # type: ignore[arg-type]
+            trainer.validate(module, loader, verbose=False)
+        assert callback.result is not None
+        return callback.result
+
+    def _pictures(self, result: Result, labels: tuple[str, ...], work: Path) -> dict[str, Path]:
+        from dfwe.report.plots import alpha_bars, search_trajectory
+
+        rows = [trial.row() for trial in result.trials]
+        named = dict(zip(labels, result.alpha.tolist(), strict=True))
+        return {
+            "trajectory": search_trajectory(rows, labels, work / "search.png"),
+            "alpha": alpha_bars(named, work / "alpha.png"),
+        }
+
+    def _scores(
+        self, result: Result, labels: tuple[str, ...], seconds: float
+    ) -> dict[str, Any]:
+        centroid = next(t for t in result.trials if len(set(t.alpha.tolist())) == 1)
+        best = result.best
+        return {
+            "stage": self.stage,
+            "label": self.label,
+            "alpha": dict(zip(labels, result.alpha.tolist(), strict=True)),
+            "dev": {"score": best.score, "metrics": best.metrics, "loglik": best.loglik},
+            "uniform": {"dev": {"score": centroid.score, "metrics": centroid.metrics}},
+            "evaluations": result.evaluations,
+            "iterations": result.iterations,
+            "repeats": result.repeats,
+            "seconds": seconds,
+        }
+
+
+def _table(result: Result, labels: tuple[str, ...]) -> tuple[list[str], list[list[Any]]]:
+    columns = ["index", *labels, "score", "loglik"]
+    rows = [[t.index, *t.alpha.tolist(), t.score, t.loglik] for t in result.trials]
+    return columns, rows

@@ -1,0 +1,141 @@
+"""Stages `experts` and `finetune`: one shared fit on one or several tasks (sections 4.2.1, 4.3)."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import fingerprint
+from dfwe.errors import UserError
+from dfwe.execute import Step
+from dfwe.lab import Lab, RunLog
+from dfwe.model.decoding import Decoding
+from dfwe.model.fit import Fit
+from dfwe.model.pretrained import Model, load
+from dfwe.recipe import Recipe
+from dfwe.tasks.task import Task
+
+if TYPE_CHECKING:
+    from dfwe.callbacks.selection import BestEpoch
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on the few-shot training splits of `tasks`; keep its best dev epoch.
+
+    Args:
+        stage: `experts` or `finetune`.
+        label: what a person calls the expert; not part of its address.
+        tasks: the training set, one or several tasks.
+        monitor: the task whose dev score selects the epoch.
+        start: the step whose weights training starts from; None starts from `model`.
+    """
+
+    stage: str
+    label: str
+    group: str
+    tasks: tuple[Task, ...]
+    monitor: Task
+    corpus: Corpus
+    model: Model
+    fit: Fit
+    decoding: Decoding
+    seed: int
+    start: Step | None = None
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return () if self.start is None else (self.start,)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        settings = {
+            "train": {
+                task.name: fingerprint(task.examples(self.corpus, "train")) for task in self.tasks
+            },
+            "dev": fingerprint(self.monitor.examples(self.corpus, "dev")),
+            "monitor": self.monitor.settings(),
+            "model": self.model.settings(),
+            "fit": self.fit.settings(),
+            "decoding": self.decoding.settings(),
+            "seed": self.seed,
+        }
+        return Recipe(self.stage, VERSION, settings, tuple(step.recipe for step in self.parents))
+
+    def run(self, lab: Lab) -> None:
+        """Train, or go on where a killed run stopped, and commit the best epoch."""
+        from dfwe.callbacks.selection import BestEpoch
+
+        best = BestEpoch(lab.store.work(self.recipe), self.fit.patience)
+        run_log = lab.open_log(
+            self.recipe, name=f"{self.stage}: {self.label}", group=self.group, folder=lab.output
+        )
+        try:
+            network, tokenizer = self._fit(lab, best, run_log)
+        finally:
+            run_log.finish()
+        best.restore(network)
+
+        def fill(folder: Path) -> None:
+            network.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
+        lab.store.commit(self.recipe, fill, self._scores(best))
+
+    def _fit(self, lab: Lab, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any]:
+        import lightning as L
+
+        from dfwe.callbacks.progress import training_bar
+        from dfwe.callbacks.selection import EpochCheckpoint
+        from dfwe.model.batches import TrainingBatches
+        from dfwe.model.encode import encode
+        from dfwe.model.seq2seq import Seq2Seq
+
+        L.seed_everything(self.seed, verbose=False)
+        start = lab.store.weights(self.start.recipe) if self.start else self.model.folder
+        network, tokenizer = load(start)
+        limits = {"max_input": self.model.max_input, "max_target": self.model.max_target}
+        train = {
+            task.name: encode(
+                task.examples(self.corpus, "train"), tokenizer, cache=lab.tokens, **limits
+            )
+            for task in self.tasks
+        }
+        dev = encode(
+            self.monitor.examples(self.corpus, "dev"), tokenizer, cache=lab.tokens, **limits
+        )
+        data = TrainingBatches(train, dev, self.fit, self.seed)
+        module = Seq2Seq(network, tokenizer, self.fit, self.seed, self.monitor, self.decoding, dev)
+        resume = EpochCheckpoint(best)
+        trainer = lab.trainer(
+            max_epochs=self.fit.epochs,
+            precision=self.fit.precision,
+            logger=run_log.lightning,
+            callbacks=[best, resume, training_bar()],
+            default_root_dir=best.folder,
+        )
+        trainer.fit(
+            module,
+            data,
+            ckpt_path=resume.path if resume.path.exists() else None,
+            weights_only=False,
+        )
+        if not best.epochs:
+            raise UserError(f"Training '{self.label}' ended before its first epoch was complete.")
+        run_log.summary({"best_epoch": best.best, "dev/best_score": best.epochs[best.best]["score"]})
+        return network, tokenizer
+
+    def _scores(self, best: "BestEpoch") -> dict[str, Any]:
+        chosen = best.epochs[best.best]
+        return {
+            "stage": self.stage,
+            "label": self.label,
+            "monitor": self.monitor.name,
+            "best_epoch": best.best,
+            "dev": {key: chosen[key] for key in ("score", "metrics", "loglik")},
+            "epochs": best.epochs,
+            "seconds": sum(row["seconds"] for row in best.epochs),
+        }

@@ -1,0 +1,102 @@
+"""What a person finds after a run: results.json, trials.jsonl, pictures and the table."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dfwe.execute import Stage, Step
+from dfwe.lab import Lab
+from dfwe.plan import Plan
+from dfwe.store import Store, write_json
+
+log = logging.getLogger(__name__)
+
+
+def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
+    """`results.json`: what the store holds of the plan; null for what is not made yet.
+
+    The test split is looked at only where the stage is one that evaluates.
+    """
+    study = plan.study
+    experts = [_scores(store, step) for step in plan.finetuned]
+    baseline = _scores(store, plan.experts[0])
+    mixture = _scores(store, plan.interpolation)
+    evaluation = _scores(store, plan.evaluation) if "evaluate" in stage.makes else {}
+    test = evaluation.get("test", {})
+    seconds = {
+        "experts": _seconds(store, plan.experts),
+        "finetune": _seconds(store, plan.finetuned),
+        "interpolate": mixture.get("seconds"),
+        "evaluate": evaluation.get("seconds"),
+    }
+    return {
+        "task": study.task.name,
+        "seed": study.seed,
+        "model": study.model.name,
+        "corpus": study.corpus.name,
+        "sources": [source.name for source in study.sources],
+        "experts": [
+            {"label": step.label, "address": step.recipe.address, "dev": _dev(scores),
+             "test": _score(test, step.label)}
+            for step, scores in zip(plan.finetuned, experts, strict=True)
+        ],  # fmt: skip
+        "baseline": {"dev": _dev(baseline), "test": _score(test, "baseline")},
+        "uniform": {"dev": _dev(mixture.get("uniform", {})), "test": _score(test, "uniform")},
+        "dfwe": {
+            "alpha": mixture.get("alpha"),
+            "dev": _dev(mixture),
+            "test": _score(test, "dfwe"),
+            "evaluations": mixture.get("evaluations"),
+            "iterations": mixture.get("iterations"),
+        },
+        "delta": test["dfwe"]["score"] - test["baseline"]["score"] if test else None,
+        "seconds": seconds,
+        "model_dir": str(store.folder(plan.interpolation.recipe)) if mixture else None,
+    }
+
+
+def present(plan: Plan, stage: Stage, lab: Lab) -> None:
+    """Write the run's folder and print the table; the last line is results.json's path."""
+    from dfwe.report.plots import learning_curves
+    from dfwe.report.tables import summary
+
+    lab.output.mkdir(parents=True, exist_ok=True)
+    found = results(plan, stage, lab.store)
+    histories = [
+        scores for step in (*plan.experts, *plan.finetuned) if (scores := _scores(lab.store, step))
+    ]
+    if histories:
+        learning_curves(histories, lab.output / "learning_curves.png")
+    for step in (plan.interpolation, *([plan.evaluation] if found["delta"] is not None else [])):
+        folder = lab.store.folder(step.recipe)
+        for pattern in ("*.png", "*.jsonl", "*.csv"):
+            for path in folder.glob(pattern):
+                shutil.copy(path, lab.output / path.name)
+    path = lab.output / "results.json"
+    write_json(path, found)
+    console = Console()
+    console.print(summary(found))
+    if found["model_dir"]:
+        console.print(f"final model  {found['model_dir']}", soft_wrap=True, highlight=False)
+    console.print(f"plots        {lab.output}", soft_wrap=True, highlight=False)
+    console.print(str(path), soft_wrap=True, highlight=False)
+
+
+def _scores(store: Store, step: Step) -> dict[str, Any]:
+    return store.scores(step.recipe) if step.recipe in store else {}
+
+
+def _seconds(store: Store, steps: tuple[Step, ...]) -> float | None:
+    made = [scores["seconds"] for step in steps if (scores := _scores(store, step))]
+    return sum(made) if made else None
+
+
+def _dev(scores: dict[str, Any]) -> float | None:
+    return scores["dev"]["score"] if scores else None
+
+
+def _score(test: dict[str, Any], name: str) -> float | None:
+    return test[name]["score"] if test else None

@@ -1,0 +1,64 @@
+"""The store: existence means complete, and weights are what they were."""
+
+import json
+
+import pytest
+
+from dfwe.errors import UserError
+from dfwe.recipe import Recipe
+from dfwe.store import WEIGHTS, Store, file_digest
+
+RECIPE = Recipe("experts", 1, {"task": "emory"})
+
+
+def fill(folder):
+    (folder / WEIGHTS).write_bytes(b"theta")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_a_committed_result_is_in_the_store_with_its_recipe_and_scores(store):
+    assert RECIPE not in store
+    folder = store.commit(RECIPE, fill, {"score": 41.5})
+    assert RECIPE in store
+    assert store.scores(RECIPE) == {"score": 41.5}
+    noted = json.loads((folder / "recipe.json").read_text())
+    assert noted["settings"] == {"task": "emory"}
+    assert noted["weights_sha256"] == file_digest(folder / WEIGHTS)
+
+
+def test_a_result_that_fails_half_way_leaves_nothing_but_its_work(store):
+    def fail(folder):
+        (folder / WEIGHTS).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="space"):
+        store.commit(RECIPE, fail, {})
+    assert RECIPE not in store
+    assert not store.folder(RECIPE).exists()
+    store.commit(RECIPE, fill, {})
+    assert (store.folder(RECIPE) / WEIGHTS).read_bytes() == b"theta"
+
+
+def test_changed_weights_are_refused_with_the_way_out(store):
+    folder = store.commit(RECIPE, fill, {})
+    assert store.weights(RECIPE) == folder
+    (folder / WEIGHTS).write_bytes(b"thetb")
+    with pytest.raises(UserError, match="delete that folder"):
+        store.weights(RECIPE)
+
+
+def test_the_work_folder_is_gone_after_the_commit(store):
+    (store.work(RECIPE) / "resume.ckpt").write_text("x")
+    store.commit(RECIPE, fill, {})
+    assert list((store.root / ".work").glob("*")) == []
+
+
+def test_damaged_scores_name_the_file_and_the_way_out(store):
+    folder = store.commit(RECIPE, fill, {})
+    (folder / "scores.json").write_text("{")
+    with pytest.raises(UserError, match="delete the folder"):
+        store.scores(RECIPE)
