@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one sentence with what was found, what was wanted and the way out.
+    """A mistake the user can mend: one sentence: what was found, what was wanted, the way out.
 
     `dfwe.run` prints it without a traceback and exits with code 1.
     """

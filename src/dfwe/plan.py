@@ -73,9 +73,7 @@ class Plan:
     def finetuned(self) -> tuple[Train, ...]:
         """Each expert, fine-tuned on the target."""
         target = self.study.task
-        return tuple(
-            self._train("finetune", (target,), target, expert) for expert in self.experts
-        )
+        return tuple(self._train("finetune", (target,), target, expert) for expert in self.experts)
 
     @cached_property
     def interpolation(self) -> Interpolate:

@@ -12,7 +12,7 @@ ADDRESS_LENGTH = 20  # hex digits: 80 bits, short enough for a W&B run id and a 
 
 
 def canonical(value: Any) -> Any:
-    """Plain JSON data with one spelling for each value: sets sorted, tuples as lists, keys as text.
+    """Plain JSON data, one spelling for each value: sets sorted, tuples as lists, keys as text.
 
     Raises:
         TypeError: for a value that has no canonical form (an object, a NaN).
@@ -40,7 +40,7 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a result: the stage and its version, its settings, and the recipes it starts from."""
+    """What decides a result: the stage, its version and settings, the recipes it starts from."""
 
     stage: str
     version: int

@@ -91,7 +91,7 @@ def _task(name: str) -> DictConfig:
     """A task's configuration by its name: sources come from the same group as targets."""
     known = GlobalHydra.instance().config_loader().get_group_options("task")
     if name not in known:
-        raise UserError(f"Unknown source task '{name}' in sources.list; known: {', '.join(known)}.")
+        raise UserError(f"sources.list has the unknown task '{name}'; known: {', '.join(known)}.")
     corpus = HydraConfig.get().runtime.choices["corpus"]
     return hydra.compose("config", overrides=[f"corpus={corpus}", f"task={name}"]).task
 

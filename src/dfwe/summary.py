@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -39,10 +38,14 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
         "corpus": study.corpus.name,
         "sources": [source.name for source in study.sources],
         "experts": [
-            {"label": step.label, "address": step.recipe.address, "dev": _dev(scores),
-             "test": _score(test, step.label)}
+            {
+                "label": step.label,
+                "address": step.recipe.address,
+                "dev": _dev(scores),
+                "test": _score(test, step.label),
+            }
             for step, scores in zip(plan.finetuned, experts, strict=True)
-        ],  # fmt: skip
+        ],
         "baseline": {"dev": _dev(baseline), "test": _score(test, "baseline")},
         "uniform": {"dev": _dev(mixture.get("uniform", {})), "test": _score(test, "uniform")},
         "dfwe": {

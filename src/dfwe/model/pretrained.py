@@ -1,4 +1,4 @@
-"""Where a model comes from: a Hub id, a local folder, the shipped tiny model or `stage=pretrain`."""
+"""Where a model comes from: a Hub id, a folder, the package itself or `stage=pretrain`."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Stage `interpolate`: search the weights of the fine-tuned experts on dev (section 4.4, Eq. 2)."""
+"""Stage `interpolate`: search the fine-tuned experts' mixture on dev (section 4.4, Eq. 2)."""
 
 import shutil
 import time
@@ -130,9 +130,7 @@ class Interpolate:
             "alpha": alpha_bars(named, work / "alpha.png"),
         }
 
-    def _scores(
-        self, result: Result, labels: tuple[str, ...], seconds: float
-    ) -> dict[str, Any]:
+    def _scores(self, result: Result, labels: tuple[str, ...], seconds: float) -> dict[str, Any]:
         centroid = next(t for t in result.trials if len(set(t.alpha.tolist())) == 1)
         best = result.best
         return {

@@ -1,4 +1,4 @@
-"""Stages `experts` and `finetune`: one shared fit on one or several tasks (sections 4.2.1, 4.3)."""
+"""Stages `experts` and `finetune`: one shared fit on one or more tasks (sections 4.2.1, 4.3)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,7 +125,9 @@ class Train:
         )
         if not best.epochs:
             raise UserError(f"Training '{self.label}' ended before its first epoch was complete.")
-        run_log.summary({"best_epoch": best.best, "dev/best_score": best.epochs[best.best]["score"]})
+        run_log.summary(
+            {"best_epoch": best.best, "dev/best_score": best.epochs[best.best]["score"]}
+        )
         return network, tokenizer
 
     def _scores(self, best: "BestEpoch") -> dict[str, Any]:

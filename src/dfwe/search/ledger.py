@@ -1,0 +1,104 @@
+"""The ledger of a search: every trial, appended and synced before the next is asked."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.errors import UserError
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One scored alpha.
+
+    Args:
+        alpha: (n,), or (g, n) with g parameter groups.
+        score: points; None where the candidate failed or scored NaN.
+        loglik: the dev split's mean log-likelihood, in nats.
+    """
+
+    index: int
+    alpha: NDArray[np.float64]
+    score: float | None
+    loglik: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    precision: str = "fp32"
+    error: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The score as the search sees it: a failed candidate is the worst."""
+        return -math.inf if self.score is None else self.score
+
+    def row(self) -> dict[str, Any]:
+        """The trial as plain data: a line of `trials.jsonl`."""
+        return {
+            "index": self.index,
+            "alpha": self.alpha.tolist(),
+            "score": self.score,
+            "loglik": self.loglik,
+            "metrics": dict(self.metrics),
+            "precision": self.precision,
+            "error": self.error,
+        }
+
+
+class Ledger:
+    """`trials.jsonl` in proposal order; `timings.jsonl` beside it.
+
+    Opening an existing ledger keeps its whole lines for replay and drops a half-written last one.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.timings = self.path.with_name("timings.jsonl")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows = self._read()
+
+    def replay(self, index: int, alpha: NDArray[np.float64]) -> Trial | None:
+        """The trial noted under `index`; None when the ledger ends before it.
+
+        Raises:
+            UserError: the noted alpha is another one.
+        """
+        if index >= len(self.rows):
+            return None
+        row = self.rows[index]
+        if row["index"] != index or row["alpha"] != alpha.tolist():
+            raise UserError(
+                f"{self.path} was written by another search (trial {index} is alpha "
+                f"{row['alpha']}, the search proposes {alpha.tolist()}); delete it to search anew."
+            )
+        return Trial(**{**row, "alpha": alpha})
+
+    def append(self, trial: Trial, seconds: float) -> None:
+        """Note a trial; when this returns it is on disk."""
+        self.rows.append(trial.row())
+        _append(self.path, self.rows[-1])
+        _append(self.timings, {"index": trial.index, "seconds": seconds})
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # killed while writing
+            os.truncate(self.path, len(whole))
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError:
+            raise UserError(f"{self.path} is damaged; delete it to search anew.") from None
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,185 @@
+"""The loop that drives proposals with a score (Eq. 2); ask/tell is a generator over batches."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.errors import UserError
+from dfwe.search.ledger import Ledger, Trial
+from dfwe.search.nelder_mead import Proposals
+
+log = logging.getLogger(__name__)
+MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a score function may return beside the plain score."""
+
+    score: float
+    loglik: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Score(Protocol):
+    """alpha (n,) -> points, higher is better."""
+
+    def __call__(self, alpha: NDArray[np.float64]) -> float | Measure: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found.
+
+    Args:
+        best: the best trial, ties by log-likelihood, then by the earlier one.
+        trials: every scored alpha, in proposal order.
+        iterations: what the proposals counted as such.
+        repeats: proposals answered from earlier trials.
+    """
+
+    best: Trial
+    trials: tuple[Trial, ...]
+    iterations: int
+    repeats: int
+
+    @property
+    def alpha(self) -> NDArray[np.float64]:
+        return self.best.alpha
+
+    @property
+    def score(self) -> float:
+        return self.best.value
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.trials)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `conf/search/*.yaml` declares: proposals with their settings."""
+
+    proposals: Callable[..., Proposals]
+
+    def __call__(self, n: int) -> Proposals:
+        return self.proposals(n)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the proposals: their name and keywords."""
+        assert isinstance(self.proposals, partial)
+        return {"name": self.proposals.func.__name__, **self.proposals.keywords}
+
+    @property
+    def evaluations(self) -> int | None:
+        """The evaluation cap, where there is one."""
+        return self.settings().get("evaluations")
+
+
+def search(
+    proposals: Proposals,
+    score: Score,
+    *,
+    ledger: Ledger | None = None,
+    map: Callable[..., Iterable[Any]] = map,
+    on_trial: Callable[[Trial, Trial], None] | None = None,
+) -> Result:
+    """alpha* = argmax of the score over what is proposed (Eq. 2).
+
+    An alpha scored before is answered from its trial. A candidate that fails, or scores NaN, is
+    noted and counts as the worst.
+
+    Args:
+        proposals: `scores = yield alphas`, alphas (m, n), scores (m,).
+        score: alpha (n,) -> points, or a `Measure`.
+        ledger: notes every trial; an unfinished ledger is replayed and gone on with.
+        map: scores the new candidates of a batch, in order; `pool.map` scores them in parallel.
+        on_trial: called with each trial and the best so far.
+
+    Raises:
+        UserError: the ledger belongs to another search, or no candidate could be scored.
+    """
+    trials: list[Trial] = []
+    known: dict[bytes, Trial] = {}
+    best: Trial | None = None
+    iterations = repeats = 0
+    attempt = partial(_attempt, score)
+    try:
+        alphas = next(proposals)
+        while True:
+            fresh = _fresh(alphas, known)
+            repeats += len(alphas) - len(fresh)
+            for trial, seconds in _scored(fresh, len(trials), ledger, attempt, map):
+                if ledger is not None and seconds is not None:
+                    ledger.append(trial, seconds)
+                trials.append(trial)
+                known[trial.alpha.tobytes()] = trial
+                best = trial if best is None or _key(trial) > _key(best) else best
+                if on_trial is not None:
+                    on_trial(trial, best)
+            values = np.array([known[alpha.tobytes()].value for alpha in alphas])
+            alphas = proposals.send(values)
+    except StopIteration as stop:
+        iterations = stop.value or 0
+    if best is None or best.score is None:
+        reason = trials[0].error if trials else "nothing was proposed"
+        raise UserError(f"No candidate could be scored ({reason}); see the ledger.")
+    asked = len(trials) + repeats
+    if repeats > MANY_REPEATS * asked:
+        log.warning("%d of %d proposals had been scored before: the steps are below what this dev "
+                    "set can resolve.", repeats, asked)  # fmt: skip
+    return Result(best, tuple(trials), iterations, repeats)
+
+
+def _key(trial: Trial) -> tuple[float, float]:
+    return trial.value, -np.inf if trial.loglik is None else trial.loglik
+
+
+def _fresh(alphas: NDArray[np.float64], known: Mapping[bytes, Trial]) -> list[NDArray[np.float64]]:
+    """The rows not scored before, each once."""
+    rows = {alpha.tobytes(): alpha.copy() for alpha in alphas}
+    return [alpha for key, alpha in rows.items() if key not in known]
+
+
+def _scored(
+    alphas: list[NDArray[np.float64]],
+    first: int,
+    ledger: Ledger | None,
+    attempt: Callable[[int, NDArray[np.float64]], tuple[Trial, float]],
+    map: Callable[..., Iterable[Any]],
+) -> Iterable[tuple[Trial, float | None]]:
+    """Trials in order; seconds are None for those read from the ledger."""
+    done = 0
+    for alpha in alphas:
+        noted = ledger.replay(first + done, alpha) if ledger is not None else None
+        if noted is None:
+            break
+        done += 1
+        yield noted, None
+    left = alphas[done:]
+    yield from map(attempt, range(first + done, first + len(alphas)), left)
+
+
+def _attempt(score: Score, index: int, alpha: NDArray[np.float64]) -> tuple[Trial, float]:
+    began = time.monotonic()
+    try:
+        measured = score(alpha)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a candidate that fails is a result, not the end of the search
+        log.exception("Candidate %d failed and counts as the worst.", index)
+        trial = Trial(index, alpha, None, error=f"{type(error).__name__}: {error}")
+        return trial, time.monotonic() - began
+    found = measured if isinstance(measured, Measure) else Measure(float(measured))
+    if np.isnan(found.score):
+        trial = Trial(index, alpha, None, error="the score is NaN")
+    else:
+        metrics = {name: float(value) for name, value in found.metrics.items()}
+        trial = Trial(index, alpha, float(found.score), found.loglik, metrics)
+    return trial, time.monotonic() - began

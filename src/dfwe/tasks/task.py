@@ -1,0 +1,78 @@
+"""A task: how to read it, how to read an answer, what to measure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import lru_cache
+from typing import Any
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import Dialogue, Example
+from dfwe.errors import UserError
+from dfwe.tasks.decode import Answer
+from dfwe.tasks.metrics import Metric
+
+Reader = Callable[[Sequence[Dialogue], str, Sequence[str]], list[Example]]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A target or a source, as `conf/task/*.yaml` declares it.
+
+    Args:
+        name: what the command line calls it.
+        title: what the corpus calls it.
+        read: dialogues, title, labels -> examples.
+        answer: how a model's text is read.
+        metrics: what is measured; the score is their mean.
+        max_new_tokens: how long an answer may get.
+        labels: the label set; None takes the corpus's declaration.
+    """
+
+    name: str
+    title: str
+    read: Reader
+    answer: Answer
+    metrics: Sequence[Metric]
+    max_new_tokens: int
+    labels: Sequence[str] | None = None
+
+    def examples(self, corpus: Corpus, split: str) -> tuple[Example, ...]:
+        """The split's examples, in the corpus's order.
+
+        Raises:
+            UserError: the split is empty, an annotation is missing, a label is unknown.
+        """
+        return _examples(self, corpus, split)
+
+    def score(self, texts: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+        """Metric name -> points, and `score`, their mean: TLiDB's score of a task."""
+        answers = [self.answer(text, e) for text, e in zip(texts, examples, strict=True)]
+        golds = [self.answer.gold(example) for example in examples]
+        values = {metric.name: metric(answers, golds) for metric in self.metrics}
+        return {**values, "score": sum(values.values()) / len(values)}
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a score, besides the examples: how answers are read and measured."""
+        return {
+            "answer": _described(self.answer),
+            "metrics": [_described(metric) for metric in self.metrics],
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+
+@lru_cache
+def _examples(task: Task, corpus: Corpus, split: str) -> tuple[Example, ...]:
+    labels = corpus.labels(task.title) if task.labels is None else task.labels
+    found = tuple(task.read(corpus.dialogues(split), task.title, labels))
+    if not found:
+        raise UserError(
+            f"The {split} split of corpus={corpus.name} has no example of task={task.name}; "
+            "choose another task, or corpus.shots=full."
+        )
+    return found
+
+
+def _described(part: Any) -> dict[str, Any]:
+    assert is_dataclass(part)
+    assert not isinstance(part, type)
+    return {"name": type(part).__name__, **asdict(part)}

@@ -1,0 +1,60 @@
+"""Every file in conf/ composes, and every group's objects can be built."""
+
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).parents[1] / "conf"
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+BUILT = ("corpus", "task", "model", "decoding", "fit", "search", "trainer", "logger", "stage")
+
+
+@pytest.fixture(autouse=True)
+def _hydra():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def test_the_options_were_found():
+    assert {option.partition("=")[0] for option in OPTIONS} >= {*BUILT, "sources", "experiment"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_file_composes_and_instantiates(option):
+    group = option.partition("=")[0]
+    cfg = compose("config", overrides=[option])
+    whole = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert set(BUILT) < set(whole)
+    for name in [group] if group in BUILT else BUILT:
+        assert hydra.utils.instantiate(cfg[name], _convert_="all") is not None
+
+
+@pytest.mark.parametrize("task", sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
+def test_every_target_has_a_source_triplet_of_other_tasks(task):
+    if not (CONF / "sources" / f"{task}.yaml").exists():
+        assert task not in FRIENDS
+        return
+    sources = compose("config", overrides=[f"task={task}"]).sources.list
+    assert len(set(sources)) == 3
+    assert task not in sources
+
+
+FRIENDS = ("emory", "meld", "reading", "characters", "qa", "personality", "relations")
+
+
+def test_all_seven_friends_tasks_are_configured():
+    assert set(FRIENDS) <= {path.stem for path in (CONF / "task").glob("*.yaml")}
+
+
+def test_a_small_model_brings_its_own_fit_and_the_command_line_wins():
+    assert (
+        compose("config", overrides=["model=tiny"]).fit
+        == compose("config", overrides=["fit=tiny"]).fit
+    )
+    assert (
+        compose("config", overrides=["model=tiny", "fit=table1"]).fit
+        == compose("config", overrides=["fit=table1"]).fit
+    )
