@@ -75,7 +75,9 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         network = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -84,6 +86,18 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
         raise UserError(f"No sequence-to-sequence model can be loaded from {folder}: {reason}"
                         ) from None  # fmt: skip
     return network, tokenizer
+
+
+def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write a folder that `from_pretrained` of any transformers reads back as it is.
+
+    transformers 5 writes `tie_word_embeddings: true` for every T5, which older versions take at
+    its word and overwrite an untied head; the truth is written instead.
+    """
+    head, shared = network.get_output_embeddings(), network.get_input_embeddings()
+    network.config.tie_word_embeddings = head is not None and head.weight is shared.weight
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -85,11 +85,9 @@ class Interpolate:
         lab.store.commit(self.recipe, fill, scores)
 
     def _search(self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog) -> Result:
-        from torch.utils.data import DataLoader
-
         from dfwe.callbacks.interpolate import Interpolate as SearchCallback
         from dfwe.callbacks.progress import search_bar
-        from dfwe.model.batches import evaluation_batches
+        from dfwe.model.batches import scoring_loader
         from dfwe.model.encode import encode
         from dfwe.model.seq2seq import Seq2Seq
         from dfwe.search.ledger import Ledger
@@ -101,7 +99,7 @@ class Interpolate:
             self.task.examples(self.corpus, "dev"), tokenizer, max_input=self.model.max_input,
             max_target=self.model.max_target, cache=lab.tokens,
         )  # fmt: skip
-        module = Seq2Seq.scorer(network, tokenizer, self.task, self.decoding, dev)
+        module = Seq2Seq(network, self.task, self.decoding, dev)
         with search_bar(f"search {self.label}", self.search.evaluations) as bar:
 
             def follow(trial: Any, best: Any) -> None:
@@ -115,8 +113,7 @@ class Interpolate:
                 logger=False, callbacks=[callback], enable_progress_bar=False,
                 default_root_dir=work,
             )  # fmt: skip
-            loader = DataLoader(evaluation_batches(dev), batch_size=None)  # type: ignore[arg-type]
-            trainer.validate(module, loader, verbose=False)
+            trainer.validate(module, scoring_loader(dev), verbose=False)
         assert callback.result is not None
         return callback.result
 

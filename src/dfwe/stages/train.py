@@ -12,7 +12,7 @@ from dfwe.execute import Step
 from dfwe.lab import Lab, RunLog
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import Model, load
+from dfwe.model.pretrained import Model, load, save
 from dfwe.recipe import Recipe
 from dfwe.tasks.task import Task
 
@@ -80,8 +80,7 @@ class Train:
         best.restore(network)
 
         def fill(folder: Path) -> None:
-            network.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            save(network, tokenizer, folder)
 
         lab.store.commit(self.recipe, fill, self._scores(best))
 
@@ -90,7 +89,7 @@ class Train:
 
         from dfwe.callbacks.progress import training_bar
         from dfwe.callbacks.selection import EpochCheckpoint
-        from dfwe.model.batches import TrainingBatches
+        from dfwe.model.batches import Data
         from dfwe.model.encode import encode
         from dfwe.model.seq2seq import Seq2Seq
 
@@ -107,14 +106,15 @@ class Train:
         dev = encode(
             self.monitor.examples(self.corpus, "dev"), tokenizer, cache=lab.tokens, **limits
         )
-        data = TrainingBatches(train, dev, self.fit, self.seed)
-        module = Seq2Seq(network, tokenizer, self.fit, self.seed, self.monitor, self.decoding, dev)
+        data = Data(train, dev, self.fit, self.seed)
+        module = Seq2Seq(network, self.monitor, self.decoding, dev, self.fit, self.seed)
         resume = EpochCheckpoint(best)
         trainer = lab.trainer(
             max_epochs=self.fit.epochs,
             precision=self.fit.precision,
             logger=run_log.lightning,
             callbacks=[best, resume, training_bar()],
+            reload_dataloaders_every_n_epochs=1,
             default_root_dir=best.folder,
         )
         trainer.fit(

@@ -1,0 +1,157 @@
+"""Batches: length-sorted under a token budget for scoring, optimizer steps for training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from dfwe.model.encode import Encoded
+from dfwe.model.fit import Fit
+
+IGNORED = -100  # a target position without a token
+SCORING_TOKENS = 4096
+
+
+@dataclass
+class Batch:
+    """Examples as padded tensors.
+
+    Args:
+        index: (m,) positions in the split.
+        source: (m, s) token ids; mask: (m, s), 1 where there is one.
+        target: (m, t) token ids, end token included, -100 where there is none.
+        weight: (m, t) what a target token's loss counts for.
+    """
+
+    index: Tensor
+    source: Tensor
+    mask: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def to(self, device: Any, non_blocking: bool = False) -> "Batch":
+        """The same batch on a device."""
+        parts = (self.index, self.source, self.mask, self.target, self.weight)
+        return Batch(*(part.to(device, non_blocking=non_blocking) for part in parts))
+
+
+def collate(encoded: Encoded, index: Sequence[int], weights: Sequence[float]) -> Batch:
+    """The examples `index` of a split; `weights` (m,) are the weight of each one's tokens."""
+    sources = [encoded.sources[i] for i in index]
+    targets = [encoded.targets[i] for i in index]
+    source = _padded(sources, encoded.tokenizer.pad_token_id)
+    target = _padded(targets, IGNORED)
+    per_token = torch.tensor(weights, dtype=torch.float32)[:, None] * (target != IGNORED)
+    lengths = torch.tensor([len(ids) for ids in sources])
+    mask = (torch.arange(source.shape[1])[None] < lengths[:, None]).long()
+    return Batch(torch.tensor(index), source, mask, target, per_token)
+
+
+def evaluation_batches(encoded: Encoded, tokens: int = SCORING_TOKENS) -> list[Batch]:
+    """The whole split once, longest first, at most `tokens` padded source tokens a batch."""
+    lengths = [len(ids) for ids in encoded.sources]
+    groups = _budgeted(range(len(encoded)), lengths, tokens)
+    return [collate(encoded, group, [1.0] * len(group)) for group in groups]
+
+
+class TrainingSteps(IterableDataset):
+    """The optimizer steps of an epoch: each a list of micro-batches, decided by (seed, epoch).
+
+    A step is made of `effective_batch / batch` draws of `batch` examples of one task each; tasks
+    are drawn in proportion to the draws they have left, which is a random order of all draws
+    (TLiDB's mixing). Its loss is the mean over its draws of the token mean inside each draw. The
+    draws' examples are then split anew by length into micro-batches, each token keeping its
+    weight, so that the gradient is that of the plain way. The last draw of a task and the last
+    step of an epoch may be smaller.
+    """
+
+    def __init__(self, splits: Mapping[str, Encoded], fit: Fit, seed: int) -> None:
+        self.splits = dict(splits)
+        self.fit = fit
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose steps the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        draws = sum(-(-len(split) // self.fit.batch) for split in self.splits.values())
+        return -(-draws // (self.fit.effective_batch // self.fit.batch))
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        draws = self._draws(rng)
+        size = self.fit.effective_batch // self.fit.batch
+        for start in range(0, len(draws), size):
+            yield self._step(draws[start : start + size])
+
+    def _draws(self, rng: np.random.Generator) -> list[tuple[str, list[int]]]:
+        draws = []
+        for name, split in self.splits.items():
+            order = rng.permutation(len(split)).tolist()
+            draws += [
+                (name, order[i : i + self.fit.batch]) for i in range(0, len(order), self.fit.batch)
+            ]
+        return [draws[i] for i in rng.permutation(len(draws))]
+
+    def _step(self, draws: list[tuple[str, list[int]]]) -> list[Batch]:
+        members: dict[str, list[tuple[int, float]]] = {}
+        for name, index in draws:
+            targets = self.splits[name].targets
+            weight = 1.0 / (len(draws) * sum(len(targets[i]) for i in index))
+            members.setdefault(name, []).extend((i, weight) for i in index)
+        batches = []
+        for name, chosen in members.items():
+            split = self.splits[name]
+            lengths = [len(split.sources[i]) for i, _ in chosen]
+            for group in _budgeted(range(len(chosen)), lengths, self.fit.tokens):
+                index, weights = zip(*(chosen[k] for k in group), strict=True)
+                batches.append(collate(split, index, weights))
+        return batches
+
+
+class Data(L.LightningDataModule):
+    """Training steps and the dev split's batches."""
+
+    def __init__(self, train: Mapping[str, Encoded], dev: Encoded, fit: Fit, seed: int) -> None:
+        super().__init__()
+        self.steps = TrainingSteps(train, fit, seed)
+        self.dev = dev
+
+    def train_dataloader(self) -> DataLoader:
+        # Lightning asks again before each epoch (reload_dataloaders_every_n_epochs=1).
+        assert self.trainer is not None
+        self.steps.set_epoch(self.trainer.current_epoch)
+        return DataLoader(self.steps, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        return scoring_loader(self.dev)
+
+
+def scoring_loader(encoded: Encoded) -> DataLoader:
+    """The split's evaluation batches as Lightning wants them."""
+    return DataLoader(evaluation_batches(encoded), batch_size=None)  # type: ignore[arg-type]
+
+
+def _budgeted(items: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Groups of similar length, longest first, each at most `tokens` when padded."""
+    groups: list[list[int]] = []
+    longest = 0
+    for item in sorted(items, key=lambda i: -lengths[i]):
+        if groups and longest * (len(groups[-1]) + 1) <= tokens:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+            longest = lengths[item]
+    return groups
+
+
+def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

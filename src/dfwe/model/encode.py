@@ -1,0 +1,109 @@
+"""Examples -> token ids: a `datasets` table, cached by fingerprint."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfwe.data.dialogue import Example, fingerprint
+from dfwe.errors import UserError
+from dfwe.recipe import digest
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A split as token ids, end tokens included.
+
+    Args:
+        sources: the inputs, each at most the model's `max_input` long.
+        targets: what training teaches.
+        options: the ids of each option of each example; empty lists for free text.
+        tokenizer: what made them.
+    """
+
+    examples: tuple[Example, ...]
+    sources: Sequence[Sequence[int]]
+    targets: Sequence[Sequence[int]]
+    options: Sequence[Sequence[Sequence[int]]]
+    tokenizer: Any
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+def encode(
+    examples: tuple[Example, ...],
+    tokenizer: Any,
+    *,
+    max_input: int,
+    max_target: int,
+    cache: Path | None = None,
+) -> Encoded:
+    """Token ids of the examples; read from `cache` where an equal table was made before.
+
+    A source that is too long loses tokens of its context, at the end that the example does not
+    `keep`; prompt and end token always survive.
+
+    Raises:
+        UserError: a prompt alone is longer than `max_input`.
+    """
+    if cache is None:
+        table = _table(examples, tokenizer, max_input, max_target)
+    else:
+        limits = [max_input, max_target]
+        key = digest([fingerprint(examples), _tokenizer_digest(tokenizer), *limits])
+        table = _cached(cache / key[:20], examples, tokenizer, *limits)
+    return Encoded(examples, table["source"], table["target"], table["options"], tokenizer)
+
+
+def _cached(
+    folder: Path, examples: tuple[Example, ...], tokenizer: Any, max_input: int, max_target: int
+) -> dict[str, Any]:
+    from datasets import Dataset, load_from_disk
+
+    if not folder.is_dir():
+        aside = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(aside, ignore_errors=True)
+        made = Dataset.from_dict(_table(examples, tokenizer, max_input, max_target))
+        made.save_to_disk(aside)
+        aside.rename(folder)
+    return load_from_disk(folder).to_dict()  # type: ignore[return-value]
+
+
+def _table(
+    examples: tuple[Example, ...], tokenizer: Any, max_input: int, max_target: int
+) -> dict[str, Any]:
+    sources = tokenizer([example.source for example in examples])["input_ids"]
+    end = [tokenizer.eos_token_id]
+
+    def answer(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"][: max_target - 1] + end
+
+    spelled = {text: answer(text) for example in examples for text in example.options}
+    return {
+        "source": [
+            ids if len(ids) <= max_input else _shorten(example, tokenizer, max_input)
+            for ids, example in zip(sources, examples, strict=True)
+        ],
+        "target": [answer(example.target) for example in examples],
+        "options": [[spelled[text] for text in example.options] for example in examples],
+    }
+
+
+def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
+    prompt = tokenizer(example.prompt)["input_ids"]
+    room = max_input - len(prompt)
+    if room < 0:
+        raise UserError(
+            f"The prompt of {example.id} is {len(prompt)} tokens long, but the model takes "
+            f"{max_input}; raise model.max_input."
+        )
+    context = tokenizer(example.context, add_special_tokens=False)["input_ids"]
+    kept = context[:room] if example.keep == "start" else context[len(context) - room :]
+    return kept + prompt
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()

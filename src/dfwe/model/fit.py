@@ -1,0 +1,51 @@
+"""How a model is trained: Table 1 of the paper and what it leaves open."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from dfwe.errors import UserError
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Settings of one training run.
+
+    Args:
+        learning_rate: Adam's, constant after the warm-up.
+        batch: examples of one task whose token losses are averaged together (TLiDB's GPU batch).
+        effective_batch: examples of an optimizer step, a multiple of `batch`.
+        epochs: at most so many passes.
+        patience: epochs without a better dev score before training stops; None never stops.
+        warmup: optimizer steps of linear warm-up.
+        precision: Lightning's name: `32-true`, or `bf16-mixed`.
+        monitor: whose dev score selects the epoch: the `target`'s (the paper), or the expert's
+            `own`, so that targets can share a source's expert.
+        tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
+            up to rounding, so it is no part of a recipe.
+    """
+
+    learning_rate: float = 1e-4
+    batch: int = 8
+    effective_batch: int = 24
+    epochs: int = 5
+    patience: int | None = None
+    warmup: int = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    monitor: Literal["target", "own"] = "target"
+    tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.effective_batch % self.batch:
+            raise UserError(f"fit.effective_batch={self.effective_batch} is not a multiple of "
+                            f"fit.batch={self.batch}.")  # fmt: skip
+        if self.monitor not in ("target", "own"):
+            raise UserError(f"fit.monitor={self.monitor} is unknown; choose target or own.")
+        if self.epochs < 1 or self.learning_rate <= 0:
+            raise UserError(f"fit.epochs={self.epochs} and fit.learning_rate={self.learning_rate} "
+                            "must be positive.")  # fmt: skip
+
+    def settings(self) -> dict[str, Any]:
+        """What decides weights; `monitor` shows in the recipe as the monitored task."""
+        kept = asdict(self)
+        del kept["tokens"], kept["monitor"]
+        return kept

@@ -1,0 +1,83 @@
+"""The one scoring path: validation, search and test all come through here."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dfwe.model.batches import Batch
+from dfwe.model.decoding import Decoding
+from dfwe.model.encode import Encoded
+from dfwe.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's result on a split.
+
+    Args:
+        score: the mean of the metrics, in points.
+        metrics: name -> points.
+        loglik: the mean over examples of log p(target | source), in nats.
+        texts: the answers, in the order of the examples.
+    """
+
+    score: float
+    metrics: dict[str, float]
+    loglik: float
+    texts: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers to one batch, by position in the split."""
+
+    index: list[int]
+    texts: list[str]
+    logliks: list[float]
+
+
+def predict(
+    network: Any, batch: Batch, encoded: Encoded, task: Task, decoding: Decoding
+) -> Predictions:
+    """Answers and gold log-likelihoods of one batch."""
+    answers, logliks = decoding(network, batch, encoded, task.max_new_tokens)
+    texts = encoded.tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return Predictions(batch.index.tolist(), texts, logliks.double().tolist())
+
+
+def summarise(predictions: Sequence[Predictions], encoded: Encoded, task: Task) -> Scores:
+    """Scores of a split of which every example was predicted once."""
+    texts = {i: t for part in predictions for i, t in zip(part.index, part.texts, strict=True)}
+    assert len(texts) == len(encoded) == sum(len(part.index) for part in predictions)
+    ordered = tuple(texts[i] for i in range(len(encoded)))
+    metrics = task.score(ordered, encoded.examples)
+    score = metrics.pop("score")
+    logliks = {i: v for part in predictions for i, v in zip(part.index, part.logliks, strict=True)}
+    # Summed in the split's order, so that batching does not show in the last digits.
+    loglik = sum(logliks[i] for i in range(len(encoded))) / len(encoded)
+    return Scores(score, metrics, loglik, ordered)
+
+
+def evaluate(
+    network: Any,
+    batches: Iterable[Batch],
+    encoded: Encoded,
+    task: Task,
+    decoding: Decoding,
+    on_batch: Callable[[], None] | None = None,
+) -> Scores:
+    """Score a network on a split; its training mode is left as it was."""
+    training = network.training
+    network.eval()
+    predictions = []
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                predictions.append(predict(network, batch, encoded, task, decoding))
+                if on_batch is not None:
+                    on_batch()
+    finally:
+        network.train(training)
+    return summarise(predictions, encoded, task)

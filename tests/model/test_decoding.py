@@ -1,0 +1,91 @@
+"""Decoding against transformers' own generate and plain teacher forcing."""
+
+import pytest
+import torch
+
+from dfwe.model.batches import evaluation_batches
+from dfwe.model.decoding import Greedy, Likelihood
+from dfwe.model.encode import encode
+from dfwe.model.scoring import predict
+from dfwe.tasks.decode import FreeText, Label
+from dfwe.tasks.metrics import Accuracy, ExactMatch
+from dfwe.tasks.task import Task
+
+LABEL_TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
+TEXT_TASK = Task("q", "q", lambda *a: [], FreeText(), (ExactMatch(),), 20)
+
+
+def predicted(network, encoded, task, decoding, tokens=300):
+    texts, logliks = {}, {}
+    with torch.inference_mode():
+        for batch in evaluation_batches(encoded, tokens):
+            found = predict(network, batch, encoded, task, decoding)
+            texts.update(zip(found.index, found.texts, strict=True))
+            logliks.update(zip(found.index, found.logliks, strict=True))
+    return texts, logliks
+
+
+def teacher_forced(network, source, target):
+    """sum of log p over the target's tokens, one example at a time."""
+    with torch.inference_mode():
+        out = network(input_ids=torch.tensor([source]), labels=torch.tensor([target]))
+    return -float(out.loss) * len(target)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_answers_are_those_of_generate(seed, make_network, tokenizer, text_examples):
+    network = make_network(seed)
+    encoded = encode(text_examples, tokenizer, max_input=80, max_target=16)
+    texts, _ = predicted(network, encoded, TEXT_TASK, Greedy())
+    lengths = set()
+    for i, source in enumerate(encoded.sources):
+        out = network.generate(torch.tensor([source]), num_beams=1, do_sample=False,
+                               max_new_tokens=TEXT_TASK.max_new_tokens)  # fmt: skip
+        lengths.add(out.shape[1])
+        assert texts[i] == tokenizer.decode(out[0], skip_special_tokens=True)
+    assert len(lengths) > 1  # rows end at different steps
+
+
+@pytest.mark.parametrize("decoding", [Greedy(), Likelihood()])
+def test_target_logliks_are_those_of_teacher_forcing(
+    decoding, make_network, tokenizer, label_examples
+):
+    network = make_network()
+    encoded = encode(label_examples, tokenizer, max_input=80, max_target=16)
+    _, logliks = predicted(network, encoded, LABEL_TASK, decoding)
+    for i, (source, target) in enumerate(zip(encoded.sources, encoded.targets, strict=True)):
+        assert logliks[i] == pytest.approx(teacher_forced(network, source, target), abs=1e-4)
+
+
+def test_the_likeliest_option_is_chosen(make_network, tokenizer, label_examples):
+    network = make_network(1)
+    encoded = encode(label_examples, tokenizer, max_input=80, max_target=16)
+    texts, _ = predicted(network, encoded, LABEL_TASK, Likelihood())
+    for i, source in enumerate(encoded.sources):
+        values = [teacher_forced(network, source, option) for option in encoded.options[i]]
+        best = max(range(len(values)), key=values.__getitem__)
+        assert texts[i] == label_examples[i].options[best]
+
+
+def test_packed_option_logliks_equal_one_by_one(make_network, tokenizer, label_examples):
+    from dfwe.model.t5 import encode_source, option_logliks
+
+    network = make_network(2)
+    encoded = encode(label_examples, tokenizer, max_input=80, max_target=16)
+    (batch,) = evaluation_batches(encoded, 10**6)
+    options = [encoded.options[i][: 2 + i % 3] for i in batch.index.tolist()]  # of several numbers
+    with torch.inference_mode():
+        packed = option_logliks(network, encode_source(network, batch), batch.mask, options)
+    for row, (i, chosen) in enumerate(zip(batch.index.tolist(), options, strict=True)):
+        for column, option in enumerate(chosen):
+            wanted = teacher_forced(network, encoded.sources[i], option)
+            assert float(packed[row, column]) == pytest.approx(wanted, abs=1e-4)
+        assert (packed[row, len(chosen) :] == -torch.inf).all()
+
+
+def test_likelihood_answers_free_text_greedily(make_network, tokenizer, text_examples):
+    network = make_network(3)
+    encoded = encode(text_examples, tokenizer, max_input=80, max_target=16)
+    assert predicted(network, encoded, TEXT_TASK, Likelihood()) == predicted(
+        network, encoded, TEXT_TASK, Greedy()
+    )
