@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 class BestEpoch(L.Callback):
     """Best-dev-epoch selection: by score, ties by the dev likelihood, then the later epoch.
 
-    Each best epoch's weights lie in `folder/best-<epoch>.safetensors` until the next
-    `EpochCheckpoint` is safe, so that a killed run finds the weights its checkpoint speaks of.
+    The best weights so far lie in `folder/best-<epoch>.safetensors`; older ones go when the next
+    epoch starts, so that a killed run finds the weights its checkpoint speaks of.
 
     Args:
         folder: the recipe's unfinished work.
@@ -37,6 +37,9 @@ class BestEpoch(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._began = time.monotonic()
+        for old in self.folder.glob("best-*.safetensors"):
+            if not self.epochs or old != self.weights:
+                old.unlink()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         epoch, scores = trainer.current_epoch, pl_module.scores
@@ -73,17 +76,18 @@ class BestEpoch(L.Callback):
 class EpochCheckpoint(L.Callback):
     """Everything needed to go on after the last finished epoch, in one file.
 
-    Stands after `BestEpoch` in the list of callbacks, whose outdated weights it removes.
+    Stands last in the list of callbacks, so that it saves what the others have just noted.
     """
 
-    def __init__(self, best: BestEpoch) -> None:
-        self.best = best
-        self.path = best.folder / "resume.ckpt"
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "resume.ckpt"
+
+    @property
+    def found(self) -> Path | None:
+        """The checkpoint to go on from, if there is one."""
+        return self.path if self.path.exists() else None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         aside = self.path.with_suffix(".part")
         trainer.save_checkpoint(aside)
         aside.replace(self.path)
-        for old in self.best.folder.glob("best-*.safetensors"):
-            if old != self.best.weights:
-                old.unlink()

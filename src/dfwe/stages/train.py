@@ -108,19 +108,19 @@ class Train:
         )
         data = Data(train, dev, self.fit, self.seed)
         module = Seq2Seq(network, self.monitor, self.decoding, dev, self.fit, self.seed)
-        resume = EpochCheckpoint(best)
+        resume = EpochCheckpoint(best.folder)
         trainer = lab.trainer(
             max_epochs=self.fit.epochs,
             precision=self.fit.precision,
             logger=run_log.lightning,
-            callbacks=[best, resume, training_bar()],
+            callbacks=[best, training_bar(), resume],
             reload_dataloaders_every_n_epochs=1,
             default_root_dir=best.folder,
         )
         trainer.fit(
             module,
             data,
-            ckpt_path=resume.path if resume.path.exists() else None,
+            ckpt_path=resume.found,
             weights_only=False,
         )
         if not best.epochs:

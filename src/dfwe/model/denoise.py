@@ -1,0 +1,84 @@
+"""The LightningModule behind `stage=pretrain`: span corruption from nothing."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from dfwe.model.pretrain import Blocks, learning_rate
+from dfwe.recipe import digest
+
+Pairs = list[tuple[list[int], list[int]]]
+
+
+class Denoiser(L.LightningModule):
+    """A fresh network learning to fill in hidden spans.
+
+    Args:
+        steps: optimizer steps of the whole run, for the learning rate's schedule.
+        peak, warmup: the schedule's highest rate, and the steps until it is reached.
+    """
+
+    def __init__(self, network: Any, steps: int, peak: float, warmup: int, seed: int) -> None:
+        super().__init__()
+        self.network = network
+        self.steps = steps
+        self.peak = peak
+        self.warmup = warmup
+        self.seed = seed
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=1.0, weight_decay=0.01, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(step, self.steps, self.peak, self.warmup)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(int(digest([self.seed, self.current_epoch])[:15], 16))
+
+    def training_step(self, batch: Pairs, batch_idx: int) -> Any:
+        source = _padded([source for source, _ in batch], 0).to(self.device)
+        target = _padded([target for _, target in batch], -100).to(self.device)
+        loss = self.network(input_ids=source, attention_mask=source != 0, labels=target).loss
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=1)
+        return loss
+
+
+class Passes(L.LightningDataModule):
+    """The blocks of each pass; an epoch is decided by (seed, epoch) alone."""
+
+    def __init__(self, blocks: Blocks, seed: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        return DataLoader(
+            _Pass(self.blocks, self.seed, self.trainer.current_epoch), batch_size=None
+        )
+
+
+class _Pass(IterableDataset):
+    def __init__(self, blocks: Blocks, seed: int, epoch: int) -> None:
+        self.blocks = blocks
+        self.seed = seed
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.blocks.steps
+
+    def __iter__(self) -> Any:
+        return self.blocks.epoch(self.seed, self.epoch)
+
+
+def _padded(rows: list[list[int]], filler: int) -> torch.Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

@@ -1,0 +1,83 @@
+"""Stage `pretrain`: make a small T5 from a corpus's training dialogues alone."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dfwe.data.corpus import Corpus
+from dfwe.execute import Step
+from dfwe.lab import Lab
+from dfwe.model.pretrain import Blocks, build, pretraining_texts, train_tokenizer
+from dfwe.model.pretrained import Model, save
+from dfwe.recipe import Recipe, digest
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Span corruption on the whole training split; dev and test dialogues are never read.
+
+    Args:
+        model: whose `pretraining` names sizes and schedule: vocabulary, d_model, d_ff, layers,
+            heads, block, batch, epochs, learning_rate, warmup, seed.
+        corpus: its whole training split is read, whatever the tasks read.
+    """
+
+    model: Model
+    corpus: Corpus
+
+    stage = "pretrain"
+    parents: tuple[Step, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return self.model.name
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return pretraining_texts(self.corpus.whole().dialogues("train"))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        settings = {"text": digest(self.texts), **(self.model.pretraining or {})}
+        return Recipe(self.stage, VERSION, settings)
+
+    def run(self, lab: Lab) -> None:
+        """Pretrain, or go on after the last finished pass, and commit the last weights."""
+        from dfwe.callbacks.progress import training_bar
+        from dfwe.callbacks.selection import EpochCheckpoint
+        from dfwe.model.denoise import Denoiser, Passes
+
+        began = time.monotonic()
+        s: dict[str, Any] = dict(self.model.pretraining or {})
+        tokenizer = train_tokenizer(self.texts, s["vocabulary"])
+        sizes = {key: s[key] for key in ("d_model", "d_ff", "layers", "heads", "seed")}
+        network = build(tokenizer, **sizes)
+        blocks = Blocks(self.texts, tokenizer, s["block"], s["batch"])
+        module = Denoiser(
+            network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"], s["seed"]
+        )
+        work = lab.store.work(self.recipe)
+        run_log = lab.open_log(
+            self.recipe, name=f"pretrain: {self.label}", group=self.label, folder=lab.output
+        )
+        resume = EpochCheckpoint(work)
+        try:
+            trainer = lab.trainer(
+                max_epochs=s["epochs"], logger=run_log.lightning, default_root_dir=work,
+                callbacks=[training_bar(), resume], reload_dataloaders_every_n_epochs=1,
+                gradient_clip_val=1.0,
+            )  # fmt: skip
+            trainer.fit(module, Passes(blocks, s["seed"]), ckpt_path=resume.found,
+                        weights_only=False)  # fmt: skip
+        finally:
+            run_log.finish()
+
+        def fill(folder: Path) -> None:
+            save(network, tokenizer, folder)
+
+        loss = float(trainer.callback_metrics["train/loss_epoch"])
+        lab.store.commit(self.recipe, fill, {"loss": loss, "seconds": time.monotonic() - began})
