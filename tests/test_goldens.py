@@ -1,7 +1,7 @@
 """What TLiDB itself renders and measures: inputs, targets and metrics of every golden file.
 
 DFWE_GOLDENS names the folder (default: ../shared/goldens/feta_friends beside the checkout; where
-that is absent, the small own set in tests/goldens), DFWE_DATA the corpus behind it.
+that is absent, the small own set in tests/goldens, worked out by hand), DFWE_DATA the corpus.
 """
 
 import gzip
@@ -15,17 +15,14 @@ from hydra.utils import instantiate
 
 from dfwe.data.corpus import TLiDBCorpus
 from dfwe.data.dialogue import Example
-from dfwe.tasks.decode import Label, Labels
-from dfwe.tasks.metrics import F1, TokenF1
 
 ROOT = Path(__file__).parents[1]
-OWN = ROOT / "tests" / "goldens"
 SHARED = ROOT.parent / "shared"
-FOLDER = Path(
-    os.environ.get("DFWE_GOLDENS")
-    or (SHARED / "goldens/feta_friends" if (SHARED / "goldens/feta_friends").is_dir() else OWN)
-)
-DATA = OWN if FOLDER == OWN else os.environ.get("DFWE_DATA") or SHARED / "data/feta_friends"
+OWN = ROOT / "tests/goldens"
+NAMED = os.environ.get("DFWE_GOLDENS")
+FOLDER = Path(NAMED or SHARED / "goldens/feta_friends")
+FOLDER = FOLDER if NAMED or FOLDER.is_dir() else OWN
+DATA = OWN if FOLDER == OWN else Path(os.environ.get("DFWE_DATA") or SHARED / "data/feta_friends")
 NAMES = ("emory", "meld", "reading", "characters", "qa", "personality", "relations")
 METRICS = {  # TLiDB's key -> ours
     "F1-micro_all": "f1_micro",
@@ -36,35 +33,33 @@ METRICS = {  # TLiDB's key -> ours
     "token_F1-micro_all": "token_f1_micro",
     "acc_avg": "accuracy",
 }
-SPLITS = {
-    "fewshot_train": ("few", "train"),
-    "fewshot_dev": ("few", "dev"),
-    "test": ("few", "test"),
-}
+SPLITS = {"fewshot_train": "train", "fewshot_dev": "dev", "test": "test"}
 
 
 def files(metric: bool) -> list[Path]:
-    return sorted(f for f in FOLDER.glob("*.jsonl.gz") if ("metric_goldens" in f.name) == metric)
+    found = sorted([*FOLDER.glob("*.jsonl.gz"), *FOLDER.glob("*.jsonl")])
+    return [path for path in found if ("metric_goldens" in path.name) == metric]
 
 
 def rows(path: Path) -> list[dict]:
-    with gzip.open(path, "rt") as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         return [json.loads(line) for line in file]
 
 
 @pytest.fixture(scope="module")
 def tasks():
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = [
-            instantiate(compose("config", overrides=[f"task={name}"]).task, _convert_="all")
+        chosen = [
+            compose("config", overrides=[f"task={name}", "task.compatibility=tlidb"]).task
             for name in NAMES
         ]
+        made = [instantiate(task, _convert_="all") for task in chosen]
     return {task.title: task for task in made}
 
 
 @pytest.fixture(scope="module")
-def corpora():
-    return {"few": TLiDBCorpus("feta_friends", str(DATA))}
+def corpus():
+    return TLiDBCorpus("feta_friends", str(DATA))
 
 
 def test_the_golden_files_are_there():
@@ -73,10 +68,9 @@ def test_the_golden_files_are_there():
 
 
 @pytest.mark.parametrize("path", files(metric=False), ids=lambda path: path.name)
-def test_inputs_and_targets_are_tlidbs(path, tasks, corpora):
-    title, _, split = path.name.removesuffix(".jsonl.gz").rpartition(".")
-    shots, split = SPLITS[split]
-    examples = tasks[title].examples(corpora[shots], split)
+def test_inputs_and_targets_are_tlidbs(path, tasks, corpus):
+    title, split, *_ = path.name.split(".")
+    examples = tasks[title].examples(corpus, SPLITS[split])
     wanted = rows(path)
     assert [example.id for example in examples] == [row["instance_id"] for row in wanted]
     for example, row in zip(examples, wanted, strict=True):
@@ -84,22 +78,6 @@ def test_inputs_and_targets_are_tlidbs(path, tasks, corpora):
         golds = row["y"] if isinstance(row["y"], list) else [row["y"]]
         assert list(example.references) == golds
         assert example.target == golds[0]
-
-
-def _compatible(task):
-    """The task with every part in its TLiDB-compatible mode."""
-    answer = task.answer
-    if isinstance(answer, Label):
-        answer = Label(exact=True)
-    elif isinstance(answer, Labels):
-        answer = Labels(answer.default, substring=True)
-    metrics = [
-        type(metric)(metric.average, compatibility="tlidb")
-        if isinstance(metric, F1 | TokenF1)
-        else metric
-        for metric in task.metrics
-    ]
-    return answer, metrics
 
 
 def _gold_example(task, gold) -> Example:
@@ -114,22 +92,16 @@ CAST = ("chandler", "joey", "monica", "phoebe", "rachel", "ross", "other")
 
 @pytest.mark.parametrize("path", files(metric=True), ids=lambda path: path.name)
 def test_metrics_are_tlidbs_in_the_compatible_mode(path, tasks):
-    task = tasks[path.name.removesuffix(".metric_goldens.jsonl.gz")]
-    answer, metrics = _compatible(task)
+    task = tasks[path.name.split(".")[0]]
     for row in rows(path):
         examples = [_gold_example(task, gold) for gold in row["y_true"]]
         answers = [
-            answer(text, example)
+            task.answer(text, example)
             for text, example in zip(row["predictions"], examples, strict=True)
         ]
-        if "y_pred_processed" in row:
-            assert answers == [
-                value if isinstance(value, list) else int(value)
-                for value in row["y_pred_processed"]
-            ]
-        golds = [answer.gold(example) for example in examples]
-        ours = {metric.name: metric(answers, golds) / 100 for metric in metrics}
+        for answer, theirs in zip(answers, row.get("y_pred_processed", answers), strict=True):
+            assert answer == (int(theirs) if isinstance(answer, int) else theirs)
+        ours = task.score(row["predictions"], examples)
+        assert ours.pop("score") / 100 == pytest.approx(row["mean_of_metrics"], abs=1e-6)
         theirs = {METRICS[key]: value for key, value in row["metrics"].items()}
-        assert ours == pytest.approx(theirs, abs=1e-6)
-        mean = sum(ours.values()) / len(ours)
-        assert mean == pytest.approx(row["mean_of_metrics"], abs=1e-6)
+        assert {key: value / 100 for key, value in ours.items()} == pytest.approx(theirs, abs=1e-6)

@@ -2,8 +2,9 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
@@ -30,6 +31,10 @@ class Corpus(Protocol):
         """The labels the corpus declares for a task."""
         ...
 
+    def whole(self) -> "Corpus":
+        """The same corpus with its whole train and dev splits."""
+        ...
+
 
 @dataclass(frozen=True)
 class TLiDBCorpus:
@@ -53,6 +58,10 @@ class TLiDBCorpus:
     url: str | None = None
     size: int | None = None
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.shots not in ("few", "full"):
+            raise UserError(f"corpus.shots={self.shots} is unknown; choose few or full.")
 
     def dialogues(self, split: str) -> tuple[Dialogue, ...]:
         """The split's dialogues in the order of the JSON.
@@ -79,6 +88,10 @@ class TLiDBCorpus:
                             f"{', '.join(tasks)}.")  # fmt: skip
         return tuple(tasks[title].get("labels", ()))
 
+    def whole(self) -> "TLiDBCorpus":
+        """The same corpus with its whole train and dev splits."""
+        return replace(self, shots="full")
+
     @cached_property
     def _source(self) -> Path:
         """The zip or the unpacked folder."""
@@ -89,6 +102,8 @@ class TLiDBCorpus:
             zips = sorted(path.glob("*.zip"))
             unpacked = [path, *sorted(child for child in path.iterdir() if child.is_dir())]
             folder = next((f for f in unpacked if (f / "TTiDB_train_ids.txt").is_file()), None)
+            if folder is None and len(zips) > 1:
+                raise UserError(f"{path} holds {len(zips)} zips; name one of them as corpus.path.")
             if folder or zips:
                 return folder or zips[0]
         elif path.is_file():
@@ -110,9 +125,11 @@ class TLiDBCorpus:
             return {file.name: file.read_bytes() for file in files}
         try:
             with zipfile.ZipFile(self._source) as archive:
-                names = [n for n in archive.namelist() if n.endswith((".json", "_ids.txt"))]
-                return {PurePosixPath(name).name: archive.read(name) for name in names}
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+                names = [PurePosixPath(name) for name in archive.namelist()]
+                top = next((n.parent for n in names if n.name == "TTiDB_train_ids.txt"), None)
+                wanted = [n for n in names if n.parent == top and n.suffix in (".json", ".txt")]
+                return {name.name: archive.read(str(name)) for name in wanted}
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise UserError(f"{self._source} is not a readable zip ({error}); get it again."
                             ) from None  # fmt: skip
 
@@ -139,12 +156,17 @@ class TLiDBCorpus:
 
     @cached_property
     def _dialogues(self) -> dict[str, Dialogue]:
+        entries = self._raw["data"]
         try:
-            return {entry["dialogue_id"]: _dialogue(entry) for entry in self._raw["data"]}
+            found = {entry["dialogue_id"]: _dialogue(entry) for entry in entries}
         except (KeyError, TypeError) as error:
             raise UserError(f"A dialogue in {self._source} lacks the field {error}; TLiDB's "
                             "format needs dialogue_id, dialogue, speakers and utterance."
                             ) from None  # fmt: skip
+        if len(found) < len(entries):
+            raise UserError(f"{self._source} has {len(entries) - len(found)} dialogues whose id "
+                            "another one has too; make the ids unique.")  # fmt: skip
+        return found
 
 
 def _dialogue(entry: Mapping[str, Any]) -> Dialogue:

@@ -1,9 +1,10 @@
 """Dialogues as read, and examples as a model sees them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from dfwe.errors import UserError
 from dfwe.recipe import digest
 
 
@@ -48,3 +49,10 @@ class Example:
 def fingerprint(examples: Iterable[Example]) -> str:
     """sha256 over the rendered examples, in order: the name of a data set."""
     return digest([asdict(example) for example in examples])
+
+
+def known_label(label: Any, labels: Collection[str], instance: str) -> str:
+    """The label itself; UserError naming the instance and the known labels if it is not one."""
+    if label not in labels:
+        raise UserError(f"{instance} has the unknown label '{label}'; known: {', '.join(labels)}.")
+    return label

@@ -1,12 +1,16 @@
 """Fetch a file over the network: written aside, checked, then renamed."""
 
 import shutil
-import urllib.error
 import urllib.request
+import zipfile
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 from dfwe.errors import UserError
 from dfwe.store import file_digest
+
+NETWORK = (URLError, HTTPException, TimeoutError, ConnectionError)
 
 
 def fetch(url: str, path: Path, size: int | None = None, sha256: str | None = None) -> Path:
@@ -22,19 +26,33 @@ def fetch(url: str, path: Path, size: int | None = None, sha256: str | None = No
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(target.name + ".part")
     try:
+        _download(url, aside)
+        _check(url, aside, size, sha256)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+    return target
+
+
+def _download(url: str, aside: Path) -> None:
+    try:
         with urllib.request.urlopen(url, timeout=30) as response, aside.open("wb") as file:
             shutil.copyfileobj(response, file)
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+    except (*NETWORK, ValueError) as error:
         raise UserError(
             f"{url} could not be fetched ({error}); fetch it where there is a network and point "
             "DFWE_DATA at the file."
         ) from None
+
+
+def _check(url: str, aside: Path, size: int | None, sha256: str | None) -> None:
     found = aside.stat().st_size
     if size is not None and found != size:
-        aside.unlink()
         raise UserError(f"{url} gave {found} bytes where {size} were expected; nothing was kept.")
     if sha256 is not None and file_digest(aside) != sha256:
-        aside.unlink()
         raise UserError(f"{url} gave a file with another sha256 than {sha256}; nothing was kept.")
-    aside.replace(target)
-    return target
+    if not zipfile.is_zipfile(aside):
+        raise UserError(
+            f"{url} gave no whole zip; open it in a browser, save the file and point DFWE_DATA "
+            "at it."
+        )

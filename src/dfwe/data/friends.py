@@ -6,9 +6,8 @@ input shortens further.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from dfwe.data.dialogue import Dialogue, Example, Turn
+from dfwe.data.dialogue import Dialogue, Example, Turn, known_label
 from dfwe.errors import UserError
 
 MAX_WORDS = 512
@@ -39,7 +38,7 @@ def emotion(
             if title not in turn.annotations:
                 continue
             noted = turn.annotations[title]
-            label = _known(noted["label"], labels, noted["instance_id"])
+            label = known_label(noted["label"], labels, noted["instance_id"])
             context = _context(cap(dialogue.turns[: number + 1]))
             examples.append(
                 Example(noted["instance_id"], dialogue.id, context, prompt, label, (label,),
@@ -62,7 +61,7 @@ def character(
                 asked = prompt.format(
                     labels=" or ".join(labels), mention=mention["entity_reference"], phrase=phrase
                 )
-                label = _known(mention["normalized_entity"], labels, mention["instance_id"])
+                label = known_label(mention["normalized_entity"], labels, mention["instance_id"])
                 examples.append(
                     Example(mention["instance_id"], dialogue.id, context, asked, label,
                             (label,), tuple(labels))
@@ -79,7 +78,7 @@ def reading(
         entities = tuple(dialogue.metadata[title]["scene_entities"])
         context = _context(cap(dialogue.turns))
         for item in dialogue.annotations[title]:
-            answer = _known(item["answer"], entities, item["instance_id"])
+            answer = known_label(item["answer"], entities, item["instance_id"])
             asked = prompt.format(query=item["query"], entities=" or ".join(entities))
             examples.append(
                 Example(item["instance_id"], dialogue.id, context, asked, answer, (answer,),
@@ -93,19 +92,20 @@ def question(
 ) -> list[Example]:
     """A free-text answer to a question about the dialogue.
 
-    TLiDB trains on a gold answer drawn anew each time; here it is always the first.
+    TLiDB trains on a gold answer drawn anew each time; here it is always the first. Its cap keeps
+    the turns around the answer; shortening beyond it must not look at the answer and keeps the
+    start, as the original's tokenizer does.
     """
     examples = []
     for dialogue in _annotated(dialogues, title):
         for item in (item for entry in dialogue.annotations[title] for item in entry["qas"]):
             golds = tuple(answer["text"] for answer in item["answers"])
             around = item["answers"][-1]["answer_utterance_id"]  # TLiDB keeps the last one's cut
-            turns, dropped = _cap_around(dialogue.turns, around)
-            keep = "start" if around - dropped < len(turns) / 2 else "end"
+            context = _context(_cap_around(dialogue.turns, around))
             asked = prompt.format(question=item["question"])
             examples.append(
-                Example(item["instance_id"], dialogue.id, _context(turns), asked, golds[0],
-                        golds, keep=keep)
+                Example(item["instance_id"], dialogue.id, context, asked, golds[0], golds,
+                        keep="start")
             )  # fmt: skip
     return examples
 
@@ -120,7 +120,7 @@ def personality(
             context = _context(cap(_chosen(dialogue, sample["turns"])))
             for trait, value in sample["personality_characteristics"].items():
                 name = f"{sample['instance_id']}_{trait}"
-                label = _known(value, labels, name)
+                label = known_label(value, labels, name)
                 asked = prompt.format(speaker=sample["focus_speaker"], trait=trait)
                 examples.append(
                     Example(name, dialogue.id, context, asked, label, (label,), tuple(labels))
@@ -138,20 +138,21 @@ def relation(
     """The relations between two entities, as their names joined by `and`.
 
     Args:
-        names: label -> its name in natural language.
+        labels: unused: a corpus may declare fewer than the columns the metric counts in.
+        names: label -> its name in natural language; the label set, in the metric's order.
     """
     examples = []
-    options = tuple(names[label] for label in labels)
+    options = tuple(names.values())
     for dialogue in _annotated(dialogues, title):
         for sample in dialogue.annotations[title]:
             context = _context(cap(_chosen(dialogue, sample["turns"])))
             for triple in sample["relation_triples"]:
-                found = [_known(r, labels, triple["instance_id"]) for r in triple["relations"]]
+                name = triple["instance_id"]
+                found = [known_label(label, names, name) for label in triple["relations"]]
                 target = " and ".join(names[label] for label in found)
                 asked = prompt.format(head=triple["head"], tail=triple["tail"])
                 examples.append(
-                    Example(triple["instance_id"], dialogue.id, context, asked, target,
-                            (target,), options)
+                    Example(name, dialogue.id, context, asked, target, (target,), options)
                 )  # fmt: skip
     return examples
 
@@ -167,12 +168,6 @@ def _annotated(dialogues: Sequence[Dialogue], title: str) -> Iterator[Dialogue]:
                     "annotation; add it or take the task out of its dialogue_metadata."
                 )
             yield dialogue
-
-
-def _known(label: Any, labels: Sequence[str], instance: str) -> str:
-    if label not in labels:
-        raise UserError(f"{instance} has the unknown label '{label}'; known: {', '.join(labels)}.")
-    return label
 
 
 def _context(turns: Sequence[Turn]) -> str:
@@ -191,12 +186,12 @@ def _phrase(text: str, start: int, mention: str) -> str:
     return " ".join(words)
 
 
-def _cap_around(turns: Sequence[Turn], answer: int) -> tuple[Sequence[Turn], int]:
-    """Drop turns from the end farther from the answer's turn; also how many went in front."""
+def _cap_around(turns: Sequence[Turn], answer: int) -> Sequence[Turn]:
+    """Drop turns from the end farther from the answer's turn until 512 words are left."""
     start, stop = 0, len(turns)
     while len(render(turns[start:stop]).split()) > MAX_WORDS:
         if answer - start < (stop - start) / 2:
             stop -= 1
         else:
             start += 1
-    return turns[start:stop], start
+    return turns[start:stop]

@@ -9,14 +9,13 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.tasks.decode import INVALID
-
-Compatibility = Literal["tlidb"] | None
+from dfwe.errors import UserError
+from dfwe.tasks.decode import INVALID, Compatibility, check_compatibility
 
 
 class Metric(Protocol):
@@ -39,6 +38,10 @@ class F1:
     average: Literal["micro", "macro", "weighted"]
     compatibility: Compatibility = None
 
+    def __post_init__(self) -> None:
+        _known(self.average, ("micro", "macro", "weighted"))
+        check_compatibility(self.compatibility)
+
     @property
     def name(self) -> str:
         return f"f1_{self.average}"
@@ -46,12 +49,15 @@ class F1:
     def __call__(self, answers: Sequence, golds: Sequence) -> float:
         from sklearn.metrics import f1_score
 
-        if self.compatibility == "tlidb":
-            return 100.0 * float(f1_score(golds, answers, average=self.average, zero_division=0))
         if self.average == "micro":  # with one label an instance, micro F1 is accuracy
             return 100.0 * float(np.mean(np.asarray(answers) == np.asarray(golds)))
-        present = sorted({*golds, *(a for a in answers if a != INVALID)})
-        score = f1_score(golds, answers, average=self.average, labels=present, zero_division=0)
+        present = {*golds, *answers}
+        if self.compatibility is None:
+            present -= {INVALID}
+        never: Any = 0.0  # a label that is never answered scores 0; the stubs know only "warn"
+        score = f1_score(
+            golds, answers, average=self.average, labels=sorted(present), zero_division=never
+        )
         return 100.0 * float(score)
 
 
@@ -107,6 +113,10 @@ class TokenF1:
     average: Literal["macro", "micro"]
     compatibility: Compatibility = None
 
+    def __post_init__(self) -> None:
+        _known(self.average, ("macro", "micro"))
+        check_compatibility(self.compatibility)
+
     @property
     def name(self) -> str:
         return f"token_f1_{self.average}"
@@ -126,6 +136,11 @@ class TokenF1:
         both, said, gold = (sum(column) for column in zip(*chosen, strict=True)) if chosen else (
             0, 0, 0)  # fmt: skip
         return 100.0 * _f1((both, said, gold))
+
+
+def _known(average: str, known: Sequence[str]) -> None:
+    if average not in known:
+        raise UserError(f"average={average} is unknown; choose one of {', '.join(known)}.")
 
 
 def normalise(text: str) -> str:

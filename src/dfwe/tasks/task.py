@@ -8,7 +8,7 @@ from typing import Any
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError
-from dfwe.tasks.decode import Answer
+from dfwe.tasks.decode import Answer, Compatibility
 from dfwe.tasks.metrics import Metric
 
 Reader = Callable[[Sequence[Dialogue], str, Sequence[str]], list[Example]]
@@ -26,6 +26,8 @@ class Task:
         metrics: what is measured; the score is their mean.
         max_new_tokens: how long an answer may get.
         labels: the label set; None takes the corpus's declaration.
+        compatibility: `tlidb` scores as the original does, its defects included; the YAML hands
+            it to `answer` and `metrics`.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Task:
     metrics: Sequence[Metric]
     max_new_tokens: int
     labels: Sequence[str] | None = None
+    compatibility: Compatibility = None
 
     def examples(self, corpus: Corpus, split: str) -> tuple[Example, ...]:
         """The split's examples, in the corpus's order.
@@ -63,13 +66,30 @@ class Task:
 @lru_cache
 def _examples(task: Task, corpus: Corpus, split: str) -> tuple[Example, ...]:
     labels = corpus.labels(task.title) if task.labels is None else task.labels
-    found = tuple(task.read(corpus.dialogues(split), task.title, labels))
+    dialogues = corpus.dialogues(split)
+    try:
+        found = task.read(dialogues, task.title, labels)
+    except (KeyError, IndexError):
+        raise _unreadable(task, dialogues, labels) from None
     if not found:
         raise UserError(
             f"The {split} split of corpus={corpus.name} has no example of task={task.name}; "
             "choose another task, or corpus.shots=full."
         )
-    return found
+    return tuple(found)
+
+
+def _unreadable(task: Task, dialogues: Sequence[Dialogue], labels: Sequence[str]) -> UserError:
+    """What to say of the first dialogue whose annotation lacks a field."""
+    for dialogue in dialogues:
+        try:
+            task.read([dialogue], task.title, labels)
+        except (KeyError, IndexError) as error:
+            return UserError(
+                f"Dialogue '{dialogue.id}' cannot be read as task={task.name}: its annotation "
+                f"is incomplete ({error!r}); mend it or leave the dialogue out of the split."
+            )
+    raise AssertionError("a reader takes each dialogue by itself")
 
 
 def _described(part: Any) -> dict[str, Any]:

@@ -1,0 +1,139 @@
+"""Tables of labelled texts (Hugging Face datasets, JSONL, CSV, Parquet) as corpora and tasks."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dfwe.data.corpus import SPLITS
+from dfwe.data.dialogue import Dialogue, Example, known_label
+from dfwe.errors import UserError
+
+STORED = {"train": "train", "dev": "validation", "test": "test"}  # as `datasets` names them
+
+
+@dataclass(frozen=True, eq=False)
+class TableCorpus:
+    """One table a task; a row counts as a dialogue without turns, annotated for that task.
+
+    Args:
+        name: what the result tables call it.
+        path: a folder with one folder a title, each holding `train`, `dev` and `test` files
+            (.jsonl, .csv, .parquet, also .gz) or a `datasets` saved to disk; where there is no
+            such folder, a data set of the Hugging Face hub with one configuration a title.
+        titles: the tables to read.
+        label: the column that holds the label.
+        limit: how many rows of train and dev to draw, with `seed`; None takes all. Test is
+            always whole.
+        splits: our name of a split -> the data set's; some hub sets have no labelled test split.
+    """
+
+    name: str
+    path: str
+    titles: Sequence[str]
+    label: str = "label"
+    limit: int | None = None
+    seed: int = 0
+    splits: Mapping[str, str] = field(default_factory=lambda: STORED)
+
+    def dialogues(self, split: str) -> tuple[Dialogue, ...]:
+        """The split's rows, table after table.
+
+        Raises:
+            UserError: no such split, missing or damaged tables.
+        """
+        if split not in SPLITS:
+            raise UserError(f"Unknown split '{split}'; known: {', '.join(SPLITS)}.")
+        return tuple(row for title in self.titles for row in self._rows(title, split))
+
+    def labels(self, title: str) -> tuple[str, ...]:
+        """The names that the table declares, else the labels in its train split, sorted."""
+        if title not in self.titles:
+            raise UserError(f"corpus={self.name} has no task '{title}'; it has: "
+                            f"{', '.join(self.titles)}.")  # fmt: skip
+        table = self._table(title, "train")
+        feature = table.features.get(self.label)
+        if feature is None:
+            raise UserError(f"The table '{title}' of corpus={self.name} has no column "
+                            f"'{self.label}'; it has: {', '.join(table.features)}.")  # fmt: skip
+        return tuple(getattr(feature, "names", sorted(map(str, table.unique(self.label)))))
+
+    @cached_property
+    def _tables(self) -> dict[str, Any]:
+        return {title: _load(self.path, title) for title in self.titles}
+
+    def _table(self, title: str, split: str) -> Any:
+        stored = self.splits[split]
+        if stored not in self._tables[title]:
+            raise UserError(f"The table '{title}' of corpus={self.name} has no split '{stored}'; "
+                            f"it has: {', '.join(self._tables[title])}.")  # fmt: skip
+        return self._tables[title][stored]
+
+    def _rows(self, title: str, split: str) -> list[Dialogue]:
+        table = self._table(title, split)
+        rows = table.to_list()
+        if names := getattr(table.features.get(self.label), "names", None):
+            named = dict(enumerate(names))  # a hidden label, -1, stays what it is
+            rows = [{**row, self.label: named.get(row[self.label], "-1")} for row in rows]
+        chosen = range(len(rows))
+        if self.limit is not None and split != "test" and self.limit < len(rows):
+            chosen = sorted(random.Random(self.seed).sample(chosen, self.limit))
+        return [
+            Dialogue(f"{title}/{rows[n].get('id', f'{split}-{n}')}", (), {title: rows[n]}, {})
+            for n in chosen
+        ]
+
+
+def classification(
+    dialogues: Sequence[Dialogue],
+    title: str,
+    labels: Sequence[str],
+    context: str,
+    prompt: str,
+    label: str = "label",
+) -> list[Example]:
+    """The label of a row.
+
+    Args:
+        context, prompt: templates over the row's columns and `labels`, joined by `or`; the
+            context may be shortened, the prompt never.
+        label: the column that holds the label.
+    """
+    asked = " or ".join(labels)
+    examples = []
+    for dialogue in dialogues:
+        if title not in dialogue.annotations:
+            continue
+        row = dialogue.annotations[title]
+        gold = known_label(str(row[label]), labels, dialogue.id)
+        fields = {**row, "labels": asked}
+        examples.append(
+            Example(dialogue.id, dialogue.id, context.format_map(fields),
+                    prompt.format_map(fields), gold, (gold,), tuple(labels), keep="start")
+        )  # fmt: skip
+    return examples
+
+
+def _load(path: str, title: str) -> Any:
+    """Split -> table; raises UserError where there is none."""
+    from datasets import DatasetDict, load_dataset, load_from_disk
+    from datasets.exceptions import DatasetGenerationError
+
+    folder = Path(path).expanduser() / title
+    try:
+        if not folder.parent.is_dir():
+            return load_dataset(path, title)
+        if not folder.is_dir():
+            raise UserError(f"No table at {folder}; set corpus.path to the folder that holds it.")
+        if (folder / "dataset_dict.json").is_file():
+            tables = load_from_disk(folder)
+            assert isinstance(tables, DatasetDict)
+            return tables
+        return load_dataset(str(folder))
+    except (DatasetGenerationError, OSError, ValueError) as error:
+        raise UserError(
+            f"The table '{title}' at {path} cannot be read ({str(error).splitlines()[0]}); it "
+            "needs train, dev and test files in JSONL, CSV or Parquet, or a name of the hub."
+        ) from error
