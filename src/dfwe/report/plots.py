@@ -1,8 +1,11 @@
 """Pictures of a run: learning curves, the search's trajectory, the mixture's weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -10,8 +13,14 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's colours, which the colour-blind tell apart; one an expert, in the experts' order.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#555555")
+INK, GREY = "#222222", "#8C8C8C"
 DPI = 150
 STAGES = {"experts": "experts", "finetune": "fine-tuned on the target"}
+
+
+def colours(labels: Iterable[str]) -> dict[str, str]:
+    """Each label's colour, in the order of first appearance; they start again after the last."""
+    return {x: COLOURS[k % len(COLOURS)] for k, x in enumerate(dict.fromkeys(labels))}
 
 
 def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
@@ -21,23 +30,21 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
         histories: `scores.json` of each training: stage, label, best_epoch, epochs.
     """
     stages = [stage for stage in STAGES if any(h["stage"] == stage for h in histories)]
-    labels = list(dict.fromkeys(h["label"] for h in histories))
-    figure, grid = _figure(2, len(stages), (4.6 * len(stages) + 1.6, 5.2))
+    colour = colours(h["label"] for h in histories)
+    figure, grid = _figure(2, len(stages), (4.6 * len(stages) + 1.8, 5.2), [2, 1])
     for column, stage in enumerate(stages):
         score, loss = grid[0][column], grid[1][column]
-        for history in (h for h in histories if h["stage"] == stage):
-            colour = COLOURS[labels.index(history["label"]) % len(COLOURS)]
-            epochs = [row["epoch"] + 1 for row in history["epochs"]]
-            scores = [row["score"] for row in history["epochs"]]
-            score.plot(epochs, scores, ".-", color=colour, label=history["label"])
-            best = history["best_epoch"]
-            score.plot(best + 1, scores[best], "o", mfc="none", mec=colour, ms=9)
-            loss.plot(epochs, [r["train_loss"] for r in history["epochs"]], ".-", color=colour)
-        score.set_title(STAGES[stage], loc="left", fontsize=10)
+        members = [h for h in histories if h["stage"] == stage]
+        for history in members:
+            _curve(score, loss, history, colour[history["label"]])
+        score.set_title(f"{STAGES[stage]}, {_monitored(members)}", loc="left", fontsize=10)
         loss.set_xlabel("epoch")
         loss.xaxis.get_major_locator().set_params(integer=True)
     grid[0][0].set_ylabel("dev score (points)")
     grid[1][0].set_ylabel("training loss (nats a token)")
+    for label, c in colour.items():
+        grid[0][0].plot([], [], color=c, lw=2, label=label)
+    grid[0][0].plot([], [], "o", mfc="none", mec=GREY, ms=9, label="kept epoch")
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper",
                   frameon=False, fontsize=8)  # fmt: skip
     return _save(figure, path)
@@ -46,59 +53,134 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
 def search_trajectory(
     trials: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path
 ) -> Path:
-    """Dev score and alpha of every evaluation, and the best score so far.
+    """Dev score, log-likelihood and alpha of every evaluation, the opening shaded.
 
     Args:
-        trials: rows of `trials.jsonl`; labels: the experts, in alpha's order.
+        trials: rows of `trials.jsonl`; an alpha (g, n) is shown as its mean over the groups.
+        labels: the n experts, in alpha's order.
     """
-    figure, grid = _figure(2, 1, (8.0, 5.6))
-    score, alpha = grid[0][0], grid[1][0]
-    at = [trial["index"] for trial in trials]
-    values = [float("nan") if t["score"] is None else t["score"] for t in trials]
-    opening = len(labels) + (len(labels) > 1)
-    score.plot(at[:opening], values[:opening], "s", color="#555555", ms=5, mfc="none",
-               label="pure experts and centroid")  # fmt: skip
-    score.plot(at[opening:], values[opening:], ".", color=COLOURS[0], label="search")
-    best = [max(v for v in values[: k + 1] if v == v) for k in range(len(values))]
-    score.step(at, best, where="post", color=COLOURS[3], lw=1.4, label="best so far")
-    score.set_ylabel("dev score (points)")
-    score.legend(frameon=False, fontsize=8, loc="lower right")
-    shares = [[trial["alpha"][k] for trial in trials] for k in range(len(labels))]
-    edges = [*(k - 0.5 for k in at), at[-1] + 0.5]
-    base = [0.0] * len(trials)
-    for k, (label, share) in enumerate(zip(labels, shares, strict=True)):
-        top = [b + s for b, s in zip(base, share, strict=True)]
-        alpha.stairs(top, edges, baseline=base, fill=True, color=COLOURS[k % len(COLOURS)],
-                     label=label, lw=0)  # fmt: skip
-        base = top
-    alpha.set(xlabel="evaluation", ylabel="alpha", ylim=(0, 1), xlim=(-0.5, at[-1] + 0.5))
-    figure.legend(*alpha.get_legend_handles_labels(), loc="outside lower center",
-                  ncols=min(5, len(labels)), frameon=False, fontsize=8)  # fmt: skip
+    n = len(labels)
+    alphas = np.array([np.reshape(t["alpha"], (-1, n)).mean(axis=0) for t in trials])  # (m, n)
+    loglik = _column(trials, "loglik")
+    heights = [3.2, 1.1, 1.8] if np.isfinite(loglik).any() else [3.2, 1.8]
+    figure, grid = _figure(len(heights), 1, (9.2, 1.1 * sum(heights)), heights)
+    axes = list(grid[:, 0])
+    named = np.any([_pure(alphas), _centroid(alphas)], axis=0)
+    opening = len(named) if named.all() else int(named.argmin())
+    for ax in axes:
+        ax.axvspan(-0.5, opening - 0.5, color="#F1F1F1", lw=0, zorder=0)
+    _dots(axes[0], _column(trials, "score"), loglik, alphas, list(colours(labels).values()))
+    if len(axes) == 3:
+        axes[1].plot(loglik, ".-", color="#ABABAB", lw=0.8, ms=3)
+        axes[1].set_ylabel("log-likelihood\n(nats)")
+    _areas(axes[-1], alphas, labels)
+    axes[-1].set(xlabel="evaluation", xlim=(-1, len(trials)))
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.align_ylabels(axes)
     return _save(figure, path)
 
 
 def alpha_bars(alpha: Mapping[str, float], path: Path) -> Path:
-    """The weight of each expert in the final model."""
+    """The weight of each expert in the final model, beside the uniform average's."""
+    uniform = 1 / len(alpha)
     figure, grid = _figure(1, 1, (6.4, 0.9 + 0.42 * len(alpha)))
     axes = grid[0][0]
-    colours = [COLOURS[k % len(COLOURS)] for k in range(len(alpha))]
-    bars = axes.barh(list(alpha), list(alpha.values()), color=colours, height=0.66)
-    axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=8)
+    bars = axes.barh(
+        list(alpha), list(alpha.values()), color=list(colours(alpha).values()), height=0.66
+    )
+    axes.axvline(uniform, color=INK, lw=1, ls=(0, (4, 3)), zorder=1.5)
+    axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=8, zorder=3,
+                   bbox={"facecolor": "white", "linewidth": 0, "pad": 0.6})  # fmt: skip
+    axes.set_title(f"dashed: uniform average, {uniform:.3f}", loc="right", fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="alpha", xlim=(0, max(0.2, *alpha.values()) * 1.14))
+    axes.set(xlabel="alpha", xlim=(0, max(0.2, uniform, *alpha.values()) * 1.14))
+    axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     return _save(figure, path)
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
-    import matplotlib
+def _curve(score: "Axes", loss: "Axes", history: Mapping[str, Any], colour: str) -> None:
+    rows = history["epochs"]
+    epochs = [row["epoch"] + 1 for row in rows]
+    score.plot(epochs, [row["score"] for row in rows], ".-", color=colour)
+    loss.plot(epochs, [row["train_loss"] for row in rows], ".-", color=colour)
+    best = next(row for row in rows if row["epoch"] == history["best_epoch"])
+    score.plot(best["epoch"] + 1, best["score"], "o", mfc="none", mec=colour, ms=9, mew=1.6)
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    figure, grid = pyplot.subplots(
-        rows, columns, figsize=size, squeeze=False, sharex="col", layout="constrained"
-    )
+def _monitored(members: Sequence[Mapping[str, Any]]) -> str:
+    """What selected the epochs: without it the scores of a panel cannot be compared."""
+    monitors = {history["monitor"] for history in members}
+    return f"scored on {monitors.pop()}" if len(monitors) == 1 else "each scored on its own task"
+
+
+def _dots(
+    axes: "Axes",
+    score: NDArray[np.float64],
+    loglik: NDArray[np.float64],
+    alphas: NDArray[np.float64],
+    colour: Sequence[str],
+) -> None:
+    """Every score as a dot, the best so far as steps; experts and centroid stand out."""
+    at = np.arange(len(score))
+    pure, centroid = _pure(alphas), _centroid(alphas) & ~_pure(alphas)
+    rest = ~pure & ~centroid
+    axes.plot(at[rest], score[rest], "o", ms=3.6, mew=0, color="#9A9A9A", label="mixture")
+    axes.scatter(at[pure], score[pure], s=36, marker="D", zorder=2.5,
+                 c=[colour[k] for k in alphas[pure].argmax(axis=1)])  # fmt: skip
+    axes.plot([], [], "D", ms=6, color=GREY, label="pure expert")
+    axes.plot(at[centroid], score[centroid], "s", ms=6.5, color=INK, label="uniform average")
+    values = np.nan_to_num(score, nan=-np.inf)
+    running = np.maximum.accumulate(values)
+    running[np.isinf(running)] = np.nan
+    axes.step(at, running, where="post", color=INK, lw=1.3, label="best so far", zorder=1.5)
+    best = np.lexsort((-at, np.nan_to_num(loglik, nan=-np.inf), values))[-1]
+    axes.plot(at[best], score[best], "o", mfc="none", mec=INK, ms=11, mew=1.4, ls="",
+              label=f"best, {score[best]:.2f} at {best}")  # fmt: skip
+    failed = at[np.isnan(score)]
+    if len(failed):
+        axes.plot(failed, np.full(len(failed), 0.03), "x", ms=6, color=INK, label="failed",
+                  transform=axes.get_xaxis_transform())  # fmt: skip
+    axes.set_ylabel("dev score (points)")
+    _legend(axes)
+
+
+def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> None:
+    """alpha (m, n) stacked, one evaluation wide each."""
+    edges = np.arange(len(alphas) + 1) - 0.5
+    tops = alphas.cumsum(axis=1)
+    for k, (label, colour) in enumerate(colours(labels).items()):
+        axes.stairs(tops[:, k], edges, baseline=tops[:, k] - alphas[:, k], fill=True, color=colour,
+                    label=label, lw=0)  # fmt: skip
+    axes.set(ylabel="alpha", ylim=(0, 1))
+    _legend(axes, reverse=True)  # in the order in which the areas lie
+
+
+def _legend(axes: "Axes", reverse: bool = False) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False,
+                fontsize=8, reverse=reverse)  # fmt: skip
+
+
+def _pure(alphas: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return alphas.max(axis=1) == 1
+
+
+def _centroid(alphas: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.ptp(alphas, axis=1) < 1e-12
+
+
+def _column(trials: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    return np.array([np.nan if t[name] is None else t[name] for t in trials], dtype=np.float64)
+
+
+def _figure(
+    rows: int, columns: int, size: tuple[float, float], heights: Sequence[float] | None = None
+) -> tuple["Figure", Any]:
+    """A figure of its own, on Agg: pyplot would keep it and could open a window."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex="col", height_ratios=heights)
     for axes in grid.flat:
         _plain(axes)
     return figure, grid
@@ -106,15 +188,14 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple["Figure
 
 def _plain(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelsize=9)
     axes.grid(True, color="#E4E4E4", lw=0.7)
     axes.set_axisbelow(True)
 
 
 def _save(figure: "Figure", path: Path) -> Path:
-    from matplotlib import pyplot
-
     aside = path.with_name(f".{path.name}.part")
     figure.savefig(aside, dpi=DPI, format="png")
-    pyplot.close(figure)
     aside.replace(path)
     return path
