@@ -133,8 +133,9 @@ class TokenF1:
             chosen = [options[-1] for options in overlapping if options]
         else:
             chosen = [max(options, key=_f1) for options in counts]
-        both, said, gold = (sum(column) for column in zip(*chosen, strict=True)) if chosen else (
-            0, 0, 0)  # fmt: skip
+        if not chosen:
+            return 0.0  # TLiDB divides by zero where no answer overlaps its gold text
+        both, said, gold = (sum(column) for column in zip(*chosen, strict=True))
         return 100.0 * _f1((both, said, gold))
 
 

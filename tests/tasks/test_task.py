@@ -1,0 +1,98 @@
+"""A task reads a corpus, scores texts in points, and names what decides its score."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from dfwe.data import friends
+from dfwe.data.corpus import TLiDBCorpus
+from dfwe.data.dialogue import Dialogue, Turn
+from dfwe.errors import UserError
+from dfwe.recipe import digest
+from dfwe.tasks.decode import Label
+from dfwe.tasks.metrics import F1, Accuracy
+from dfwe.tasks.task import Task
+
+ROOT = Path(__file__).parents[2]
+MINI = TLiDBCorpus("mini", str(ROOT / "tests/goldens"))
+FRIENDS = ("emory", "meld", "reading", "characters", "qa", "personality", "relations")
+
+
+def emory(**changes) -> Task:
+    fields = {"labels": None, "metrics": (F1("micro"), Accuracy()), **changes}
+    read = partial(friends.emotion, prompt="emotion:")
+    return Task("emory", "emory_emotion_recognition", read, Label(), max_new_tokens=5, **fields)
+
+
+@pytest.fixture(scope="module")
+def configured():
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+
+        def make(name, *overrides):
+            cfg = compose("config", overrides=[f"task={name}", *overrides])
+            return instantiate(cfg.task, _convert_="all")
+
+        yield make
+
+
+class Invented:
+    """A corpus of one dialogue."""
+
+    name = "invented"
+
+    def __init__(self, note):
+        turn = Turn(("Al",), "Hm.", {"emory_emotion_recognition": note})
+        self.only = Dialogue("one", (turn,), {}, {"emory_emotion_recognition": {}})
+
+    def dialogues(self, split):
+        return (self.only,) if split == "train" else ()
+
+    def labels(self, title):
+        return ("sad", "mad")
+
+
+def test_labels_come_from_the_corpus_unless_the_task_names_them():
+    good = Invented({"instance_id": "i", "label": "mad"})
+    assert emory().examples(good, "train")[0].options == ("sad", "mad")
+    assert emory(labels=["mad"]).examples(good, "train")[0].options == ("mad",)
+
+
+def test_an_empty_split_is_an_error_that_names_it():
+    with pytest.raises(UserError, match="The dev split of corpus=invented has no example of task"):
+        emory().examples(Invented({"instance_id": "i", "label": "mad"}), "dev")
+
+
+def test_an_incomplete_annotation_is_an_error_that_names_the_dialogue():
+    with pytest.raises(UserError, match=r"'one' cannot be read as task=emory.*KeyError\('label'"):
+        emory().examples(Invented({"instance_id": "i"}), "train")
+
+
+def test_the_score_is_the_mean_of_the_metrics_in_points():
+    examples = emory().examples(MINI, "train")  # sad, joyful
+    scores = emory().score(["sad", "mad"], examples)
+    assert scores == {"f1_micro": 50, "accuracy": 50, "score": 50}
+
+
+@pytest.mark.parametrize("corpus", ["mini", "sample"])
+@pytest.mark.parametrize("name", FRIENDS)
+def test_the_gold_answers_score_full_points(name, corpus, configured):
+    source = MINI if corpus == "mini" else TLiDBCorpus("s", "shipped:sample_corpus.zip")
+    for compatibility in ("null", "tlidb") if name != "qa" else ("null",):  # defective in qa
+        task = configured(name, f"task.compatibility={compatibility}")
+        examples = task.examples(source, "train")
+        assert task.score([e.target for e in examples], examples)["score"] == pytest.approx(100)
+        for example in examples:
+            parts = example.target.split(" and ") if name == "relations" else [example.target]
+            assert set(parts) <= set(example.options) or name == "qa"
+
+
+@pytest.mark.parametrize("name", FRIENDS)
+def test_settings_are_plain_and_know_the_compatibility(name, configured):
+    plain, tlidb = (configured(name, f"task.compatibility={c}") for c in ("null", "tlidb"))
+    assert digest(plain.settings()) == digest(configured(name).settings())
+    differs = digest(plain.settings()) != digest(tlidb.settings())
+    assert differs == (name != "reading")  # TLiDB reads and measures that one rightly
+    assert "_target_" not in str(plain.settings())
