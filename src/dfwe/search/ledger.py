@@ -22,13 +22,16 @@ class Trial:
         alpha: (n,), or (g, n) with g parameter groups.
         score: points; None where the candidate failed or scored NaN.
         loglik: the dev split's mean log-likelihood, in nats.
+        metrics: metric name -> points; None for one that is not finite.
+        precision: of the scoring pass; only "fp32" trials can win.
+        error: why there is no score.
     """
 
     index: int
     alpha: NDArray[np.float64]
     score: float | None
     loglik: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     precision: str = "fp32"
     error: str | None = None
 
@@ -60,7 +63,8 @@ class Ledger:
         self.path = Path(path)
         self.timings = self.path.with_name("timings.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = self._read()
+        self.rows = _read(self.path)
+        _read(self.timings)
 
     def replay(self, index: int, alpha: NDArray[np.float64]) -> Trial | None:
         """The trial noted under `index`; None when the ledger ends before it.
@@ -71,10 +75,11 @@ class Ledger:
         if index >= len(self.rows):
             return None
         row = self.rows[index]
-        if row["index"] != index or row["alpha"] != alpha.tolist():
+        if row["index"] != index or row.get("alpha") != alpha.tolist():
             raise UserError(
                 f"{self.path} was written by another search (trial {index} is alpha "
-                f"{row['alpha']}, the search proposes {alpha.tolist()}); delete it to search anew."
+                f"{row.get('alpha')}, the search proposes {alpha.tolist()}); delete it to search "
+                "anew."
             )
         return Trial(**{**row, "alpha": alpha})
 
@@ -84,21 +89,34 @@ class Ledger:
         _append(self.path, self.rows[-1])
         _append(self.timings, {"index": trial.index, "seconds": seconds})
 
-    def _read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):  # killed while writing
-            os.truncate(self.path, len(whole))
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError:
-            raise UserError(f"{self.path} is damaged; delete it to search anew.") from None
+    def check_end(self, trials: int) -> None:
+        """Raises UserError when a finished search of so many trials leaves noted ones over."""
+        if len(self.rows) > trials:
+            raise UserError(
+                f"{self.path} was written by a longer search ({len(self.rows)} trials, this one "
+                f"ends after {trials}); delete it to search anew."
+            )
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The whole lines; a half-written last one is cut off."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):  # killed while writing
+        os.truncate(path, len(whole))
+    try:
+        rows: list[Any] = [json.loads(line) for line in whole.splitlines()]
+    except ValueError:
+        raise UserError(f"{path} is damaged; delete it to search anew.") from None
+    if not all(isinstance(row, dict) and "index" in row for row in rows):
+        raise UserError(f"{path} is not a search's; delete it to search anew.")
+    return rows
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(row, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())

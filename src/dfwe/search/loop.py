@@ -1,6 +1,7 @@
 """The loop that drives proposals with a score (Eq. 2); ask/tell is a generator over batches."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from dfwe.errors import UserError
 from dfwe.search.ledger import Ledger, Trial
-from dfwe.search.nelder_mead import Proposals
+from dfwe.search.simplex import Outcome, Proposals
 
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
+FLAT = 12  # so many last trials of one and the same score, and the search says so
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,11 @@ class Measure:
     score: float
     loglik: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    precision: str = "fp32"
 
 
 class Score(Protocol):
-    """alpha (n,) -> points, higher is better."""
+    """alpha (n,), or (g, n) -> points, higher is better."""
 
     def __call__(self, alpha: NDArray[np.float64]) -> float | Measure: ...
 
@@ -38,7 +41,8 @@ class Result:
     """What a search found.
 
     Args:
-        best: the best trial, ties by log-likelihood, then by the earlier one.
+        best: the best fp32 trial, ties by log-likelihood, then by the earlier one; or what the
+            proposals settled on.
         trials: every scored alpha, in proposal order.
         iterations: what the proposals counted as such.
         repeats: proposals answered from earlier trials.
@@ -73,8 +77,9 @@ class Search:
 
     def settings(self) -> dict[str, Any]:
         """What decides the proposals: their name and keywords."""
-        assert isinstance(self.proposals, partial)
-        return {"name": self.proposals.func.__name__, **self.proposals.keywords}
+        if isinstance(self.proposals, partial):
+            return {"name": self.proposals.func.__name__, **self.proposals.keywords}
+        return {"name": self.proposals.__name__}
 
     @property
     def evaluations(self) -> int | None:
@@ -107,12 +112,12 @@ def search(
     """
     trials: list[Trial] = []
     known: dict[bytes, Trial] = {}
-    best: Trial | None = None
-    iterations = repeats = 0
+    repeats = 0
     attempt = partial(_attempt, score)
     try:
         alphas = next(proposals)
         while True:
+            alphas = np.ascontiguousarray(alphas, dtype=np.float64)
             fresh = _fresh(alphas, known)
             repeats += len(alphas) - len(fresh)
             for trial, seconds in _scored(fresh, len(trials), ledger, attempt, map):
@@ -120,25 +125,46 @@ def search(
                     ledger.append(trial, seconds)
                 trials.append(trial)
                 known[trial.alpha.tobytes()] = trial
-                best = trial if best is None or _key(trial) > _key(best) else best
                 if on_trial is not None:
-                    on_trial(trial, best)
+                    on_trial(trial, max(trials, key=_key))
+            _check_scored(trials)
             values = np.array([known[alpha.tobytes()].value for alpha in alphas])
             alphas = proposals.send(values)
     except StopIteration as stop:
-        iterations = stop.value or 0
-    if best is None or best.score is None:
+        outcome = stop.value or Outcome()
+    _check_scored(trials)
+    if ledger is not None:
+        ledger.check_end(len(trials))
+    _warn(trials, repeats)
+    best = max(trials, key=_key) if outcome.alpha is None else known[outcome.alpha.tobytes()]
+    return Result(best, tuple(trials), outcome.iterations, repeats)
+
+
+def _key(trial: Trial) -> tuple[bool, bool, float, float, int]:
+    """The order of trials: a lower precision steers the search, but only fp32 can win."""
+    loglik = -np.inf if trial.loglik is None else trial.loglik
+    exact = trial.precision == "fp32"
+    return trial.score is not None, exact, trial.value, loglik, -trial.index
+
+
+def _check_scored(trials: list[Trial]) -> None:
+    if all(trial.score is None for trial in trials):
         reason = trials[0].error if trials else "nothing was proposed"
-        raise UserError(f"No candidate could be scored ({reason}); see the ledger.")
+        raise UserError(
+            f"None of the {len(trials)} candidates could be scored ({reason}); mend that, delete "
+            "the ledger where there is one, and search again."
+        )
+
+
+def _warn(trials: list[Trial], repeats: int) -> None:
     asked = len(trials) + repeats
     if repeats > MANY_REPEATS * asked:
         log.warning("%d of %d proposals had been scored before: the steps are below what this dev "
                     "set can resolve.", repeats, asked)  # fmt: skip
-    return Result(best, tuple(trials), iterations, repeats)
-
-
-def _key(trial: Trial) -> tuple[float, float]:
-    return trial.value, -np.inf if trial.loglik is None else trial.loglik
+    last = {trial.score for trial in trials[-FLAT:]}
+    if len(trials) > FLAT and len(last) == 1:
+        log.warning("The last %d candidates all scored %s: the steps are below what this dev set "
+                    "can resolve.", FLAT, *last)  # fmt: skip
 
 
 def _fresh(alphas: NDArray[np.float64], known: Mapping[bytes, Trial]) -> list[NDArray[np.float64]]:
@@ -162,8 +188,8 @@ def _scored(
             break
         done += 1
         yield noted, None
-    left = alphas[done:]
-    yield from map(attempt, range(first + done, first + len(alphas)), left)
+    if alphas[done:]:
+        yield from map(attempt, range(first + done, first + len(alphas)), alphas[done:])
 
 
 def _attempt(score: Score, index: int, alpha: NDArray[np.float64]) -> tuple[Trial, float]:
@@ -173,13 +199,20 @@ def _attempt(score: Score, index: int, alpha: NDArray[np.float64]) -> tuple[Tria
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a candidate that fails is a result, not the end of the search
-        log.exception("Candidate %d failed and counts as the worst.", index)
         trial = Trial(index, alpha, None, error=f"{type(error).__name__}: {error}")
+        log.warning("Candidate %d counts as the worst (%s).", index, trial.error, exc_info=True)
         return trial, time.monotonic() - began
     found = measured if isinstance(measured, Measure) else Measure(float(measured))
-    if np.isnan(found.score):
-        trial = Trial(index, alpha, None, error="the score is NaN")
+    if not math.isfinite(found.score):
+        trial = Trial(index, alpha, None, error=f"the score is {float(found.score)}")
     else:
-        metrics = {name: float(value) for name, value in found.metrics.items()}
-        trial = Trial(index, alpha, float(found.score), found.loglik, metrics)
+        metrics = {name: _finite(value) for name, value in found.metrics.items()}
+        trial = Trial(
+            index, alpha, float(found.score), _finite(found.loglik), metrics, found.precision
+        )
     return trial, time.monotonic() - began
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.search.simplex import Alphas, opening
+from dfwe.search.simplex import Alphas, Outcome, Proposals, grouped, opening
 
-Proposals = Generator[Alphas, NDArray[np.float64], int]  # returns its iterations
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
+ROUNDING = 1e-12  # a weight so little below zero is zero
+
+Points = NDArray[np.float64]  # (m, d) free coordinates, d = g (n - 1)
+Values = NDArray[np.float64]  # (m,), minus the scores: a minimiser inside
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Coefficients:
 
 
 def nelder_mead(
-    n: int, *, evaluations: int = 120, iterations: int = 40, shrink: float = 0.5
+    n: int, *, evaluations: int = 120, iterations: int = 40, shrink: float = 0.5, groups: int = 1
 ) -> Proposals:
     """Maximise over alpha (n,): `scores = yield alphas`.
 
@@ -41,87 +44,133 @@ def nelder_mead(
         evaluations: at most so many alphas are proposed, the opening included.
         iterations: at most so many rounds of reflection and its consequences.
         shrink: the first simplex has the vertices (1 - shrink) centroid + shrink e_i.
+        groups: parameter groups with weights of their own; alphas are (m, g, n) if several.
     """
-    yield opening(n)
-    if n == 1:
-        return 0
-    budget = evaluations - len(opening(n))
-    vertices = ((1.0 - shrink) / n + shrink * np.eye(n))[:, :-1]  # (n, n - 1)
-    if budget < n:
-        return 0
-    values = -(yield _alphas(vertices))  # a minimiser inside
-    budget -= n
-    c = Coefficients.adaptive(n - 1)
-    for iteration in range(iterations):
-        order = np.argsort(values, kind="stable")
-        vertices, values = vertices[order], values[order]
-        if np.abs(vertices[1:] - vertices[0]).max() < RESOLUTION:
-            return iteration
-        spent = yield from _iterate(vertices, values, c, budget)
-        if spent is None:
-            return iteration
-        budget -= spent
-    return iterations
+    yield opening(n, groups)
+    start, budget = first_simplex(n, shrink, groups), evaluations - len(opening(n))
+    return (yield from descend(start, budget, iterations))
+
+
+def parallel_nelder_mead(
+    n: int, *, evaluations: int = 200, iterations: int = 40, shrink: float = 0.5, groups: int = 1
+) -> Proposals:
+    """The path of `nelder_mead`, with all that an iteration may need proposed as one batch.
+
+    Reflection, expansion and both contractions are scored together: about 1.7 times the
+    evaluations, so that it pays with three or more parallel workers. Arguments as there.
+    """
+    yield opening(n, groups)
+    start, budget = first_simplex(n, shrink, groups), evaluations - len(opening(n))
+    return (yield from descend(start, budget, iterations, together=True))
+
+
+def first_simplex(n: int, shrink: float, groups: int = 1) -> Alphas:
+    """g (n - 1) + 1 alphas: the simplex around the centroid, shrunk.
+
+    With several groups: those n with the same weights in every group, then each group but the
+    last on its own toward all experts but the last; together they are affinely independent.
+    """
+    shrunk = (1.0 - shrink) / n + shrink * np.eye(n)
+    own = np.full(((groups - 1) * (n - 1), groups, n), 1.0 / n)
+    for row, alpha in enumerate(own):
+        alpha[row // (n - 1)] = shrunk[row % (n - 1)]
+    return np.concatenate([grouped(shrunk, groups), own]) if groups > 1 else shrunk
+
+
+def descend(start: Alphas, budget: int, iterations: int, *, together: bool = False) -> Proposals:
+    """Nelder-Mead from the simplex `start` with at most `budget` evaluations, its own included."""
+    x = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
+    if x.size == 0:  # one expert: nothing to search
+        return Outcome()
+    c = Coefficients.adaptive(x.shape[1])
+    asked = _Asked(budget, start.shape[1:])
+    iteration = 0
+    try:
+        f = yield from asked.values(x)
+        while iteration < iterations:
+            order = np.argsort(f, kind="stable")
+            x, f = x[order], f[order]
+            if np.abs(x[1:] - x[0]).max() < RESOLUTION:
+                break
+            if together:
+                yield from asked.ahead(_line(x, c))
+            x, f = yield from _iterate(x, f, c, asked)
+            iteration += 1
+    except _Spent:
+        pass
+    return Outcome(iteration)
+
+
+def _line(x: Points, c: Coefficients) -> Points:
+    """Reflection, expansion, outside and inside contraction of the worst vertex, (4, d)."""
+    mean = x[:-1].mean(axis=0)
+    steps = (c.rho, c.rho * c.chi, c.rho * c.psi, -c.psi)
+    return np.stack([(1 + t) * mean - t * x[-1] for t in steps])
 
 
 def _iterate(
-    x: NDArray[np.float64], f: NDArray[np.float64], c: Coefficients, budget: int
-) -> Generator[Alphas, NDArray[np.float64], int | None]:
-    """One iteration on sorted vertices `x` (n, n - 1) with values `f`, changed in place.
-
-    Returns:
-        The evaluations spent, or None when the budget does not allow the next one.
-    """
-    spent = 0
-    mean = x[:-1].mean(axis=0)
-
-    def ask(point: NDArray[np.float64]) -> Generator[Alphas, NDArray[np.float64], float | None]:
-        nonlocal spent
-        if not _feasible(point):
-            return np.inf
-        if spent == budget:
-            return None
-        spent += 1
-        scores = yield _alphas(point[None])
-        return -float(scores[0])
-
-    def replace(point: NDArray[np.float64], value: float) -> None:
-        x[-1], f[-1] = point, value
-
-    reflected = (1 + c.rho) * mean - c.rho * x[-1]
-    fr = yield from ask(reflected)
-    if fr is None:
-        return None
+    x: Points, f: Values, c: Coefficients, asked: "_Asked"
+) -> Generator[Alphas, Values, tuple[Points, Values]]:
+    """The simplex after one iteration on the sorted vertices `x` (d + 1, d) of values `f`."""
+    reflected, expanded, outside, inside = _line(x, c)
+    fr = yield from asked.value(reflected)
     if fr < f[0]:
-        expanded = (1 + c.rho * c.chi) * mean - c.rho * c.chi * x[-1]
-        fe = yield from ask(expanded)
-        if fe is None:
-            replace(reflected, fr)
-            return None
-        replace(*((expanded, fe) if fe < fr else (reflected, fr)))
-        return spent
+        fe = yield from asked.value(expanded)
+        return _replaced(x, f, *((expanded, fe) if fe < fr else (reflected, fr)))
     if fr < f[-2]:
-        replace(reflected, fr)
-        return spent
-    side = c.psi * c.rho if fr < f[-1] else -c.psi  # outside or inside contraction
-    contracted = (1 + side) * mean - side * x[-1]
-    fc = yield from ask(contracted)
-    if fc is None:
-        return None
-    if (fr < f[-1] and fc <= fr) or (fr >= f[-1] and fc < f[-1]):
-        replace(contracted, fc)
-        return spent
-    if spent + len(x) - 1 > budget:
-        return None
-    x[1:] = x[0] + c.sigma * (x[1:] - x[0])  # shrink: stays inside, the simplex is convex
-    f[1:] = -(yield _alphas(x[1:]))
-    return spent + len(x) - 1
+        return _replaced(x, f, reflected, fr)
+    contracted = outside if fr < f[-1] else inside
+    fc = yield from asked.value(contracted)
+    accepted = fc <= fr if fr < f[-1] else fc < f[-1]
+    if accepted:
+        return _replaced(x, f, contracted, fc)
+    shrunk = x[0] + c.sigma * (x[1:] - x[0])  # stays inside: the feasible set is convex
+    values = yield from asked.values(shrunk)
+    return np.concatenate([x[:1], shrunk]), np.concatenate([f[:1], values])
 
 
-def _feasible(point: NDArray[np.float64]) -> bool:
-    return bool((point >= 0).all() and point.sum() <= 1)
+def _replaced(x: Points, f: Values, point: Points, value: float) -> tuple[Points, Values]:
+    return np.concatenate([x[:-1], point[None]]), np.append(f[:-1], value)
 
 
-def _alphas(points: NDArray[np.float64]) -> Alphas:
-    """Free coordinates (m, n - 1) -> weights (m, n)."""
-    return np.column_stack([points, 1.0 - points.sum(axis=1)])
+class _Spent(Exception):
+    """The budget does not allow what is asked next."""
+
+
+class _Asked:
+    """Values of points: infeasible ones are the worst unasked; ends when the budget is spent.
+
+    Args:
+        budget: evaluations left.
+        shape: of an alpha, (n,) or (g, n).
+    """
+
+    def __init__(self, budget: int, shape: tuple[int, ...]) -> None:
+        self.budget = budget
+        self.shape = shape
+        self.known: dict[bytes, float] = {}
+
+    def values(self, points: Points) -> Generator[Alphas, Values, Values]:
+        """(m,): asks for all of them in one batch."""
+        free = points.reshape(len(points), *self.shape[:-1], self.shape[-1] - 1)
+        last = 1.0 - free.sum(axis=-1, keepdims=True)
+        alphas = np.concatenate([free, last], axis=-1)
+        feasible = (alphas >= -ROUNDING).reshape(len(points), -1).all(axis=1)
+        values = np.full(len(points), np.inf)
+        if feasible.any():
+            if feasible.sum() > self.budget:
+                raise _Spent
+            self.budget -= int(feasible.sum())
+            values[feasible] = -(yield np.maximum(alphas[feasible], 0.0))
+        return values
+
+    def value(self, point: Points) -> Generator[Alphas, Values, float]:
+        """One point's value: looked up when asked ahead."""
+        if point.tobytes() in self.known:
+            return self.known[point.tobytes()]
+        return float((yield from self.values(point[None]))[0])
+
+    def ahead(self, points: Points) -> Generator[Alphas, Values, None]:
+        """Ask for points that may be wanted soon; forgets those asked ahead before."""
+        values = yield from self.values(points)
+        self.known = {p.tobytes(): v for p, v in zip(points, values.tolist(), strict=True)}

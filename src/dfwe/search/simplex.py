@@ -1,24 +1,49 @@
-"""Points of the simplex: the opening that every search begins with."""
+"""Points of the simplex, the opening that every search begins with, and the proposals' type."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Alphas = NDArray[np.float64]  # (m, n), rows on the simplex
+Alphas = NDArray[np.float64]  # (m, n), rows on the simplex; (m, g, n) with g parameter groups
 
 
-def corners(n: int) -> Alphas:
-    """The n pure experts, (n, n)."""
-    return np.eye(n)
+@dataclass(frozen=True)
+class Outcome:
+    """What proposals return at their end; None says as much as `Outcome()`.
+
+    Args:
+        iterations: how many rounds were made.
+        alpha: what the method settles on, one of those it proposed; None for the best one.
+    """
+
+    iterations: int = 0
+    alpha: NDArray[np.float64] | None = None
 
 
-def centroid(n: int) -> Alphas:
-    """The uniform average, (1, n)."""
-    return np.full((1, n), 1.0 / n)
+Proposals = Generator[Alphas, NDArray[np.float64], Outcome | None]  # scores (m,) = yield alphas
 
 
-def opening(n: int) -> Alphas:
+def corners(n: int, groups: int = 1) -> Alphas:
+    """The n pure experts, (n, n) or (n, g, n)."""
+    return grouped(np.eye(n), groups)
+
+
+def centroid(n: int, groups: int = 1) -> Alphas:
+    """The uniform average, (1, n) or (1, g, n)."""
+    return grouped(np.full((1, n), 1.0 / n), groups)
+
+
+def opening(n: int, groups: int = 1) -> Alphas:
     """What every search scores first, (n + 1, n): the result is never worse than an expert.
 
     One expert is its own centroid: (1, 1).
     """
-    return corners(n) if n == 1 else np.concatenate([corners(n), centroid(n)])
+    ends = corners(n, groups)
+    return ends if n == 1 else np.concatenate([ends, centroid(n, groups)])
+
+
+def grouped(alphas: Alphas, groups: int) -> Alphas:
+    """The same weights (m, n) for every group: (m, g, n); (m, n) for one group."""
+    return alphas if groups == 1 else np.repeat(alphas[:, None], groups, axis=1)
