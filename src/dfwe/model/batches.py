@@ -1,6 +1,6 @@
 """Batches: length-sorted under a token budget for scoring, optimizer steps for training."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from dfwe.model.encode import Encoded
 from dfwe.model.fit import Fit
@@ -44,8 +44,8 @@ def collate(encoded: Encoded, index: Sequence[int], weights: Sequence[float]) ->
     """The examples `index` of a split; `weights` (m,) are the weight of each one's tokens."""
     sources = [encoded.sources[i] for i in index]
     targets = [encoded.targets[i] for i in index]
-    source = _padded(sources, encoded.tokenizer.pad_token_id)
-    target = _padded(targets, IGNORED)
+    source = padded(sources, encoded.tokenizer.pad_token_id)
+    target = padded(targets, IGNORED)
     per_token = torch.tensor(weights, dtype=torch.float32)[:, None] * (target != IGNORED)
     lengths = torch.tensor([len(ids) for ids in sources])
     mask = (torch.arange(source.shape[1])[None] < lengths[:, None]).long()
@@ -59,7 +59,7 @@ def evaluation_batches(encoded: Encoded, tokens: int = SCORING_TOKENS) -> list[B
     return [collate(encoded, group, [1.0] * len(group)) for group in groups]
 
 
-class TrainingSteps(IterableDataset):
+class TrainingSteps(Dataset):
     """The optimizer steps of an epoch: each a list of micro-batches, decided by (seed, epoch).
 
     A step is made of `effective_batch / batch` draws of `batch` examples of one task each; tasks
@@ -74,31 +74,26 @@ class TrainingSteps(IterableDataset):
         self.splits = dict(splits)
         self.fit = fit
         self.seed = seed
-        self.epoch = 0
+        self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose steps the next iteration gives."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        draws = sum(-(-len(split) // self.fit.batch) for split in self.splits.values())
-        return -(-draws // (self.fit.effective_batch // self.fit.batch))
-
-    def __iter__(self) -> Iterator[list[Batch]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        draws = self._draws(rng)
-        size = self.fit.effective_batch // self.fit.batch
-        for start in range(0, len(draws), size):
-            yield self._step(draws[start : start + size])
-
-    def _draws(self, rng: np.random.Generator) -> list[tuple[str, list[int]]]:
-        draws = []
+        """Draw the epoch's examples: `draws`, each a task and positions in its split."""
+        rng = np.random.default_rng([self.seed, epoch])
+        batch = self.fit.batch
+        draws: list[tuple[str, list[int]]] = []
         for name, split in self.splits.items():
             order = rng.permutation(len(split)).tolist()
-            draws += [
-                (name, order[i : i + self.fit.batch]) for i in range(0, len(order), self.fit.batch)
-            ]
-        return [draws[i] for i in rng.permutation(len(draws))]
+            draws += [(name, order[i : i + batch]) for i in range(0, len(order), batch)]
+        self.draws = [draws[i] for i in rng.permutation(len(draws))]
+
+    def __len__(self) -> int:
+        return -(-len(self.draws) // (self.fit.effective_batch // self.fit.batch))
+
+    def __getitem__(self, number: int) -> list[Batch]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        size = self.fit.effective_batch // self.fit.batch
+        return self._step(self.draws[number * size : (number + 1) * size])
 
     def _step(self, draws: list[tuple[str, list[int]]]) -> list[Batch]:
         members: dict[str, list[tuple[int, float]]] = {}
@@ -128,7 +123,8 @@ class Data(L.LightningDataModule):
         # Lightning asks again before each epoch (reload_dataloaders_every_n_epochs=1).
         assert self.trainer is not None
         self.steps.set_epoch(self.trainer.current_epoch)
-        return DataLoader(self.steps, batch_size=None)
+        # Its own generator: a loader draws a number when it starts, which dropout must not notice.
+        return DataLoader(self.steps, batch_size=None, generator=torch.Generator())
 
     def val_dataloader(self) -> DataLoader:
         return scoring_loader(self.dev)
@@ -152,6 +148,7 @@ def _budgeted(items: Sequence[int], lengths: Sequence[int], tokens: int) -> list
     return groups
 
 
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+    """Rows of ids as one tensor (m, longest), filled up at the end."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

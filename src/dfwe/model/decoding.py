@@ -1,7 +1,8 @@
 """From a batch to answers: greedy generation, or the exact likelihood of every option.
 
-A decoding gives, for each example, the ids of its answer and the gold target's log-likelihood
-(summed over tokens, end token included), which breaks ties between equal scores.
+A decoding gives, for each example, its answer and the gold target's log-likelihood (summed over
+tokens, end token included), which breaks ties between equal scores. It is the one place of scoring
+that knows the network's family.
 """
 
 from dataclasses import dataclass
@@ -10,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dfwe.model.encode import Encoded
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dfwe.model.batches import Batch
+
+Answers = tuple[list[str], list[float]]
 
 
 class Decoding(Protocol):
-    """How answers are read off a sequence-to-sequence model; deterministic."""
+    """How answers are read off a network; deterministic."""
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
-    ) -> tuple[list[list[int]], "Tensor"]:
-        """Answers (m lists of ids, without special tokens at the end) and log-likelihoods (m,)."""
+    ) -> Answers:
+        """Answers and the gold targets' log-likelihoods, one of each for every row."""
         ...
 
     def settings(self) -> dict[str, Any]: ...
@@ -33,12 +34,14 @@ class Greedy:
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
-    ) -> tuple[list[list[int]], "Tensor"]:
-        from dfwe.model.t5 import encode_source, greedy, target_loglik
+    ) -> Answers:
+        from dfwe.model.t5 import encode_source, greedy, logliks
 
-        states = encode_source(network, batch)
-        answers = greedy(network, states, batch.mask, max_new_tokens)
-        return answers, target_loglik(network, states, batch)
+        memory = encode_source(network, batch)
+        targets = [[encoded.targets[i]] for i in batch.index.tolist()]
+        gold = logliks(network, memory, targets)[:, 0]
+        answers = greedy(network, memory, max_new_tokens)
+        return encoded.tokenizer.batch_decode(answers, skip_special_tokens=True), gold.tolist()
 
     def settings(self) -> dict[str, Any]:
         return {"name": "greedy"}
@@ -46,26 +49,25 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The option with the highest log p(option | source), end token included; ties to the first.
+    """The option with the highest log p(option | source), end token included.
 
-    Examples without options are answered greedily.
+    Never an invalid answer. A batch with a free-text example is answered greedily.
     """
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
-    ) -> tuple[list[list[int]], "Tensor"]:
-        from dfwe.model.t5 import encode_source, greedy, option_logliks, target_loglik
+    ) -> Answers:
+        from dfwe.model.t5 import encode_source, logliks
 
-        options = [encoded.options[i] for i in batch.index.tolist()]
-        states = encode_source(network, batch)
-        if not all(options):
-            answers = greedy(network, states, batch.mask, max_new_tokens)
-        else:
-            logliks = option_logliks(network, states, batch.mask, options)
-            answers = [
-                list(o[k]) for o, k in zip(options, logliks.argmax(1).tolist(), strict=True)
-            ]
-        return answers, target_loglik(network, states, batch)
+        index = batch.index.tolist()
+        if not all(encoded.options[i] for i in index):
+            return Greedy()(network, batch, encoded, max_new_tokens)
+        memory = encode_source(network, batch)
+        texts = [[encoded.targets[i], *encoded.options[i]] for i in index]
+        found = logliks(network, memory, texts)  # (m, 1 + k): the gold target, then the options
+        best = found[:, 1:].argmax(1).tolist()
+        answers = [encoded.examples[i].options[k] for i, k in zip(index, best, strict=True)]
+        return answers, found[:, 0].tolist()
 
     def settings(self) -> dict[str, Any]:
         return {"name": "likelihood"}

@@ -5,11 +5,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from dfwe.data.dialogue import Example, fingerprint
 from dfwe.errors import UserError
 from dfwe.recipe import digest
+
+LAYOUT = 1  # of the cached tables; raised when encoding changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +21,8 @@ class Encoded:
 
     Args:
         sources: the inputs, each at most the model's `max_input` long.
-        targets: what training teaches.
-        options: the ids of each option of each example; empty lists for free text.
+        targets: what training teaches, each at most `max_target` long.
+        options: the ids of each option of each example, whole; empty lists for free text.
         tokenizer: what made them.
     """
 
@@ -53,7 +56,7 @@ def encode(
         table = _table(examples, tokenizer, max_input, max_target)
     else:
         limits = [max_input, max_target]
-        key = digest([fingerprint(examples), _tokenizer_digest(tokenizer), *limits])
+        key = digest([LAYOUT, fingerprint(examples), _tokenizer_digest(tokenizer), *limits])
         table = _cached(cache / key[:20], examples, tokenizer, *limits)
     return Encoded(examples, table["source"], table["target"], table["options"], tokenizer)
 
@@ -61,33 +64,38 @@ def encode(
 def _cached(
     folder: Path, examples: tuple[Example, ...], tokenizer: Any, max_input: int, max_target: int
 ) -> dict[str, Any]:
-    from datasets import Dataset, load_from_disk
+    from datasets import Dataset, disable_progress_bars, load_from_disk
 
     if not folder.is_dir():
-        aside = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(aside, ignore_errors=True)
+        disable_progress_bars()
         made = Dataset.from_dict(_table(examples, tokenizer, max_input, max_target))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
         made.save_to_disk(aside)
-        aside.rename(folder)
+        try:
+            aside.rename(folder)
+        except OSError:  # another process has just put the same table there
+            shutil.rmtree(aside)
     return load_from_disk(folder).to_dict()  # type: ignore[return-value]
 
 
 def _table(
     examples: tuple[Example, ...], tokenizer: Any, max_input: int, max_target: int
 ) -> dict[str, Any]:
-    sources = tokenizer([example.source for example in examples])["input_ids"]
+    # verbose=False: what is too long for the model is shortened here, no reason for a warning.
+    sources = tokenizer([example.source for example in examples], verbose=False)["input_ids"]
     end = [tokenizer.eos_token_id]
 
-    def answer(text: str) -> list[int]:
-        return tokenizer(text, add_special_tokens=False)["input_ids"][: max_target - 1] + end
+    def answer(text: str, longest: int | None = None) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"][:longest] + end
 
-    spelled = {text: answer(text) for example in examples for text in example.options}
+    spelled = {text: answer(text) for text in {t for e in examples for t in e.options}}
     return {
         "source": [
             ids if len(ids) <= max_input else _shorten(example, tokenizer, max_input)
             for ids, example in zip(sources, examples, strict=True)
         ],
-        "target": [answer(example.target) for example in examples],
+        "target": [answer(example.target, max_target - 1) for example in examples],
         "options": [[spelled[text] for text in example.options] for example in examples],
     }
 
@@ -100,8 +108,8 @@ def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
             f"The prompt of {example.id} is {len(prompt)} tokens long, but the model takes "
             f"{max_input}; raise model.max_input."
         )
-    context = tokenizer(example.context, add_special_tokens=False)["input_ids"]
-    kept = context[:room] if example.keep == "start" else context[len(context) - room :]
+    context = tokenizer(example.context, add_special_tokens=False, verbose=False)["input_ids"]
+    kept = context[:room] if example.keep == "start" else context[max(0, len(context) - room) :]
     return kept + prompt
 
 

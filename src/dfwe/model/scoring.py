@@ -42,9 +42,8 @@ def predict(
     network: Any, batch: Batch, encoded: Encoded, task: Task, decoding: Decoding
 ) -> Predictions:
     """Answers and gold log-likelihoods of one batch."""
-    answers, logliks = decoding(network, batch, encoded, task.max_new_tokens)
-    texts = encoded.tokenizer.batch_decode(answers, skip_special_tokens=True)
-    return Predictions(batch.index.tolist(), texts, logliks.double().tolist())
+    texts, logliks = decoding(network, batch, encoded, task.max_new_tokens)
+    return Predictions(batch.index.tolist(), texts, logliks)
 
 
 def summarise(predictions: Sequence[Predictions], encoded: Encoded, task: Task) -> Scores:

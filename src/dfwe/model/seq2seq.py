@@ -11,7 +11,7 @@ from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded
 from dfwe.model.fit import Fit
 from dfwe.model.scoring import Predictions, Scores, predict, summarise
-from dfwe.model.t5 import encode_source, token_losses
+from dfwe.model.t5 import token_losses
 from dfwe.recipe import digest
 from dfwe.tasks.task import Task
 
@@ -37,7 +37,8 @@ class Seq2Seq(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # a step is a list of micro-batches
-        self.network = network
+        # from_pretrained leaves a network without dropout, and Lightning keeps it so.
+        self.network = network.train(fit is not None)
         self.task = task
         self.decoding = decoding
         self.dev = dev
@@ -46,7 +47,7 @@ class Seq2Seq(L.LightningModule):
         self.scores: Scores | None = None
         self._predictions: list[Predictions] = []
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         assert self.fit is not None
         warmup = max(1, self.fit.warmup)
         optimizer = torch.optim.Adam(
@@ -67,10 +68,7 @@ class Seq2Seq(L.LightningModule):
         optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for part in batch:
-            losses = token_losses(
-                self.network, encode_source(self.network, part), part.mask, part.target
-            )
-            loss = (losses * part.weight).sum()
+            loss = (token_losses(self.network, part) * part.weight).sum()
             self.manual_backward(loss)
             total += loss.detach()
         if not torch.isfinite(total):
@@ -78,6 +76,7 @@ class Seq2Seq(L.LightningModule):
                 f"The loss became {total.item()} at step {batch_idx} of epoch "
                 f"{self.current_epoch}; lower fit.learning_rate or set fit.precision=32-true."
             )
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         optimizer.step()
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.log("train/loss", total, on_step=True, on_epoch=True, prog_bar=True, batch_size=1)
@@ -87,7 +86,10 @@ class Seq2Seq(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Answers of one batch; they are scored together at the end."""
-        self._predictions.append(predict(self.network, batch, self.dev, self.task, self.decoding))
+        # In float32 whatever training does: the search scores the same weights the same way.
+        with torch.autocast(self.device.type, enabled=False):
+            found = predict(self.network, batch, self.dev, self.task, self.decoding)
+        self._predictions.append(found)
 
     def on_validation_epoch_end(self) -> None:
         self.scores = summarise(self._predictions, self.dev, self.task)

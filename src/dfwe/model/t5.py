@@ -1,111 +1,119 @@
 """The passes through a T5 that scoring and training need, on transformers' own modules."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from dfwe.model.batches import IGNORED, Batch
+from dfwe.model.batches import IGNORED, Batch, padded
+
+POSITIONS = 512  # of which the head scores the vocabulary at a time: bounds its memory
+
+Ids = Sequence[int]
 
 
-def encode_source(network: Any, batch: Batch) -> Tensor:
-    """Encoder states (m, s, d)."""
-    return network.encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
+@dataclass
+class Memory:
+    """What the decoder sees of a batch's sources.
+
+    Args:
+        states: (m, s, d) after the encoder; mask: (m, s).
+        cross: keys and values of each decoder layer, kept by the first pass for the later ones.
+    """
+
+    states: Tensor
+    mask: Tensor
+    cross: DynamicCache
 
 
-def token_losses(network: Any, states: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+def encode_source(network: Any, batch: Batch) -> Memory:
+    """The sources after the encoder."""
+    encoded = network.encoder(input_ids=batch.source, attention_mask=batch.mask)
+    return Memory(encoded.last_hidden_state, batch.mask, DynamicCache())
+
+
+def token_losses(network: Any, batch: Batch) -> Tensor:
     """-log p of each target token under teacher forcing (m, t); 0 where there is none."""
+    memory = encode_source(network, batch)
+    target = batch.target
+    start = torch.full_like(target[:, :1], network.config.decoder_start_token_id)
+    inputs = torch.cat([start, target[:, :-1]], 1)
     hidden = network.decoder(
-        input_ids=_shifted(network, target), encoder_hidden_states=states,
-        encoder_attention_mask=mask, use_cache=False,
+        input_ids=inputs.masked_fill(inputs == IGNORED, network.config.pad_token_id),
+        encoder_hidden_states=memory.states, encoder_attention_mask=memory.mask, use_cache=False,
     ).last_hidden_state  # fmt: skip
-    scores = _head(network, hidden).float()  # (m, t, vocabulary)
-    return cross_entropy(
-        scores.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none"
-    ).view_as(target)
+    real = target != IGNORED
+    scores = _head(network, hidden[real]).float()  # (tokens, vocabulary)
+    losses = cross_entropy(scores, target[real], reduction="none")
+    return torch.zeros(target.shape, device=target.device).masked_scatter(real, losses)
 
 
-def target_loglik(network: Any, states: Tensor, batch: Batch) -> Tensor:
-    """log p(target | source), summed over tokens (m,)."""
-    return -token_losses(network, states, batch.mask, batch.target).sum(1)
+def logliks(network: Any, memory: Memory, texts: Sequence[Sequence[Ids]]) -> Tensor:
+    """log p(text | source) of each row's texts, end tokens included, (m, k); -inf where fewer.
+
+    A row's texts stand one behind the other in one decoder pass and see only themselves; T5's
+    positions are relative, which makes this exact.
+    """
+    device, k = memory.states.device, max(map(len, texts))
+    start = network.config.decoder_start_token_id
+    inputs = padded([[t for ids in row for t in (start, *ids[:-1])] for row in texts], start)
+    target = padded([[t for ids in row for t in ids] for row in texts], IGNORED).to(device)
+    owner = padded([[j for j, ids in enumerate(row) for _ in ids] for row in texts], k).to(device)
+    same = owner[:, :, None] == owner[:, None, :]  # (m, width, width)
+    hidden = network.decoder(
+        input_ids=inputs.to(device), attention_mask=same.tril()[:, None],
+        encoder_hidden_states=memory.states, encoder_attention_mask=memory.mask,
+        past_key_values=EncoderDecoderCache(DynamicCache(), memory.cross), use_cache=True,
+    ).last_hidden_state  # fmt: skip
+    real = target != IGNORED
+    pairs = zip(hidden[real].split(POSITIONS), target[real].split(POSITIONS), strict=True)
+    losses = torch.cat(
+        [cross_entropy(_head(network, h).float(), t, reduction="none") for h, t in pairs]
+    )
+    summed = torch.zeros(len(texts), k, device=device)  # (m, k)
+    summed.index_put_((real.nonzero()[:, 0], owner[real]), -losses, accumulate=True)
+    present = torch.arange(k)[None] < torch.tensor([len(row) for row in texts])[:, None]
+    return summed.masked_fill(~present.to(device), -torch.inf)
 
 
-def greedy(network: Any, states: Tensor, mask: Tensor, max_new_tokens: int) -> list[list[int]]:
-    """Greedy answers, end and start tokens left out. Finished rows leave the batch."""
-    config = network.config
-    rows = states.shape[0]
-    answers: list[list[int]] = [[] for _ in range(rows)]
-    alive = torch.arange(rows, device=states.device)
-    token = torch.full((rows, 1), config.decoder_start_token_id, device=states.device)
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+def greedy(network: Any, memory: Memory, max_new_tokens: int) -> list[list[int]]:
+    """Greedy answers, end tokens left out: transformers' `generate` with one beam.
+
+    Uses `memory` up: once half of the rows are finished, they leave the batch and its cache.
+    """
+    config, states, mask = network.config, memory.states, memory.mask
+    answers: list[list[int]] = [[] for _ in states]
+    finished: set[int] = set()
+    rows = list(range(len(answers)))  # whose answer a row of the batch is
+    token = torch.full((len(rows), 1), config.decoder_start_token_id, device=states.device)
+    cache = EncoderDecoderCache(DynamicCache(), memory.cross)
     for _ in range(max_new_tokens):
         hidden = network.decoder(
             input_ids=token, encoder_hidden_states=states, encoder_attention_mask=mask,
             past_key_values=cache, use_cache=True,
         ).last_hidden_state  # fmt: skip
-        token = _head(network, hidden[:, -1:]).argmax(-1)  # (rows alive, 1)
-        going = token[:, 0] != config.eos_token_id
-        for row, chosen in zip(alive.tolist(), token[:, 0].tolist(), strict=True):
-            if chosen != config.eos_token_id:
+        token = _head(network, hidden).argmax(-1)  # (rows, 1)
+        for row, chosen in zip(rows, token[:, 0].tolist(), strict=True):
+            if chosen == config.eos_token_id:
+                finished.add(row)
+            elif row not in finished:
                 answers[row].append(chosen)
-        if not going.all():
-            alive, token, states, mask = (part[going] for part in (alive, token, states, mask))
-            if len(alive) == 0:
-                break
-            cache.batch_select_indices(going.nonzero()[:, 0])
+        going = [k for k, row in enumerate(rows) if row not in finished]
+        if not going:
+            break
+        if 2 * len(going) <= len(rows):
+            kept = torch.tensor(going, device=states.device)
+            token, states, mask = token[kept], states[kept], mask[kept]
+            cache.batch_select_indices(kept)
+            rows = [rows[k] for k in going]
     return answers
-
-
-def option_logliks(
-    network: Any, states: Tensor, mask: Tensor, options: Sequence[Sequence[Sequence[int]]]
-) -> Tensor:
-    """log p(option | source) of every option, (m, k); -inf where an example has fewer.
-
-    An example's options stand one behind the other in one decoder pass and see only themselves;
-    T5's relative positions make this exact.
-    """
-    m, k = len(options), max(len(row) for row in options)
-    width = max(sum(len(option) for option in row) for row in options)
-    target = torch.full((m, width), IGNORED)
-    owner = torch.full((m, width), -1)  # which option a position belongs to
-    inputs = torch.full((m, width), network.config.pad_token_id)
-    for i, row in enumerate(options):
-        at = 0
-        for j, option in enumerate(row):
-            stop = at + len(option)
-            target[i, at:stop] = torch.tensor(option)
-            inputs[i, at:stop] = torch.tensor(
-                [network.config.decoder_start_token_id, *option[:-1]]
-            )
-            owner[i, at:stop] = j
-            at = stop
-    device = states.device
-    target, inputs, owner = target.to(device), inputs.to(device), owner.to(device)
-    same = owner[:, :, None] == owner[:, None, :]
-    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    hidden = network.decoder(
-        input_ids=inputs, attention_mask=(same & causal)[:, None], encoder_hidden_states=states,
-        encoder_attention_mask=mask, use_cache=False,
-    ).last_hidden_state  # fmt: skip
-    logp = log_softmax(_head(network, hidden).float(), -1)
-    chosen = logp.gather(-1, target.clamp(min=0)[..., None])[..., 0]  # (m, width)
-    columns = torch.zeros(m, k + 1, device=device)  # the last column gathers the padding
-    columns.scatter_add_(1, owner % (k + 1), chosen)
-    present = torch.tensor([[j < len(row) for j in range(k)] for row in options], device=device)
-    return columns[:, :k].masked_fill(~present, -torch.inf)
 
 
 def _head(network: Any, hidden: Tensor) -> Tensor:
     if network.config.scale_decoder_outputs:  # T5 1.0 scales before its tied head; Flan does not
         hidden = hidden * network.config.d_model**-0.5
     return network.lm_head(hidden)
-
-
-def _shifted(network: Any, target: Tensor) -> Tensor:
-    """Decoder inputs: the start token, then the target without its last token."""
-    start = torch.full_like(target[:, :1], network.config.decoder_start_token_id)
-    inputs = torch.cat([start, target[:, :-1]], 1)
-    return inputs.masked_fill(inputs == IGNORED, network.config.pad_token_id)

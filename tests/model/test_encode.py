@@ -1,0 +1,71 @@
+"""Token ids of examples: what survives shortening, what the cache gives back."""
+
+from dataclasses import replace
+
+import pytest
+
+from dfwe.errors import UserError
+from dfwe.model import encode as module
+from dfwe.model.encode import encode
+
+LIMITS = {"max_input": 40, "max_target": 8}
+
+
+def test_a_source_that_fits_is_the_tokenizers_own(tokenizer, label_examples):
+    encoded = encode(label_examples, tokenizer, max_input=10**6, max_target=8)
+    for example, ids in zip(label_examples, encoded.sources, strict=True):
+        assert ids == tokenizer(f"{example.context} {example.prompt}")["input_ids"]
+
+
+@pytest.mark.parametrize("keep", ["start", "end"])
+def test_shortening_keeps_the_prompt_and_one_end_of_the_context(keep, tokenizer, label_examples):
+    examples = tuple(replace(example, keep=keep) for example in label_examples)
+    encoded = encode(examples, tokenizer, **LIMITS)
+    shortened = 0
+    for example, ids in zip(examples, encoded.sources, strict=True):
+        prompt = tokenizer(example.prompt)["input_ids"]  # the end token included
+        context = tokenizer(example.context, add_special_tokens=False)["input_ids"]
+        assert ids[-len(prompt) :] == prompt
+        kept = ids[: -len(prompt)]
+        assert kept == (context[: len(kept)] if keep == "start" else context[-len(kept) :])
+        if len(context) + len(prompt) > 40:
+            shortened += 1
+            assert len(ids) == 40
+    assert shortened > 3
+
+
+def test_a_prompt_that_does_not_fit_is_refused(tokenizer, label_examples):
+    with pytest.raises(UserError, match=r"The prompt of d0_t0 is \d+ tokens long.*max_input"):
+        encode(label_examples, tokenizer, max_input=2, max_target=8)
+
+
+def test_targets_and_options_end_with_the_end_token(tokenizer, label_examples, text_examples):
+    encoded = encode(label_examples + text_examples, tokenizer, max_input=80, max_target=4)
+    end = tokenizer.eos_token_id
+    for example, target, options in zip(
+        encoded.examples, encoded.targets, encoded.options, strict=True
+    ):
+        whole = tokenizer(example.target)["input_ids"]
+        assert target == (whole if len(whole) <= 4 else [*whole[:3], end])
+        assert options == [tokenizer(text)["input_ids"] for text in example.options]
+
+
+def test_a_cached_table_is_read_and_not_made_again(
+    tmp_path, monkeypatch, tokenizer, label_examples, text_examples
+):
+    examples = label_examples + text_examples
+    plain = encode(examples, tokenizer, **LIMITS)
+    made = encode(examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
+    monkeypatch.setattr(module, "_table", None)  # would raise if it were called
+    read = encode(examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
+    for one in (made, read):
+        assert (one.sources, one.targets) == (plain.sources, plain.targets)
+        assert one.options == plain.options
+    assert len(list((tmp_path / "tokens").iterdir())) == 1
+
+
+def test_other_examples_or_limits_make_another_table(tmp_path, tokenizer, label_examples):
+    encode(label_examples, tokenizer, **LIMITS, cache=tmp_path)
+    encode(label_examples[1:], tokenizer, **LIMITS, cache=tmp_path)
+    encode(label_examples, tokenizer, max_input=41, max_target=8, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3

@@ -1,0 +1,63 @@
+"""The one scoring path: order of the examples, means, the network left as it was."""
+
+import pytest
+
+from dfwe.model.batches import evaluation_batches
+from dfwe.model.decoding import Greedy, Likelihood
+from dfwe.model.encode import encode
+from dfwe.model.scoring import Predictions, evaluate, summarise
+from dfwe.tasks.decode import Label
+from dfwe.tasks.metrics import Accuracy
+from dfwe.tasks.task import Task
+
+TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer, label_examples):
+    return encode(label_examples, tokenizer, max_input=80, max_target=16)
+
+
+def test_answers_stand_in_the_order_of_the_examples(encoded, label_examples):
+    parts = [
+        Predictions([i], [label_examples[i].target], [-float(i)])
+        for i in reversed(range(len(encoded)))
+    ]
+    scores = summarise(parts, encoded, TASK)
+    assert scores.texts == tuple(example.target for example in label_examples)
+    assert scores.score == 100.0
+    assert scores.metrics == {"accuracy": 100.0}
+    assert scores.loglik == -sum(range(37)) / 37
+
+
+def test_an_example_left_out_is_noticed(encoded):
+    with pytest.raises(AssertionError):
+        summarise([Predictions([0, 1], ["calm", "calm"], [0.0, 0.0])], encoded, TASK)
+
+
+@pytest.mark.parametrize("decoding", [Greedy(), Likelihood()])
+def test_the_token_budget_does_not_show_in_the_scores(decoding, encoded, make_network):
+    network = make_network(2)
+    one, other = (
+        evaluate(network, evaluation_batches(encoded, tokens), encoded, TASK, decoding)
+        for tokens in (100, 4096)
+    )
+    assert one.texts == other.texts
+    assert one.loglik == pytest.approx(other.loglik, abs=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_scoring_leaves_the_networks_mode_and_ticks_once_a_batch(training, encoded, make_network):
+    network = make_network().train(training)
+    batches, ticks = evaluation_batches(encoded, 500), []
+    evaluate(network, batches, encoded, TASK, Greedy(), on_batch=lambda: ticks.append(1))
+    assert network.training is training
+    assert len(ticks) == len(batches) > 1
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_likelihood_never_answers_outside_the_options(encoded, make_network, label_examples):
+    scores = evaluate(
+        make_network(5), evaluation_batches(encoded), encoded, TASK, Likelihood()
+    )  # fmt: skip
+    assert set(scores.texts) <= set(label_examples[0].options)

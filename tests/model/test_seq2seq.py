@@ -1,0 +1,137 @@
+"""Training through Lightning: Adam's own steps, exact resume, validation by the scoring path."""
+
+import lightning as L
+import pytest
+import torch
+
+from dfwe.errors import UserError
+from dfwe.lab import lightning_trainer
+from dfwe.model.batches import Data, evaluation_batches, scoring_loader
+from dfwe.model.decoding import Greedy
+from dfwe.model.encode import encode
+from dfwe.model.fit import Fit
+from dfwe.model.scoring import evaluate
+from dfwe.model.seq2seq import Seq2Seq
+from dfwe.model.t5 import token_losses
+from dfwe.tasks.decode import Label
+from dfwe.tasks.metrics import Accuracy
+from dfwe.tasks.task import Task
+
+pytestmark = [  # Lightning's own, not ours to mend
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
+FIT = Fit(batch=4, effective_batch=12, learning_rate=1e-3, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer, label_examples):
+    return encode(label_examples, tokenizer, max_input=60, max_target=16)
+
+
+def trained(network, encoded, tmp_path, fit=FIT, callbacks=(), resume=None, epochs=3):
+    module = Seq2Seq(network, TASK, Greedy(), encoded, fit, seed=7)
+    trainer = lightning_trainer(
+        accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
+        max_epochs=epochs, precision=fit.precision, reload_dataloaders_every_n_epochs=1,
+        callbacks=list(callbacks), default_root_dir=tmp_path,
+    )  # fmt: skip
+    data = Data({"t": encoded}, encoded, fit, seed=7)
+    trainer.fit(module, data, ckpt_path=resume, weights_only=False)
+    return module, trainer
+
+
+class SaveEpoch(L.Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.save_checkpoint(self.path)
+
+
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path, make_network, encoded):
+    whole, _ = trained(make_network(), encoded, tmp_path)
+    path = tmp_path / "resume.ckpt"
+    trained(make_network(), encoded, tmp_path, callbacks=[SaveEpoch(path)], epochs=2)
+    torch.manual_seed(123)  # a new process has drawn other numbers
+    resumed, trainer = trained(make_network(3), encoded, tmp_path, resume=path)
+    assert trainer.current_epoch == 3
+    for (name, a), b in zip(whole.named_parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert resumed.scores == whole.scores
+
+
+def test_an_epoch_is_plain_adam_on_the_steps(tmp_path, make_network, encoded):
+    fit = Fit(batch=4, effective_batch=12, learning_rate=1e-3, epochs=1, warmup=3)
+    network = make_network()
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        elif hasattr(part, "dropout") and isinstance(part.dropout, float):  # T5Attention
+            part.dropout = 0.0
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    module, trainer = trained(network, encoded, tmp_path, fit, epochs=1)
+
+    plain = make_network()
+    plain.load_state_dict(start)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    steps = list(Data({"t": encoded}, encoded, fit, seed=7).steps)
+    for number, step in enumerate(steps):
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, (number + 1) / 3)
+        optimizer.zero_grad()
+        torch.stack([(token_losses(plain, p) * p.weight).sum() for p in step]).sum().backward()
+        optimizer.step()
+    assert trainer.global_step == len(steps)
+    for (name, a), b in zip(module.network.named_parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-5), name
+
+
+def test_training_lowers_the_loss_and_logs_what_is_watched(tmp_path, make_network, encoded):
+    _, trainer = trained(make_network(), encoded, tmp_path, epochs=1)
+    first = float(trainer.callback_metrics["train/loss_epoch"])
+    _, trainer = trained(make_network(), encoded, tmp_path, epochs=3)
+    assert float(trainer.callback_metrics["train/loss_epoch"]) < first
+    watched = {"dev/score", "dev/loglik", "dev/accuracy", "train/loss_step", "train/learning_rate"}
+    assert watched <= set(trainer.callback_metrics)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_validation_is_the_float32_scoring_path(precision, tmp_path, make_network, encoded):
+    fit = Fit(batch=4, effective_batch=12, learning_rate=1e-3, precision=precision)
+    module, _ = trained(make_network(), encoded, tmp_path, fit, epochs=1)
+    own = evaluate(module.network, evaluation_batches(encoded), encoded, TASK, Greedy())
+    assert module.scores == own
+
+
+def test_validate_alone_scores_a_module_without_a_fit(make_network, encoded):
+    module = Seq2Seq(make_network(), TASK, Greedy(), encoded)
+    trainer = lightning_trainer(
+        accelerator="cpu", devices=1, logger=False, enable_progress_bar=False
+    )
+    (shown,) = trainer.validate(module, scoring_loader(encoded), verbose=False)
+    assert module.scores is not None
+    assert shown["dev/score"] == pytest.approx(module.scores.score)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path, make_network, encoded):
+    network = make_network()
+    with torch.no_grad():
+        network.lm_head.weight[5] = torch.nan
+    with pytest.raises(UserError, match=r"became nan at step 0 of epoch 0; lower fit\.learning"):
+        trained(network, encoded, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch": 7}, {"monitor": "both"}, {"epochs": 0}, {"learning_rate": -1.0}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_fit_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(UserError, match=f"fit.{next(iter(wrong))}="):
+        Fit(**wrong)
+
+
+def test_what_only_costs_memory_is_no_part_of_a_recipe():
+    assert Fit(tokens=10).settings() == Fit().settings()
+    assert Fit(precision="bf16-mixed").settings() != Fit().settings()
