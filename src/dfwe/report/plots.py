@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, which the colour-blind tell apart; one an expert, in the experts' order.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#555555")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#555555")
 INK, GREY = "#222222", "#8C8C8C"
 DPI = 150
 STAGES = {"experts": "experts", "finetune": "fine-tuned on the target"}
@@ -39,9 +39,10 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
             _curve(score, loss, history, colour[history["label"]])
         score.set_title(f"{STAGES[stage]}, {_monitored(members)}", loc="left", fontsize=10)
         loss.set_xlabel("epoch")
-        loss.xaxis.get_major_locator().set_params(integer=True)
+        loss.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     grid[0][0].set_ylabel("dev score (points)")
-    grid[1][0].set_ylabel("training loss (nats a token)")
+    grid[1][0].set_ylabel("training loss\n(nats a token)")
+    figure.align_ylabels(grid[:, 0])
     for label, c in colour.items():
         grid[0][0].plot([], [], color=c, lw=2, label=label)
     grid[0][0].plot([], [], "o", mfc="none", mec=GREY, ms=9, label="kept epoch")
@@ -102,8 +103,9 @@ def alpha_bars(alpha: Mapping[str, float], path: Path) -> Path:
 def _curve(score: "Axes", loss: "Axes", history: Mapping[str, Any], colour: str) -> None:
     rows = history["epochs"]
     epochs = [row["epoch"] + 1 for row in rows]
-    score.plot(epochs, [row["score"] for row in rows], ".-", color=colour)
-    loss.plot(epochs, [row["train_loss"] for row in rows], ".-", color=colour)
+    line = ".-" if len(rows) <= 20 else "-"
+    score.plot(epochs, [row["score"] for row in rows], line, color=colour)
+    loss.plot(epochs, [row["train_loss"] for row in rows], line, color=colour)
     best = next(row for row in rows if row["epoch"] == history["best_epoch"])
     score.plot(best["epoch"] + 1, best["score"], "o", mfc="none", mec=colour, ms=9, mew=1.6)
 
@@ -136,7 +138,7 @@ def _dots(
     axes.step(at, running, where="post", color=INK, lw=1.3, label="best so far", zorder=1.5)
     best = np.lexsort((-at, np.nan_to_num(loglik, nan=-np.inf), values))[-1]
     axes.plot(at[best], score[best], "o", mfc="none", mec=INK, ms=11, mew=1.4, ls="",
-              label=f"best, {score[best]:.2f} at {best}")  # fmt: skip
+              label=f"best, {score[best]:.2f} (evaluation {best})")  # fmt: skip
     failed = at[np.isnan(score)]
     if len(failed):
         axes.plot(failed, np.full(len(failed), 0.03), "x", ms=6, color=INK, label="failed",

@@ -1,7 +1,6 @@
 """Results as tables: in the terminal at the end of a run, and as Markdown."""
 
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from typing import Any
 
 from rich import box
@@ -27,48 +26,63 @@ def summary(results: Results) -> Group:
         "alpha": [DASH if weight is None else f"{weight:.3f}" for _, weight, _ in rows],
         "dev": [points(row["dev"]) for _, _, row in rows],
         "test": [points(row["test"]) for _, _, row in rows],
-        "delta": [signed(row["test"], base) for _, _, row in rows],
+        "delta": [DASH, *(signed(row["test"], base) for _, _, row in rows[1:])],
     }
     known = {name: cells for name, cells in columns.items() if set(cells) != {DASH}}
-    table = Table(box=box.SIMPLE_HEAD, title=_title(results), title_justify="left",
-                  title_style="bold", pad_edge=False)  # fmt: skip
-    table.add_column("model", no_wrap=True)
-    for name in known:
-        table.add_column(name, justify="right", no_wrap=True)
-    for number, (label, _, _) in enumerate(rows):
-        cells = [label, *(cells[number] for cells in known.values())]
+    table = Table(box=box.SIMPLE, pad_edge=False, show_footer=True, footer_style="bold")
+    table.add_column("model", footer=rows[-1][0], no_wrap=True)
+    for name, cells in known.items():
+        table.add_column(name, footer=cells[-1], justify="right", no_wrap=True)
+    for number, (label, _, _) in enumerate(rows[:-1]):
         if number == 1:
             table.add_row("fine-tuned experts", *[""] * len(known), style="dim")
-        table.add_row(*cells, style="bold" if label == "DFWE" else None)
-    return Group(table, Text(_footer(results), style="dim"))
+        table.add_row(label, *(cells[number] for cells in known.values()))
+    return Group(*_head(results), table, *(Text(line, style="dim") for line in _footer(results)))
 
 
 def render(results: Results, width: int = 80) -> str:
     """The summary as plain text."""
-    console = Console(file=StringIO(), width=width, no_color=True, force_terminal=False)
-    console.print(summary(results))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(summary(results))
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
-def markdown(rows: Sequence[Results]) -> str:
+def markdown(
+    rows: Sequence[Results], published: Mapping[str, Mapping[str, float]] | None = None
+) -> str:
     """Table 2 for several targets: baseline, uniform average, DFWE and delta on test.
 
-    A row may carry `majority`, the score of always answering the most frequent training answer.
+    Args:
+        rows: one `results.json` a task; a row may carry `majority`, the score of always answering
+            the most frequent training answer.
+        published: task -> {"baseline": points, "dfwe": points}, to stand beside what was measured.
+
+    A mean is given where every row has the value; a column that no row has is left out.
     """
-    lines = [
-        "| task | majority | fine-tuning | uniform | DFWE | delta |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    table = [
-        [row.get("majority"), row["baseline"]["test"], row["uniform"]["test"],
-         row["dfwe"]["test"]]
-        for row in rows
-    ]  # fmt: skip
-    for row, values in zip(rows, table, strict=True):
-        lines.append(_line(row["task"], values))
-    columns = list(zip(*table, strict=True))
-    means = [None if None in column else sum(column) / len(column) for column in columns]
-    return "\n".join([*lines, _line("**mean**", means)]) + "\n"
+    majority = _averaged([row.get("majority") for row in rows])
+    tuned, uniform, mixed = (
+        _averaged([row[model]["test"] for row in rows])
+        for model in ("baseline", "uniform", "dfwe")
+    )
+    columns = {
+        "majority": list(map(points, majority)),
+        "fine-tuning": list(map(points, tuned)),
+        "uniform": list(map(points, uniform)),
+        "DFWE": list(map(points, mixed)),
+        "delta": list(map(signed, mixed, tuned)),
+    }
+    if published is not None:
+        paper = [published.get(row["task"], {}) for row in rows]
+        tuned, mixed = (_averaged([p.get(model) for p in paper]) for model in ("baseline", "dfwe"))
+        columns["published fine-tuning"] = list(map(points, tuned))
+        columns["published DFWE"] = list(map(points, mixed))
+        columns["published delta"] = list(map(signed, mixed, tuned))
+    known = {name: cells for name, cells in columns.items() if set(cells) != {DASH}}
+    lines = [["task", *known], ["---", *["---:"] * len(known)]]
+    for number, task in enumerate([*(row["task"] for row in rows), "**mean**"]):
+        lines.append([task, *(cells[number] for cells in known.values())])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def points(value: float | None) -> str:
@@ -85,28 +99,31 @@ def clock(seconds: float | None) -> str:
     """A duration as a person writes it."""
     if seconds is None:
         return DASH
-    if seconds < 60:
-        return f"{seconds:.0f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest}s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {rest:02d}s"
 
 
-def _title(results: Results) -> str:
+def _head(results: Results) -> tuple[Text, Text]:
     sources = ", ".join(results["sources"])
-    return (f"{results['task']} from {sources}\n{results['corpus']}, {results['model']}, "
-            f"seed {results['seed']}; scores in points")  # fmt: skip
+    run = f"{results['corpus']}, {results['model']}, seed {results['seed']}; scores in points"
+    return Text(f"{results['task']} from {sources}", style="bold"), Text(run, style="dim")
 
 
-def _footer(results: Results) -> str:
+def _footer(results: Results) -> list[str]:
     spent = [f"{stage} {clock(value)}" for stage, value in results["seconds"].items()
              if value is not None]  # fmt: skip
     found = results["dfwe"]
-    if found["evaluations"] is not None:
-        spent.append(f"{found['evaluations']} evaluations, {found['iterations']} iterations")
-    return "; ".join(spent)
+    searched = [f"{found[name]} {name}" for name in ("evaluations", "iterations")
+                if found[name] is not None]  # fmt: skip
+    return [", ".join(parts) for parts in (searched, spent) if parts]
 
 
-def _line(name: str, values: Sequence[float | None]) -> str:
-    cells = [points(value) for value in values] + [signed(values[-1], values[1])]
-    return f"| {name} | " + " | ".join(cells) + " |"
+def _averaged(values: Sequence[float | None]) -> list[float | None]:
+    """The values and, behind them, their mean; none where a value is missing."""
+    present = [value for value in values if value is not None]
+    return [*values, sum(present) / len(present) if len(present) == len(values) > 0 else None]

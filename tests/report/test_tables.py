@@ -1,0 +1,136 @@
+"""The terminal's table and Table 2 as Markdown."""
+
+import copy
+import re
+
+import pytest
+
+from dfwe.report.tables import clock, markdown, render
+
+LABELS = ["characters", "characters+sources", "meld", "qa", "reading"]
+ALPHA = [0.12, 0.41, 0.05, 0.22, 0.2]
+NOTHING = {"dev": None, "test": None}
+
+
+@pytest.fixture
+def results() -> dict:
+    experts = [
+        {"label": label, "address": "ab12", "dev": 40.0 + k, "test": 39.0 + k}
+        for k, label in enumerate(LABELS)
+    ]
+    return {
+        "task": "characters", "seed": 3, "model": "tiny", "corpus": "sample",
+        "sources": LABELS[2:], "experts": experts,
+        "baseline": {"dev": 41.236, "test": 40.5},
+        "uniform": {"dev": 42.0, "test": 39.25},
+        "dfwe": {"alpha": dict(zip(LABELS, ALPHA, strict=True)), "dev": 44.0, "test": 43.75,
+                 "evaluations": 88, "iterations": 40},
+        "delta": 3.25,
+        "seconds": {"experts": 3723.4, "finetune": 184.0, "interpolate": 12.0, "evaluate": 0.42},
+        "model_dir": "/store/ab12",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def untested(results: dict) -> dict:
+    """As after `stage=interpolate`: nobody has looked at test."""
+    for model in (results["baseline"], results["uniform"], results["dfwe"], *results["experts"]):
+        model["test"] = None
+    return {**results, "delta": None, "seconds": {**results["seconds"], "evaluate": None}}
+
+
+@pytest.fixture
+def unsearched(untested: dict) -> dict:
+    """As in the middle of `stage=experts`."""
+    untested["experts"] = [{**expert, **NOTHING} for expert in untested["experts"]]
+    nothing = {"alpha": None, "evaluations": None, "iterations": None, **NOTHING}
+    return {**untested, "uniform": NOTHING, "dfwe": nothing, "seconds": {"experts": 2.0}}
+
+
+def cells(text: str, label: str) -> list[str]:
+    """The cells behind a model's name, in the one line that begins with it."""
+    (line,) = [
+        line for line in text.splitlines() if re.match(rf" +{re.escape(label)}(  |$)", line)
+    ]
+    return line.strip().removeprefix(label).split()
+
+
+def test_every_model_stands_in_one_line_with_its_numbers(results: dict) -> None:
+    text = render(results)
+    assert cells(text, "model") == ["alpha", "dev", "test", "delta"]
+    assert cells(text, "fine-tuning (baseline)") == ["–", "41.24", "40.50", "–"]  # noqa: RUF001
+    assert cells(text, "characters") == ["0.120", "40.00", "39.00", "-1.50"]
+    assert cells(text, "characters+sources") == ["0.410", "41.00", "40.00", "-0.50"]
+    assert cells(text, "uniform average")[1:] == ["42.00", "39.25", "-1.25"]
+    assert cells(text, "DFWE")[1:] == ["44.00", "43.75", "+3.25"]
+
+
+def test_dfwe_stands_last_under_a_rule(results: dict) -> None:
+    lines = render(results).splitlines()
+    at = next(k for k, line in enumerate(lines) if line.startswith(" DFWE"))
+    assert set(lines[at - 1].strip()) == {"─"}
+    assert not any(expert["label"] in line for line in lines[at:] for expert in results["experts"])
+
+
+def test_text_around_the_table_names_the_run_and_its_cost(results: dict) -> None:
+    text = render(results)
+    assert text.startswith("characters from meld, qa, reading\nsample, tiny, seed 3;")
+    assert "88 evaluations, 40 iterations\n" in text
+    assert "experts 1h 02m, finetune 3m 04s, interpolate 12s, evaluate 0.4s\n" in text
+
+
+def test_nothing_is_wider_than_the_terminal_or_ends_in_blanks(results: dict) -> None:
+    for line in render(results, width=80).splitlines():
+        assert len(line) <= 80
+        assert line == line.rstrip()
+
+
+def test_columns_of_stages_not_run_are_left_out(untested: dict) -> None:
+    text = render(untested)
+    assert cells(text, "model") == ["alpha", "dev"]
+    assert "evaluate" not in text
+
+
+def test_models_not_made_yet_show_a_dash(unsearched: dict) -> None:
+    text = render(unsearched)
+    assert cells(text, "model") == ["dev"]
+    assert cells(text, "fine-tuning (baseline)") == ["41.24"]
+    for label in ("characters", "uniform average", "DFWE"):
+        assert cells(text, label) == ["–"]  # noqa: RUF001
+    assert "iterations" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.42, "0.4s"), (9.97, "10s"), (59.4, "59s"), (59.6, "1m 00s"), (184, "3m 04s"),
+     (3599.7, "1h 00m"), (90061, "25h 01m")],
+)  # fmt: skip
+def test_durations_are_written_for_people(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_markdown_has_a_line_a_task_and_the_mean(results: dict) -> None:
+    other = copy.deepcopy({**results, "task": "qa", "majority": 30.0})
+    other["baseline"]["test"], other["dfwe"]["test"] = 50.0, 49.0
+    assert markdown([{**results, "majority": 20.0}, other]).splitlines() == [
+        "| task | majority | fine-tuning | uniform | DFWE | delta |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| characters | 20.00 | 40.50 | 39.25 | 43.75 | +3.25 |",
+        "| qa | 30.00 | 50.00 | 39.25 | 49.00 | -1.00 |",
+        "| **mean** | 25.00 | 45.25 | 39.25 | 46.38 | +1.12 |",
+    ]
+
+
+def test_markdown_sets_published_numbers_beside_the_measured(results: dict) -> None:
+    text = markdown([results], {"characters": {"baseline": 62.366, "dfwe": 64.469}})
+    head, _, row, mean = text.splitlines()
+    assert "majority" not in head
+    assert row.endswith("| +3.25 | 62.37 | 64.47 | +2.10 |")
+    assert mean.endswith("| +3.25 | 62.37 | 64.47 | +2.10 |")
+
+
+def test_markdown_gives_no_mean_over_a_part_of_the_tasks(results: dict) -> None:
+    half = copy.deepcopy({**results, "task": "qa"})
+    half["dfwe"]["test"] = None
+    mean = markdown([results, half]).splitlines()[-1]
+    assert mean == "| **mean** | 40.50 | 39.25 | – | – |"  # noqa: RUF001
