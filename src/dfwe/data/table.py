@@ -21,8 +21,8 @@ class TableCorpus:
     Args:
         name: what the result tables call it.
         path: a folder with one folder a title, each holding `train`, `dev` and `test` files
-            (.jsonl, .csv, .parquet, also .gz) or a `datasets` saved to disk; where there is no
-            such folder, a data set of the Hugging Face hub with one configuration a title.
+            (.jsonl, .csv, .parquet, also .gz) or a `datasets` saved to disk; `hub:NAME` for a
+            data set of the Hugging Face hub with one configuration a title.
         titles: the tables to read.
         label: the column that holds the label.
         limit: how many rows of train and dev to draw, with `seed`; None takes all. Test is
@@ -123,10 +123,11 @@ def _load(path: str, title: str) -> Any:
 
     folder = Path(path).expanduser() / title
     try:
-        if not folder.parent.is_dir():
-            return load_dataset(path, title)
+        if path.startswith("hub:"):
+            return load_dataset(path.removeprefix("hub:"), title)
         if not folder.is_dir():
-            raise UserError(f"No table at {folder}; set corpus.path to the folder that holds it.")
+            raise UserError(f"No table at {folder}; set corpus.path to the folder that holds it, "
+                            "or to hub:NAME.")  # fmt: skip
         if (folder / "dataset_dict.json").is_file():
             tables = load_from_disk(folder)
             assert isinstance(tables, DatasetDict)
@@ -135,5 +136,5 @@ def _load(path: str, title: str) -> Any:
     except (DatasetGenerationError, OSError, ValueError) as error:
         raise UserError(
             f"The table '{title}' at {path} cannot be read ({str(error).splitlines()[0]}); it "
-            "needs train, dev and test files in JSONL, CSV or Parquet, or a name of the hub."
+            "needs train, dev and test files in JSONL, CSV or Parquet."
         ) from error
