@@ -1,5 +1,6 @@
 """The few frozen things every step needs: where results go, how they are logged, what trains."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class WandBLog:
         self.run.summary.update(dict(values))
 
     def finish(self) -> None:
-        self.run.finish(quiet=True)
+        self.run.finish()
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,12 @@ def lightning_trainer(**settings: Any) -> "L.Trainer":
     """`lightning.Trainer` with what a recipe needs of it, imported only when work starts."""
     import lightning as L
 
+    for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
+        logging.getLogger(name).setLevel(logging.ERROR)
     fixed = {
         "enable_checkpointing": False,  # callbacks/selection.py keeps what is needed
         "enable_model_summary": False,
+        "enable_progress_bar": False,  # callbacks/progress.py has its own
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,  # it would score examples twice
         "log_every_n_steps": 1,

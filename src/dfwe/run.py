@@ -1,7 +1,6 @@
 """The command line: compose the configuration, build its objects, run the stage's steps."""
 
 import errno
-import logging
 import os
 import shlex
 import sys
@@ -134,8 +133,6 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "datasets"):
-        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 

@@ -1,52 +1,80 @@
-"""Progress bars: Lightning's for training and scoring, one of our own for the search."""
+"""Progress bars of training, scoring and search, one line each, on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from lightning.pytorch.callbacks import RichProgressBar
+import lightning as L
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
-from dfwe.search.loop import Trial
+from dfwe.search.ledger import Trial
 
 
-def training_bar() -> RichProgressBar:
-    """Epochs, steps, the running loss and the last dev score."""
-    return RichProgressBar(leave=False)
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
+    )  # fmt: skip
+
+
+class TrainingBar(L.Callback):
+    """Optimizer steps over all epochs, with the last epoch's dev score or training loss."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.progress = _progress()
+        self.task = TaskID(0)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epochs = trainer.max_epochs or 1
+        self.progress.start()
+        self.task = self.progress.add_task(
+            self.title, total=epochs * int(trainer.num_training_batches), note="",
+            completed=trainer.global_step,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: L.Trainer, *unused: Any) -> None:
+        self.progress.update(self.task, completed=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        if "dev/score" in metrics:
+            note = f"epoch {trainer.current_epoch + 1}: dev {float(metrics['dev/score']):.2f}"
+        else:
+            note = f"loss {float(metrics['train/loss_epoch']):.3f}"
+        self.progress.update(self.task, note=note)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.progress.stop()
+
+    def on_exception(self, *unused: Any) -> None:
+        self.progress.stop()
 
 
 @contextmanager
-def search_bar(title: str, evaluations: int | None) -> Iterator["SearchBar"]:
-    """A bar over the search's evaluations with the best score so far."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[best]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield SearchBar(progress, progress.add_task(title, total=evaluations, best=""))
+def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[[Trial, Trial], None]]:
+    """A bar over a search's evaluations; call what it gives with each trial and the best."""
+    with _progress() as progress:
+        task = progress.add_task(title, total=evaluations, note="")
 
+        def follow(trial: Trial, best: Trial) -> None:
+            note = "" if best.score is None else f"best dev {best.score:.2f}"
+            progress.update(task, completed=trial.index + 1, note=note)
 
-class SearchBar:
-    """Follows a search trial by trial."""
-
-    def __init__(self, progress: Progress, task: object) -> None:
-        self.progress = progress
-        self.task = task
-
-    def __call__(self, trial: Trial, best: Trial) -> None:
-        shown = "" if best.score is None else f"best dev {best.score:.2f}"
-        self.progress.update(self.task, completed=trial.index + 1, best=shown)  # type: ignore[arg-type]
+        yield follow
 
 
 @contextmanager
 def scoring_bar(title: str, batches: int) -> Iterator[Callable[[], None]]:
     """A bar over scored batches; call what it gives once a batch."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=batches)
+    with _progress() as progress:
+        task = progress.add_task(title, total=batches, note="")
         yield lambda: progress.advance(task)

@@ -94,8 +94,11 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     transformers 5 writes `tie_word_embeddings: true` for every T5, which older versions take at
     its word and overwrite an untied head; the truth is written instead.
     """
+    from transformers.utils import logging
+
     head, shared = network.get_output_embeddings(), network.get_input_embeddings()
     network.config.tie_word_embeddings = head is not None and head.weight is shared.weight
+    logging.disable_progress_bar()
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -96,7 +96,7 @@ class Evaluate:
 
         experts = self.mixture.experts
         network, tokenizer = load(lab.store.folder(self.mixture.recipe))
-        device = lab.trainer(logger=False, enable_progress_bar=False).strategy.root_device
+        device = lab.trainer(logger=False).strategy.root_device
         flatten(network)
         network.to(device)
         test = encode(

@@ -110,7 +110,7 @@ class Interpolate:
 
             callback = SearchCallback(space, self.search, Ledger(work / "trials.jsonl"), follow)
             trainer = lab.trainer(
-                logger=False, callbacks=[callback], enable_progress_bar=False,
+                logger=False, callbacks=[callback],
                 default_root_dir=work,
             )  # fmt: skip
             trainer.validate(module, scoring_loader(dev), verbose=False)

@@ -47,7 +47,7 @@ class Pretrain:
 
     def run(self, lab: Lab) -> None:
         """Pretrain, or go on after the last finished pass, and commit the last weights."""
-        from dfwe.callbacks.progress import training_bar
+        from dfwe.callbacks.progress import TrainingBar
         from dfwe.callbacks.selection import EpochCheckpoint
         from dfwe.model.denoise import Denoiser, Passes
 
@@ -68,7 +68,7 @@ class Pretrain:
         try:
             trainer = lab.trainer(
                 max_epochs=s["epochs"], logger=run_log.lightning, default_root_dir=work,
-                callbacks=[training_bar(), resume], reload_dataloaders_every_n_epochs=1,
+                callbacks=[TrainingBar(f"pretrain {self.label}"), resume], reload_dataloaders_every_n_epochs=1,
                 gradient_clip_val=1.0,
             )  # fmt: skip
             trainer.fit(module, Passes(blocks, s["seed"]), ckpt_path=resume.found,

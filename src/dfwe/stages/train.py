@@ -87,7 +87,7 @@ class Train:
     def _fit(self, lab: Lab, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any]:
         import lightning as L
 
-        from dfwe.callbacks.progress import training_bar
+        from dfwe.callbacks.progress import TrainingBar
         from dfwe.callbacks.selection import EpochCheckpoint
         from dfwe.model.batches import Data
         from dfwe.model.encode import encode
@@ -113,7 +113,7 @@ class Train:
             max_epochs=self.fit.epochs,
             precision=self.fit.precision,
             logger=run_log.lightning,
-            callbacks=[best, training_bar(), resume],
+            callbacks=[best, TrainingBar(f"{self.stage} {self.label}"), resume],
             reload_dataloaders_every_n_epochs=1,
             default_root_dir=best.folder,
         )
