@@ -25,7 +25,7 @@ class Outcome:
 Proposals = Generator[Alphas, NDArray[np.float64], Outcome | None]  # scores (m,) = yield alphas
 
 
-def corners(n: int, groups: int = 1) -> Alphas:
+def experts(n: int, groups: int = 1) -> Alphas:
     """The n pure experts, (n, n) or (n, g, n)."""
     return grouped(np.eye(n), groups)
 
@@ -40,7 +40,7 @@ def opening(n: int, groups: int = 1) -> Alphas:
 
     One expert is its own centroid: (1, 1).
     """
-    ends = corners(n, groups)
+    ends = experts(n, groups)
     return ends if n == 1 else np.concatenate([ends, centroid(n, groups)])
 
 

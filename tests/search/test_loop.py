@@ -1,0 +1,151 @@
+"""The loop scores an alpha once, and the best fp32 trial wins."""
+
+import logging
+from functools import partial
+
+import numpy as np
+import pytest
+
+from dfwe.errors import UserError
+from dfwe.search.baselines import dirichlet
+from dfwe.search.loop import Measure, Search, search
+from dfwe.search.nelder_mead import nelder_mead
+from dfwe.search.simplex import Outcome
+
+
+def listed(*batches, outcome=None):
+    """Proposals that ask for given weights of the first of two experts."""
+    for batch in batches:
+        yield np.array([[first, 1 - first] for first in batch])
+    return outcome
+
+
+def test_an_alpha_scored_before_is_answered_from_its_trial():
+    scored, told = [], []
+
+    def proposals():
+        for batch in ([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5]]):
+            told.append((yield np.array(batch)).tolist())
+
+    found = search(proposals(), lambda alpha: scored.append(alpha[0]) or alpha[0])
+    assert scored == [1.0, 0.5]
+    assert told == [[1.0, 0.5, 1.0], [0.5]]
+    assert (found.evaluations, found.repeats) == (2, 2)
+
+
+def test_ties_go_to_the_likelihood_then_to_the_earlier_trial():
+    logliks = {0.0: -3.0, 0.2: -1.0, 0.4: -1.0, 0.6: None}
+    found = search(listed(logliks), lambda alpha: Measure(50.0, logliks[alpha[0]]))
+    assert found.alpha.tolist() == [0.2, 0.8]
+    assert found.score == 50.0
+
+
+def test_only_an_fp32_trial_can_win():
+    def score(alpha):
+        return Measure(100 * alpha[0], precision="bf16" if alpha[0] > 0.5 else "fp32")
+
+    assert search(listed([0.1, 0.4, 0.9]), score).alpha[0] == 0.4
+
+
+def test_a_method_may_settle_on_another_than_the_best():
+    chosen = Outcome(iterations=3, alpha=np.array([0.25, 0.75]))
+    found = search(listed([0.25, 0.9], outcome=chosen), lambda alpha: alpha[0])
+    assert (found.score, found.iterations) == (0.25, 3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, ValueError("broken")])
+def test_a_failing_candidate_counts_as_the_worst(bad):
+    told = []
+
+    def proposals():
+        told.append((yield np.array([[1.0, 0.0], [0.0, 1.0]])))
+
+    def score(alpha):
+        if alpha[0] == 1.0:
+            return fail(bad)
+        return -1e6
+
+    found = search(proposals(), score)
+    assert told[0].tolist() == [-np.inf, -1e6]
+    assert found.trials[0].score is None
+    assert found.trials[0].error
+    assert found.alpha.tolist() == [0.0, 1.0]
+
+
+def fail(bad):
+    if isinstance(bad, Exception):
+        raise bad
+    return bad
+
+
+@pytest.mark.parametrize("error", [UserError, MemoryError, KeyboardInterrupt])
+def test_what_ends_a_search_is_not_taken_for_a_candidate(error):
+    with pytest.raises(error):
+        search(nelder_mead(3), lambda alpha: fail_with(error))
+
+
+def fail_with(error):
+    raise error
+
+
+def test_when_nothing_can_be_scored_the_first_batch_ends_the_search():
+    tried = []
+
+    def score(alpha):
+        tried.append(alpha)
+        raise RuntimeError("no weights")
+
+    with pytest.raises(UserError, match="RuntimeError: no weights"):
+        search(nelder_mead(5), score)
+    assert len(tried) == 6
+
+
+def test_no_proposals_are_the_users_mistake():
+    with pytest.raises(UserError, match="nothing was proposed"):
+        search(listed(), float)
+
+
+def test_any_map_gives_the_same_result_and_each_trial_is_followed():
+    def backwards(function, *columns):
+        rows = list(zip(*columns, strict=True))
+        return [function(*row) for row in reversed(rows)][::-1]
+
+    plain, followed = [], []
+    first = search(
+        dirichlet(4, evaluations=40), lambda a: a[0] * a[1],
+        on_trial=lambda trial, best: plain.append((trial.index, best.value)),
+    )  # fmt: skip
+    other = search(
+        dirichlet(4, evaluations=40), lambda a: a[0] * a[1], map=backwards,
+        on_trial=lambda trial, best: followed.append((trial.index, best.value)),
+    )  # fmt: skip
+    assert plain == followed
+    assert [index for index, _ in plain] == list(range(40))
+    assert plain[-1][1] == first.score == other.score
+    assert np.all(np.diff([best for _, best in plain]) >= 0)
+
+
+def test_a_high_share_of_repeats_is_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        search(listed([0.1, 0.2, 0.3], [0.1, 0.2]), lambda alpha: alpha[0])
+    assert "2 of 5 proposals had been scored before" in caplog.text
+
+
+def test_steps_below_the_resolution_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        search(nelder_mead(3), lambda alpha: round(alpha[0]))
+    assert "The last 12 candidates all scored 1.0" in caplog.text
+
+
+def test_a_search_that_moves_warns_of_nothing(caplog):
+    with caplog.at_level(logging.WARNING):
+        search(nelder_mead(4), lambda alpha: -float(np.sum((alpha - 0.25) ** 2)))
+    assert not caplog.records
+
+
+def test_settings_name_the_proposals_and_what_they_are_given():
+    declared = Search(partial(nelder_mead, evaluations=60, shrink=0.4))
+    assert declared.settings() == {"name": "nelder_mead", "evaluations": 60, "shrink": 0.4}
+    assert Search(nelder_mead).settings() == {"name": "nelder_mead"}
+    assert declared.evaluations == 60
+    assert search(declared(5), lambda alpha: float(np.cos(9 * alpha).sum())).evaluations <= 60
