@@ -1,0 +1,63 @@
+"""The user's commands as subprocesses, each test in a folder of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=9")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key != "DFWE_DATA"}
+    return kept | {
+        "WANDB_DATA_DIR": str(folder / "wandb-data"),
+        "WANDB_CACHE_DIR": str(folder / "wandb-cache"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "80",
+    }
+
+
+def call(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """`python -m dfwe.run ...` in `folder`, its store there too."""
+    return subprocess.run(
+        [sys.executable, "-m", "dfwe.run", *arguments], cwd=folder, capture_output=True,
+        env=environment(folder) | more, text=True, timeout=600, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def dfwe():
+    """The command: folder, arguments, environment -> the finished process."""
+    return call
+
+
+@pytest.fixture(scope="session")
+def start():
+    """The command, started and not waited for."""
+
+    def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dfwe.run", *arguments], cwd=folder, text=True,
+            env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """Overrides for a run of seconds."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """(folder, process) of one whole run on the sample corpus."""
+    folder = tmp_path_factory.mktemp("finished")
+    process = call(folder, "stage=all", "task=relations", *QUICK)
+    assert process.returncode == 0, process.stderr
+    return folder, process

@@ -1,0 +1,90 @@
+"""A user's mistake: one clear sentence with the way out, exit code 1, no traceback, in time."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ASSETS = Path(__file__).parents[2] / "src" / "dfwe" / "assets"
+MISTAKES = {
+    "unknown task": (["task=emori"], "Available options in 'task'"),
+    "unknown stage": (["stage=expert"], "Available options in 'stage'"),
+    "unknown key": (["fit.lerning_rate=1"], "lerning_rate"),
+    "unknown source": (["task=emory", "sources.list=[mold]"], "known: "),
+    "source equal to target": (["task=emory", "sources.list=[emory]"], "is the target task"),
+    "source named twice": (["task=emory", "sources.list=[qa,qa]"], "name each once"),
+    "no source": (["task=emory", "sources.list=[]"], "at least one source"),
+    "missing data": (["corpus=feta_friends", "corpus.path=nowhere"], "point DFWE_DATA"),
+    "batch that does not divide": (["fit.batch=7"], "not a multiple"),
+    "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
+}
+
+
+def check(process, sentence):
+    said = process.stdout + process.stderr
+    assert process.returncode in (1, 2), said
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_sentence(name, tmp_path, dfwe):
+    arguments, sentence = MISTAKES[name]
+    check(dfwe(tmp_path, "corpus=sample", "model=tiny", *arguments), sentence)
+
+
+def test_a_damaged_zip_is_named(tmp_path, dfwe):
+    content = (ASSETS / "sample_corpus.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
+    check(dfwe(tmp_path, "corpus=sample", "corpus.path=cut.zip", "model=tiny"), "cut.zip")
+
+
+def test_an_empty_split_is_named(tmp_path, dfwe):
+    with (
+        zipfile.ZipFile(ASSETS / "sample_corpus.zip") as old,
+        zipfile.ZipFile(tmp_path / "new.zip", "w") as new,
+    ):
+        for name in old.namelist():
+            empty = name.endswith("few_shot_dev_ids.txt")
+            new.writestr(name, "" if empty else old.read(name))
+    process = dfwe(tmp_path, "corpus=sample", "corpus.path=new.zip", "model=tiny")
+    check(process, "dev split")
+
+
+def test_a_hub_model_without_network_or_cache_fails_at_once(tmp_path, dfwe):
+    process = dfwe(tmp_path, "corpus=sample", "model=flan_t5_base", HF_HOME=str(tmp_path / "hf"))
+    check(process, "model=tiny")
+
+
+def test_a_missing_parent_names_the_command_that_makes_it(tmp_path, dfwe):
+    process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny")
+    check(process, "python -m dfwe.run stage=experts task=emory corpus=sample model=tiny")
+
+
+def test_a_loss_that_is_no_number_stops_with_the_way_out(tmp_path, dfwe):
+    process = dfwe(tmp_path, "stage=experts", "task=relations", "corpus=sample", "model=tiny",
+                   "fit.learning_rate=1e30", "logger=csv")  # fmt: skip
+    check(process, "lower fit.learning_rate")
+
+
+def test_a_place_without_permission_is_named(tmp_path, dfwe):
+    (tmp_path / "store").write_text("a file where the folder should be")
+    process = dfwe(tmp_path, "stage=experts", "task=relations", "corpus=sample", "model=tiny",
+                   "logger=csv", "store=store")  # fmt: skip
+    check(process, "store")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["task=emori"]], ids=str)
+def test_help_and_mistakes_import_nothing_heavy(arguments, tmp_path):
+    code = (
+        "import sys; from dfwe.run import main\n"
+        "try:\n main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'lightning', 'wandb', 'datasets'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    process = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path,
+                             capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+    assert process.returncode == 0, process.stderr

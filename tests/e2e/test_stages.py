@@ -1,0 +1,71 @@
+"""The stages one by one, a kill in between, a sweep, and the installed wheel."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CSV = "logger=csv"
+
+
+def weights(folder: Path) -> dict[str, str]:
+    """address -> sha256 of the weights, for everything in the store."""
+    recipes = [json.loads(p.read_text()) for p in folder.glob("multirun/store/*/recipe.json")]
+    return {recipe["address"]: recipe.get("weights_sha256") for recipe in recipes}
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, dfwe, start):
+    arguments = ("stage=experts", "task=relations", "corpus=sample", "model=tiny", CSV,
+                 "fit.epochs=3", "sources.list=[qa]")  # fmt: skip
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    broken.mkdir()
+    whole.mkdir()
+    process = start(broken, *arguments)
+    deadline = time.monotonic() + 300
+    while not list(broken.glob("multirun/store/.work/*/resume.ckpt")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert dfwe(broken, *arguments).returncode == 0
+    assert dfwe(whole, *arguments).returncode == 0
+    assert len(weights(whole)) == 3
+    assert weights(broken) == weights(whole)
+    assert not list(broken.glob("multirun/store/.work/*/"))
+
+
+def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe, quick):
+    folder, _ = finished
+    before = set(weights(folder))
+    process = dfwe(folder, "-m", "stage=interpolate", "task=relations",
+                   "search.proposals.shrink=0.5,0.3", CSV, *quick)  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    made = set(weights(folder)) - before
+    assert len(made) == 1  # shrink=0.5 was there, and no expert was trained again
+
+
+def test_the_wheel_brings_its_configuration_and_assets(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
+                   check=True, capture_output=True)  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    place = tmp_path / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--no-compile", "-t", place, wheel],
+                   check=True, capture_output=True)  # fmt: skip
+    code = (
+        "import dfwe, runpy, sys; assert sys.argv[1] in dfwe.__file__, dfwe.__file__\n"
+        "del sys.argv[1]; runpy.run_module('dfwe.run', run_name='__main__')"
+    )
+    arguments = ["stage=finetune", "task=relations", "corpus=sample", "model=tiny"]
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(place), *arguments], cwd=tmp_path, text=True,
+        env=os.environ | {"PYTHONPATH": str(place)}, capture_output=True, check=False,
+    )  # fmt: skip
+    # It read configuration, corpus and model, and then missed the experts.
+    assert "stage=experts" in process.stderr, process.stderr
+    assert process.returncode == 1

@@ -1,0 +1,120 @@
+"""One whole run on the sample corpus: what a person finds afterwards."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    _, process = finished
+    return json.loads(Path(process.stdout.splitlines()[-1]).read_text())
+
+
+def test_results_have_every_key(results):
+    assert set(results) == {
+        "task", "seed", "model", "corpus", "sources", "experts", "baseline", "uniform", "dfwe",
+        "delta", "seconds", "model_dir",
+    }  # fmt: skip
+    assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
+    assert set(results["dfwe"]) == {"alpha", "dev", "test", "evaluations", "iterations"}
+    assert set(results["seconds"]) == {"experts", "finetune", "interpolate", "evaluate"}
+    assert sum(results["dfwe"]["alpha"].values()) == pytest.approx(1)
+    assert results["delta"] == results["dfwe"]["test"] - results["baseline"]["test"]
+
+
+def test_the_mixture_is_never_worse_on_dev_than_an_expert(results):
+    assert results["dfwe"]["dev"] >= max(row["dev"] for row in results["experts"])
+    assert results["dfwe"]["dev"] >= results["uniform"]["dev"]
+
+
+def test_trials_hold_every_evaluated_alpha(finished, results):
+    folder = Path(finished[1].stdout.splitlines()[-1]).parent
+    rows = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert len(rows) == results["dfwe"]["evaluations"] == 9
+    assert [row["alpha"] for row in rows[:5]] == [
+        [float(i == j) for j in range(5)] for i in range(5)
+    ]
+    assert max(row["score"] for row in rows) == results["dfwe"]["dev"]
+
+
+def test_pictures_are_in_the_run_folder(finished):
+    folder = Path(finished[1].stdout.splitlines()[-1]).parent
+    for name in ("learning_curves.png", "search.png", "alpha.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_predictions_are_in_fetas_submission_format(finished):
+    folder = Path(finished[1].stdout.splitlines()[-1]).parent
+    tables = []
+    for name in ("predictions.csv", "baseline_predictions.csv"):
+        with (folder / name).open(newline="") as file:
+            tables.append(list(csv.reader(file)))
+    ids = [[row[0] for row in table] for table in tables]
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 96  # the sample corpus's test split of this task
+    assert all(len(row) == 2 for table in tables for row in table)
+
+
+def test_the_final_model_loads_without_us_and_is_the_mixture_of_the_experts(results, finished):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    network = AutoModelForSeq2SeqLM.from_pretrained(results["model_dir"])
+    tokenizer = AutoTokenizer.from_pretrained(results["model_dir"])
+    ids = tokenizer("context: Nora Quill: Hooray! emotion:", return_tensors="pt").input_ids
+    assert network.generate(ids, max_new_tokens=3).shape[0] == 1
+    store = Path(results["model_dir"]).parent
+    experts = [
+        load_file(store / row["address"] / "model.safetensors") for row in results["experts"]
+    ]
+    for name, parameter in network.named_parameters():
+        wanted = sum(
+            weight * expert[name]
+            for weight, expert in zip(results["dfwe"]["alpha"].values(), experts, strict=True)
+        )
+        torch.testing.assert_close(parameter.data, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_the_table_fits_eighty_columns(finished):
+    lines = finished[1].stdout.splitlines()
+    assert any("DFWE" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines if not line.startswith(("final", "plots", "/")))
+
+
+def test_a_second_call_trains_nothing_and_prints_the_same_table(finished, dfwe, quick):
+    folder, first = finished
+    made = {path: path.stat().st_mtime_ns for path in (folder / "multirun/store").rglob("*")}
+    second = dfwe(folder, "stage=all", "task=relations", *quick)
+    assert second.returncode == 0, second.stderr
+    after = {path: path.stat().st_mtime_ns for path in (folder / "multirun/store").rglob("*")}
+    assert {path for path in after if path.is_file()} == {p for p in made if p.is_file()}
+    table = [line for line in first.stdout.splitlines() if "  " in line and "multirun" not in line]
+    assert table
+    assert [line for line in table if line in second.stdout] == table
+
+
+def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
+    folder, _ = finished
+    files = sorted(folder.rglob("run-*.wandb"))
+    store = Path(results["model_dir"]).parent
+    addresses = {path.name for path in store.iterdir() if (path / "recipe.json").exists()}
+    assert {file.stem.removeprefix("run-") for file in files} == addresses
+    search = next(f for f in files if f.stem.endswith(Path(results["model_dir"]).name))
+    shown = subprocess.run(
+        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(search)],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    for wanted in (
+        "search/score",
+        "search/best",
+        "search/trials",
+        "interpolate",
+        "relations-seed0",
+    ):
+        assert wanted in shown
