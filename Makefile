@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test check format tiny clean
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,13 @@ check: .venv/.done
 format: .venv/.done
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
+
+# Make the shipped tiny model anew (20 minutes on one core).
+tiny: .venv/.done
+	$(BIN)/python -m dfwe.run stage=pretrain model=tiny_made corpus=sample logger=csv
+	rm -rf src/dfwe/assets/tiny
+	cp -r "$$($(BIN)/python -m dfwe.run stage=pretrain model=tiny_made corpus=sample logger=csv | sed -n 's/^base model *//p')" src/dfwe/assets/tiny
+	rm src/dfwe/assets/tiny/scores.json
 
 clean:
 	rm -rf .venv build dist

@@ -82,6 +82,9 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
     write_json(path, found)
     console = Console()
     console.print(summary(found))
+    if plan.pretraining is not None and plan.pretraining.recipe in lab.store:
+        folder = lab.store.folder(plan.pretraining.recipe)
+        console.print(f"base model   {folder}", soft_wrap=True, highlight=False)
     if found["model_dir"]:
         console.print(f"final model  {found['model_dir']}", soft_wrap=True, highlight=False)
     console.print(f"plots        {lab.output}", soft_wrap=True, highlight=False)

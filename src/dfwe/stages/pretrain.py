@@ -13,7 +13,7 @@ from dfwe.model.pretrain import Blocks, build, pretraining_texts, train_tokenize
 from dfwe.model.pretrained import Model, save
 from dfwe.recipe import Recipe, digest
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Pretrain:
             run_log.finish()
 
         def fill(folder: Path) -> None:
-            save(network, tokenizer, folder)
+            save(network.half(), tokenizer, folder)  # half the size; `load` gives float32
 
         loss = float(trainer.callback_metrics["train/loss_epoch"])
         lab.store.commit(self.recipe, fill, {"loss": loss, "seconds": time.monotonic() - began})
