@@ -1,9 +1,11 @@
-"""Checkpoints as rows of Theta: mapped where the file is theta already, else flattened once."""
+"""Checkpoint folders as rows of Theta: mapped where a file is theta already, else flattened."""
 
 import hashlib
-import logging
+import json
+import os
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,106 +15,152 @@ from dfwe.weights.layout import Header, Layout
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger(__name__)
-WEIGHTS = "model.safetensors"
+WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
+FLOATS = ("F64", "F32", "F16", "BF16")  # what is mixed; safetensors' names
+TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json")
 
 
-def open_rows(folders: Sequence[Path], cache: Path | None) -> tuple[list["Tensor"], Layout]:
-    """A row (P,) for each checkpoint, and the layout they share.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that `save_pretrained` wrote: what its weight files hold, before they are read."""
 
-    Raises:
-        UserError: a checkpoint is missing or damaged, has other tensors than the first, or holds
-            values that are not finite.
-    """
-    headers = [_headers(folder) for folder in folders]
-    shapes = [{name: entry["shape"] for head in group for name, entry in head.tensors.items()}
-              for group in headers]  # fmt: skip
-    for folder, found in zip(folders[1:], shapes[1:], strict=True):
-        _compare(folders[0], shapes[0], folder, found)
-    names = sorted(shapes[0])
-    layout = Layout(tuple(names), tuple(tuple(shapes[0][name]) for name in names))
-    _compare_tokenizers(folders)
-    rows = []
-    for folder, group in zip(folders, headers, strict=True):
-        row = _open(group, layout, cache)
-        _check_finite(row, layout, folder)
-        rows.append(row)
-    return rows, layout
+    folder: Path
+    headers: tuple[Header, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Checkpoint":
+        """Read the headers of safetensors (one file or shards) or `.bin` files.
+
+        Raises:
+            UserError: the folder, its weights or one of the shards is missing or damaged.
+        """
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; give one that save_pretrained wrote.")
+        files = _weight_files(folder)
+        try:
+            read = [_pickled(f) if f.suffix == ".bin" else Header.read(f) for f in files]
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}); get the "
+                            "checkpoint again.") from None  # fmt: skip
+        except Exception as error:  # whatever a damaged file makes a reader say
+            raise UserError(f"The weights in {folder} are damaged ({error}); get them again."
+                            ) from None  # fmt: skip
+        return cls(folder, tuple(read))
+
+    @cached_property
+    def tensors(self) -> dict[str, Any]:
+        """name -> {"dtype", "shape"}, of all files."""
+        return {name: entry for header in self.headers for name, entry in header.tensors.items()}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Of the floating-point tensors: they are mixed, buffers that a file holds included."""
+        names = sorted(name for name, entry in self.tensors.items() if entry["dtype"] in FLOATS)
+        return Layout(tuple(names), tuple(tuple(self.tensors[name]["shape"]) for name in names))
+
+    @cached_property
+    def dtypes(self) -> tuple[str, ...]:
+        return tuple(sorted({entry["dtype"] for entry in self.tensors.values()}))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; empty where there is none."""
+        try:
+            found = json.loads((self.folder / "config.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def tokenizer(self) -> str | None:
+        """sha256 of the tokenizer's main file, hex; None without a tokenizer."""
+        for name in TOKENIZERS:
+            if (self.folder / name).is_file():
+                return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+        return None
+
+    def row(self, cache: Path | None = None) -> "Tensor":
+        """theta (P,), float32: the weight file itself, mapped, if its bytes are theta.
+
+        Otherwise a flat copy, made once and kept in `cache`; without one it is a nameless file
+        that goes when the row does.
+        """
+        header = self.headers[0]
+        if len(self.headers) == 1 and header.is_flat(self.layout):
+            return _mapped(header.path, header.data, self.layout.size)
+        if cache is None:
+            with tempfile.TemporaryDirectory(prefix="dfwe-") as folder:
+                return self._copied(Path(folder))  # unlinked, the map keeps its bytes
+        cache.mkdir(parents=True, exist_ok=True)
+        return self._copied(cache)
+
+    def constants(self) -> dict[str, "Tensor"]:
+        """The tensors that are not mixed: integer and boolean buffers."""
+        names = [name for name in sorted(self.tensors) if name not in set(self.layout.names)]
+        readers = self._readers() if names else {}
+        return {name: readers[name](name).clone() for name in names}
+
+    def _copied(self, place: Path) -> "Tensor":
+        stats = [(header.path.absolute(), header.path.stat()) for header in self.headers]
+        stamp = "".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+        copy = place / f"{hashlib.sha256(stamp.encode()).hexdigest()[:20]}.f32"
+        if not copy.is_file():
+            aside = copy.with_suffix(f".{os.getpid()}.part")
+            readers = self._readers()
+            with aside.open("wb") as out:
+                for name in self.layout.names:
+                    readers[name](name).float().flatten().numpy().tofile(out)
+            aside.replace(copy)
+        return _mapped(copy, 0, self.layout.size)
+
+    def _readers(self) -> dict[str, Any]:
+        """name -> a function from the name to its tensor."""
+        import torch
+        from safetensors import safe_open
+
+        found = {}
+        for header in self.headers:
+            if header.path.suffix == ".bin":
+                held = torch.load(header.path, map_location="cpu", mmap=True, weights_only=True)
+                found.update(dict.fromkeys(header.tensors, held.__getitem__))
+            else:
+                file = safe_open(header.path, framework="pt")
+                found.update(dict.fromkeys(header.tensors, file.get_tensor))
+        return found
 
 
-def _headers(folder: Path) -> list[Header]:
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give one that save_pretrained wrote.")
-    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(
-        folder.glob("model-*.safetensors"))  # fmt: skip
-    if not files:
-        raise UserError(
-            f"{folder} holds no {WEIGHTS}; load the model and save it again with save_pretrained."
-        )
-    try:
-        return [Header.read(file) for file in files]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"The weights in {folder} are damaged ({error}); get them again."
-                        ) from None  # fmt: skip
+def _weight_files(folder: Path) -> list[Path]:
+    for name in (WEIGHTS, PICKLED):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            try:
+                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise UserError(f"{index} is damaged; get the checkpoint again.") from None
+            return [folder / shard for shard in shards]
+    raise UserError(
+        f"{folder} holds no {WEIGHTS}; load the model and save it again with save_pretrained."
+    )
 
 
-def _compare(first: Path, wanted: dict[str, Any], folder: Path, found: dict[str, Any]) -> None:
-    odd = sorted(set(wanted) ^ set(found))
-    if odd:
-        owner = folder if odd[0] in found else first
-        raise UserError(
-            f"{folder} and {first} are of different architectures: only {owner} has the tensor "
-            f"'{odd[0]}'; mix checkpoints of one model."
-        )
-    for name in sorted(wanted):
-        if wanted[name] != found[name]:
-            raise UserError(
-                f"'{name}' has the shape {found[name]} in {folder} but {wanted[name]} in {first}; "
-                "mix checkpoints of one model (a vocabulary that was resized is a common cause)."
-            )
-
-
-def _compare_tokenizers(folders: Sequence[Path]) -> None:
-    digests = []
-    for folder in folders:
-        files = [folder / name for name in ("tokenizer.json", "spiece.model", "vocab.txt")]
-        present = [file.read_bytes() for file in files if file.is_file()]
-        if not present:
-            log.warning("%s has no tokenizer; the export takes the first expert's.", folder)
-            continue
-        digests.append(hashlib.sha256(present[0]).hexdigest())
-    if len(set(digests)) > 1:
-        log.warning("The checkpoints' tokenizers differ; the export takes the first expert's.")
-
-
-def _open(headers: list[Header], layout: Layout, cache: Path | None) -> "Tensor":
-    if len(headers) == 1 and headers[0].is_flat(layout):
-        return _mapped(headers[0].path, headers[0].data, layout.size)
-    paths = [header.path for header in headers]
-    stamp = "".join(f"{p.absolute()}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in paths)
-    place = Path(tempfile.mkdtemp(prefix="dfwe-")) if cache is None else cache
-    copy = place / f"{hashlib.sha256(stamp.encode()).hexdigest()[:20]}.f32"
-    if not copy.is_file():
-        _flatten(paths, layout, copy)
-    return _mapped(copy, 0, layout.size)
-
-
-def _flatten(paths: list[Path], layout: Layout, copy: Path) -> None:
-    """Write the float32 theta (P,) of a checkpoint in any precision or number of files."""
+def _pickled(path: Path) -> Header:
+    """The header a `.bin` file would have; tied tensors stand once, under their first name."""
     import torch
-    from safetensors import safe_open
 
-    where = {}
-    files = [safe_open(path, framework="pt") for path in paths]
-    for file in files:
-        where.update(dict.fromkeys(file.keys(), file))
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    aside = copy.with_suffix(".part")
-    with aside.open("wb") as out:
-        for name in layout.names:
-            tensor = where[name].get_tensor(name).to(torch.float32).contiguous()
-            out.write(tensor.numpy().tobytes())
-    aside.replace(copy)
+    codes = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
+             torch.bfloat16: "BF16"}  # fmt: skip
+    held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    tensors, seen = {}, set()
+    for name, tensor in held.items():
+        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
+        if tensor.numel() and place in seen:
+            continue
+        seen.add(place)
+        code = codes.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+        tensors[name] = {"dtype": code, "shape": list(tensor.shape)}
+    return Header(path, tensors, 0)
 
 
 def _mapped(path: Path, start: int, size: int) -> "Tensor":
@@ -121,14 +169,3 @@ def _mapped(path: Path, start: int, size: int) -> "Tensor":
     import torch
 
     return torch.from_numpy(np.memmap(path, np.float32, mode="c", offset=start, shape=(size,)))
-
-
-def _check_finite(row: "Tensor", layout: Layout, folder: Path) -> None:
-    import torch
-
-    for name, start, stop, _ in layout.spans():
-        if not torch.isfinite(row[start:stop].sum()) and not row[start:stop].isfinite().all():
-            raise UserError(
-                f"'{name}' in {folder} holds values that are not finite; training diverged, so "
-                "leave this checkpoint out."
-            )

@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """P, the number of parameters."""
+        """P, the number of elements."""
         return sum(self.sizes)
 
     def spans(self) -> Iterator[tuple[str, int, int, tuple[int, ...]]]:
@@ -76,24 +76,25 @@ def flat(module: "Module", layout: Layout) -> "Tensor | None":
     import torch
 
     parameters = dict(module.named_parameters())
+    if parameters.keys() != set(layout.names):
+        return None
     first = parameters[layout.names[0]]
     base = first.data_ptr()
-    for name, start, _, _ in layout.spans():
+    for name, start, _, shape in layout.spans():
         parameter = parameters[name]
         if parameter.dtype != torch.float32 or not parameter.is_contiguous():
             return None
-        if parameter.data_ptr() != base + 4 * start:
+        if parameter.data_ptr() != base + 4 * start or tuple(parameter.shape) != shape:
             return None
     storage = first.untyped_storage()
     if storage.nbytes() < 4 * (first.storage_offset() + layout.size):
         return None
-    theta = torch.empty(0, dtype=torch.float32, device=first.device)
-    return theta.set_(storage, first.storage_offset(), (layout.size,))
+    return first.data.as_strided((layout.size,), (1,))
 
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a safetensors file."""
+    """What a weight file holds: the header of a safetensors file."""
 
     path: Path
     tensors: dict[str, Any]  # name -> {"dtype", "shape", "data_offsets"}
@@ -114,6 +115,8 @@ class Header:
             if length > path.stat().st_size:
                 raise ValueError("the file is shorter than its header")
             tensors = json.loads(file.read(length))
+        if not isinstance(tensors, dict):
+            raise ValueError("its header is not one of safetensors")
         tensors.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
         if path.stat().st_size != 8 + length + end:
@@ -122,7 +125,7 @@ class Header:
 
     def is_flat(self, layout: Layout) -> bool:
         """Whether the file's bytes are theta in this layout."""
-        if len(self.tensors) != len(layout.names):
+        if len(self.tensors) != len(layout.names) or self.data % 4 != 0:
             return False
         for name, start, stop, shape in layout.spans():
             entry = self.tensors.get(name)

@@ -1,35 +1,40 @@
 """WeightSpace: the matrix Theta (n, P) of experts, and theta(alpha) = alpha^T Theta (Eq. 1)."""
 
-import shutil
-from collections.abc import Sequence
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dfwe.errors import UserError
 from dfwe.weights.layout import Layout, flat
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from torch.nn import Module
 
+log = logging.getLogger(__name__)
 BLOCK = 1 << 20  # elements mixed at a time: the running sum stays in the cache
-CONFIGURATION = ("*.json", "*.model", "*.txt", "*.jinja")
-NOT_OURS = ("recipe.json", "scores.json", "model.safetensors.index.json")
+BLOCK_ON_DEVICE = 1 << 22  # fewer launches; still within a GPU's cache
 
 
 class WeightSpace:
     """n experts of one architecture, as rows of Theta (n, P).
 
-    Rows of checkpoints are memory-mapped: a search holds one model in memory, not n.
+    Rows of checkpoints are memory-mapped: a search holds one model in memory, not n. Parameters
+    are mixed, and so are floating-point buffers in a checkpoint's file, where they look the same;
+    integer buffers are the first expert's.
 
     Args:
         rows: n flat float32 tensors (P,).
         layout: where each parameter lies in a row.
         labels: the experts' names.
         folder: whose configuration and tokenizer an export copies.
+        constants: by name, the tensors that are not mixed.
     """
 
     def __init__(
@@ -38,12 +43,18 @@ class WeightSpace:
         layout: Layout,
         labels: Sequence[str],
         folder: Path | None = None,
+        constants: Mapping[str, "Tensor"] | None = None,
     ) -> None:
-        assert len(rows) == len(labels)
-        self.rows = list(rows)
+        if len(rows) != len(labels):
+            raise UserError(f"{len(labels)} labels for {len(rows)} experts; give one for each.")
+        self.rows = tuple(rows)
         self.layout = layout
         self.labels = tuple(labels)
         self.folder = folder
+        self.constants = dict(constants or {})
+        self.groups: tuple[str, ...] = ("all",)
+        self._group = np.zeros(len(layout.names), dtype=int)  # of each tensor
+        self._resident: dict[torch.device, tuple[Tensor, ...]] = {}
 
     @classmethod
     def from_pretrained(
@@ -52,7 +63,7 @@ class WeightSpace:
         labels: Sequence[str] | None = None,
         cache: Path | None = None,
     ) -> "WeightSpace":
-        """The space of checkpoints that `save_pretrained` wrote.
+        """The space of checkpoints that `save_pretrained` wrote, after a preflight.
 
         Args:
             folders: one a checkpoint.
@@ -63,123 +74,212 @@ class WeightSpace:
         Raises:
             UserError: the checkpoints do not fit together, or one cannot be read.
         """
-        from dfwe.weights.checkpoints import open_rows
+        from dfwe.weights.preflight import preflight
 
-        paths = [Path(folder).expanduser() for folder in folders]
-        if not paths:
-            raise UserError("A weight space needs at least one checkpoint.")
-        rows, layout = open_rows(paths, cache)
-        return cls(rows, layout, labels or [path.name for path in paths], paths[0])
+        report = preflight(folders, cache)
+        if report.problems:
+            raise UserError(report.problems[0])
+        for sentence in report.warnings:
+            log.warning(sentence)
+        first = report.checkpoints[0]
+        if labels is None:
+            paths = [checkpoint.folder for checkpoint in report.checkpoints]
+            names = [path.name for path in paths]
+            labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
+        return cls(report.rows, report.layout, labels, first.folder, first.constants())
 
     @classmethod
     def from_modules(
         cls, modules: Sequence["Module"], labels: Sequence[str] | None = None
     ) -> "WeightSpace":
-        """The space of any modules of one architecture; their parameters are copied."""
-        import torch
+        """The space of any modules of one architecture; their parameters are copied.
 
-        layouts = [Layout.of(module) for module in modules]
-        for number, layout in enumerate(layouts):
-            if layout != layouts[0]:
+        Raises:
+            UserError: their parameters differ in name or shape, or their floating-point buffers
+                (running statistics) in value: buffers are not mixed, all are the first module's.
+        """
+        from dfwe.weights.modules import buffers_of, row_of
+
+        if not modules:
+            raise UserError("A weight space needs at least one module.")
+        layout, constants = Layout.of(modules[0]), buffers_of(modules[0])
+        for number, module in enumerate(modules):
+            if Layout.of(module) != layout:
                 raise UserError(f"Module {number} has other parameters than module 0; a weight "
                                 "space needs one architecture.")  # fmt: skip
-        rows = []
-        for module in modules:
-            named = dict(module.named_parameters())
-            flats = [named[name].detach().float().cpu().flatten() for name in layouts[0].names]
-            rows.append(torch.cat(flats))
-        return cls(rows, layouts[0], labels or [str(number) for number in range(len(rows))])
+            for name, tensor in buffers_of(module).items():
+                same = name in constants and tensor.equal(constants[name])
+                if tensor.is_floating_point() and not same:
+                    raise UserError(
+                        f"The buffer '{name}' of module {number} differs from module 0's, and "
+                        "buffers are not mixed; copy one module's buffers into the others, and "
+                        "estimate them anew after mixing."
+                    )
+        rows = [row_of(module, layout) for module in modules]
+        return cls(rows, layout, labels or [str(number) for number in range(len(rows))],
+                   constants=constants)  # fmt: skip
+
+    def with_rows(self, rows: Sequence["Tensor"], labels: Sequence[str]) -> "WeightSpace":
+        """Other thetas (P,) of the same architecture, such as a merge's, to mix or to export."""
+        other = WeightSpace(rows, self.layout, labels, self.folder, self.constants)
+        other.groups, other._group = self.groups, self._group
+        return other
+
+    def grouped(self, group_of: Callable[[str], str]) -> "WeightSpace":
+        """The same space with weights of its own for each group of parameters: alpha is (g, n).
+
+        Args:
+            group_of: from a parameter's name to its group's (`dfwe.weights.groups`).
+        """
+        names = [group_of(name) for name in self.layout.names]
+        other = copy.copy(self)
+        other.groups = tuple(dict.fromkeys(names))
+        other._group = np.array([other.groups.index(name) for name in names])
+        return other
 
     @property
     def n(self) -> int:
         """The number of experts."""
         return len(self.rows)
 
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        return self.layout.size
+
     def at(self, alpha: ArrayLike, out: "Tensor | None" = None) -> "Tensor":
         """theta(alpha) = sum_i alpha_i theta_i, (P,).   Eq. 1
 
         alpha (n,) need not lie on the simplex (a negative entry extrapolates) and is never
-        normalised. alpha = e_i gives expert i bit for bit. `out` is written in place if given.
+        normalised; with groups it is (g, n), or (n,) for all of them. alpha = e_i gives expert i
+        bit for bit. `out` (P,), float32, is written in place if given.
 
         Raises:
-            UserError: alpha has another length, or an entry that is not finite.
+            UserError: alpha has another shape, or an entry that is not finite.
         """
         import torch
 
-        weights = self._checked(alpha)
-        active = [(float(a), row) for a, row in zip(weights, self.rows, strict=True) if a != 0]
-        size = self.layout.size
-        theta = torch.empty(size) if out is None else out  # (P,)
-        if not active:
-            return theta.zero_()
-        with torch.no_grad():
-            for start in range(0, size, BLOCK):
-                block = theta[start : start + BLOCK]
-                (first, row), *others = active
-                if first == 1.0:
-                    block.copy_(row[start : start + BLOCK])
-                else:
-                    torch.mul(row[start : start + BLOCK], first, out=block)
-                for weight, other in others:
-                    block.add_(other[start : start + BLOCK], alpha=weight)
+        weights = self._checked(alpha)  # (g, n)
+        theta = torch.empty(self.size) if out is None else out  # (P,)
+        rows = self._rows_on(theta.device)
+        for start, stop, group in self._runs():
+            _mix(weights[group], [row[start:stop] for row in rows], theta[start:stop])
         return theta
 
     def write(self, alpha: ArrayLike, module: "Module") -> None:
-        """Put theta(alpha) into the module's parameters, in place.
+        """Put theta(alpha) into the module's parameters, in place, on whatever device they are.
 
-        A flattened module (`layout.flatten`) takes it straight into its buffer.
+        Raises:
+            UserError: the module has other parameters, or ties some that differ here.
         """
+        import torch
+
+        from dfwe.weights.modules import places, write_constants
+
         theta = flat(module, self.layout)
-        if theta is not None:
-            self.at(alpha, out=self._near(theta))
-            return
-        parameters = dict(module.named_parameters())
-        if set(parameters) != set(self.layout.names):
-            raise UserError("The module has other parameters than the weight space; build it from "
-                            "the same configuration.")  # fmt: skip
-        theta = self.at(alpha)
-        for name, start, stop, shape in self.layout.spans():
-            parameters[name].data.copy_(theta[start:stop].view(shape))
+        if theta is not None:  # one run over the whole buffer
+            self.at(alpha, out=theta)
+        else:
+            weights = self._checked(alpha)
+            targets = places(module, self)
+            rows = self._rows_on(next(iter(targets.values())).device)
+            for (name, start, stop, _), group in zip(
+                self.layout.spans(), self._group, strict=True
+            ):
+                target = targets[name]
+                plain = target.dtype == torch.float32 and target.is_contiguous()
+                part = target.view(-1) if plain else target.new_empty(stop - start).float()
+                _mix(weights[group], [row[start:stop] for row in rows], part)
+                if not plain:
+                    target.copy_(part.view(target.shape))
+        write_constants(self.constants, module)
 
     def export(self, alpha: ArrayLike, folder: str | Path) -> Path:
         """Write theta(alpha) as a folder that `AutoModel.from_pretrained` loads.
 
-        Configuration and tokenizer are the first expert's. Written aside, then renamed.
+        Configuration and tokenizer are the first expert's. Written aside, then renamed; the
+        mixture is never in memory as a whole.
 
         Raises:
             UserError: the folder exists, or the space was not made from checkpoints.
         """
-        from safetensors.torch import save_file
+        from dfwe.weights.export import write_folder
 
-        target = Path(folder).expanduser()
-        if target.exists():
-            raise UserError(f"{target} exists already; name a new folder for the export.")
+        weights = self._checked(alpha)
         if self.folder is None:
             raise UserError("This space was made from modules; only one from checkpoints knows "
                             "the configuration an export needs.")  # fmt: skip
-        theta = self.at(alpha)
-        aside = target.with_name(target.name + ".part")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        for path in (path for kind in CONFIGURATION for path in self.folder.glob(kind)):
-            if path.name not in NOT_OURS:
-                shutil.copy(path, aside / path.name)
-        tensors = {name: theta[i:j].view(shape) for name, i, j, shape in self.layout.spans()}
-        save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
-        aside.rename(target)
+        target = Path(folder).expanduser()
+        write_folder(target, self.folder, self.layout, self._blocks(weights), self.constants)
         return target
 
-    def _checked(self, alpha: ArrayLike) -> np.ndarray[Any, Any]:
-        weights = np.asarray(alpha, dtype=np.float64)
-        if weights.shape != (self.n,):
-            raise UserError(f"alpha has the shape {weights.shape}; {self.n} experts need "
-                            f"({self.n},).")  # fmt: skip
+    def _blocks(self, weights: NDArray[np.float64]) -> Iterator["Tensor"]:
+        import torch
+
+        for first, last, group in self._runs():
+            for start in range(first, last, BLOCK):
+                stop = min(start + BLOCK, last)
+                part = torch.empty(stop - start)
+                _mix(weights[group], [row[start:stop] for row in self.rows], part)
+                yield part
+
+    def _runs(self) -> Iterator[tuple[int, int, int]]:
+        """(first element, one past the last, group) of consecutive parameters of one group."""
+        begin, end, group = 0, 0, self._group[0]
+        for (_, start, stop, _), other in zip(self.layout.spans(), self._group, strict=True):
+            if other != group:
+                yield begin, start, int(group)
+                begin, group = start, other
+            end = stop
+        yield begin, end, int(group)
+
+    def _checked(self, alpha: ArrayLike) -> NDArray[np.float64]:
+        """alpha as (g, n)."""
+        try:
+            weights = np.asarray(alpha, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"alpha is not an array of numbers: {alpha!r}.") from None
+        shape = (len(self.groups), self.n)
+        if weights.shape not in ((self.n,), shape):
+            wanted = f"({self.n},)" + (f" or {shape}" if len(self.groups) > 1 else "")
+            raise UserError(
+                f"alpha has the shape {weights.shape}; {self.n} experts need {wanted}."
+            )
         if not np.isfinite(weights).all():
             raise UserError(f"alpha has an entry that is not finite: {weights.tolist()}.")
-        return weights
+        return np.broadcast_to(weights, shape)
 
-    def _near(self, theta: "Tensor") -> "Tensor":
-        """Bring the rows to the module's device once; on a CPU they stay mapped."""
-        if self.rows[0].device != theta.device:
-            self.rows = [row.to(theta.device) for row in self.rows]
-        return theta
+    def _rows_on(self, device: "torch.device") -> "tuple[Tensor, ...]":
+        """The rows, kept on a GPU if they fit beside what is there; else they are streamed."""
+        import torch
+
+        if device.type != "cuda":
+            return self.rows
+        if device not in self._resident:
+            free, _ = torch.cuda.mem_get_info(device)
+            fits = 4 * self.size * self.n < 0.7 * free  # the rest is for activations
+            rows = tuple(row.to(device) for row in self.rows) if fits else self.rows
+            self._resident = {device: rows}
+        return self._resident[device]
+
+
+def _mix(weights: NDArray[np.float64], rows: Sequence["Tensor"], out: "Tensor") -> None:
+    """out = sum_i weights_i rows_i in float32, a block at a time.   Eq. 1"""
+    import torch
+
+    active = [(float(a), row) for a, row in zip(weights, rows, strict=True) if a != 0]
+    block = BLOCK if out.device.type == "cpu" else BLOCK_ON_DEVICE
+    with torch.no_grad():
+        if not active:
+            out.zero_()
+            return
+        (first, row), *others = active
+        for start in range(0, len(out), block):
+            part = out[start : start + block]
+            piece = row[start : start + block].to(out.device)
+            if first == 1.0:
+                part.copy_(piece)
+            else:
+                torch.mul(piece, first, out=part)
+            for weight, other in others:
+                part.add_(other[start : start + block].to(out.device), alpha=weight)

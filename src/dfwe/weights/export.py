@@ -1,0 +1,105 @@
+"""A mixture as a folder that `from_pretrained` loads, written without holding it in memory."""
+
+import json
+import shutil
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.errors import UserError
+from dfwe.weights.checkpoints import WEIGHTS
+from dfwe.weights.layout import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COPIED = ("*.json", "*.model", "*.txt", "*.jinja")
+NOT_COPIED = ("recipe.json", "scores.json", "*.index.json")
+
+
+def write_folder(
+    target: Path,
+    source: Path,
+    layout: Layout,
+    blocks: Iterable["Tensor"],
+    constants: Mapping[str, "Tensor"],
+) -> None:
+    """Write the weights, and the configuration and tokenizer of `source`, aside; then rename.
+
+    Args:
+        target: a new folder.
+        source: a checkpoint's folder.
+        layout: of theta.
+        blocks: theta (P,) in consecutive float32 pieces.
+        constants: the tensors that are not in theta.
+
+    Raises:
+        UserError: `target` exists.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists already; name a new folder for the export.")
+    aside = target.with_name(target.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        for path in (path for kind in COPIED for path in source.glob(kind)):
+            if not any(path.match(kind) for kind in NOT_COPIED):
+                shutil.copyfile(path, aside / path.name)
+        _single_precision(aside / "config.json")
+        _write(aside / WEIGHTS, layout, blocks, constants)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _single_precision(config: Path) -> None:
+    """transformers loads in the precision that the configuration names."""
+    if not config.is_file():
+        return
+    settings: dict[str, Any] = json.loads(config.read_text())
+    for key in ("dtype", "torch_dtype"):
+        if key in settings:
+            settings[key] = "float32"
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def _write(
+    path: Path, layout: Layout, blocks: Iterable["Tensor"], constants: Mapping[str, "Tensor"]
+) -> None:
+    """A safetensors file: theta as it lies, the wider constants before it, the others behind.
+
+    So every tensor is aligned, as safetensors' own writer has it, and theta can be mapped.
+    """
+    wide = {name: held for name, held in constants.items() if held.element_size() > 4}
+    narrow = {name: held for name, held in constants.items() if held.element_size() <= 4}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+
+    def place(name: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
+        nonlocal end
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+
+    for name, held in wide.items():
+        place(name, _code(held), tuple(held.shape), held.nbytes)
+    for name, start, stop, shape in layout.spans():
+        place(name, "F32", shape, 4 * (stop - start))
+    for name, held in sorted(narrow.items(), key=lambda item: -item[1].element_size()):
+        place(name, _code(held), tuple(held.shape), held.nbytes)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for held in wide.values():
+            held.numpy().tofile(file)
+        for block in blocks:
+            block.cpu().numpy().tofile(file)
+        for _, held in sorted(narrow.items(), key=lambda item: -item[1].element_size()):
+            held.numpy().tofile(file)
+
+
+def _code(tensor: "Tensor") -> str:
+    """safetensors' name of an integer or boolean type."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return "BOOL" if kind == "bool" else kind.replace("uint", "U").replace("int", "I")

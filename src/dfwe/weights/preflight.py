@@ -1,0 +1,179 @@
+"""Do these checkpoints fit together? A report before anything is mixed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.errors import UserError
+from dfwe.weights.checkpoints import FLOATS, Checkpoint
+from dfwe.weights.layout import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HARMLESS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
+            "architectures", "model_type", "vocab_size", "finetuning_task"}  # fmt: skip
+COLUMNS = ("checkpoint", "architecture", "tensors", "parameters", "precision", "vocabulary",
+           "tokenizer", "finite")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found: `str(report)` is a table followed by the problems and warnings.
+
+    Args:
+        cells: a row a checkpoint, under COLUMNS.
+        problems: sentences; with any of these the checkpoints cannot be mixed.
+        warnings: sentences; the mixture works, but look.
+        checkpoints: those that could be read.
+        rows: theta (P,) of each, mapped.
+    """
+
+    cells: tuple[tuple[str, ...], ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    rows: tuple["Tensor", ...]
+
+    @property
+    def layout(self) -> Layout:
+        return self.checkpoints[0].layout
+
+    def __str__(self) -> str:
+        table = [COLUMNS, *self.cells]
+        widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+                 for line in table]  # fmt: skip
+        lines += [f"PROBLEM  {sentence}" for sentence in self.problems]
+        lines += [f"warning  {sentence}" for sentence in self.warnings]
+        if not self.problems:
+            lines.append(f"These {len(self.cells)} checkpoints can be mixed.")
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def preflight(folders: Sequence[str | Path], cache: Path | None = None) -> Report:
+    """Compare checkpoints with the first: tensors, shapes, architecture, tokenizer, values.
+
+    Every value is read once. `cache` is where flat copies are kept of checkpoints that cannot be
+    mapped as they are. Nothing is raised: what is wrong stands in the report.
+    """
+    problems: list[str] = []
+    checkpoints: list[Checkpoint] = []
+    for folder in folders:
+        try:
+            checkpoints.append(Checkpoint.read(Path(folder).expanduser()))
+        except UserError as error:
+            problems.append(str(error))
+    if not folders:
+        problems.append("A weight space needs at least one checkpoint.")
+    warnings: list[str] = []
+    for checkpoint in checkpoints:
+        problems += _alone(checkpoint)
+        if checkpoint is not checkpoints[0]:
+            problems += _compare(checkpoints[0], checkpoint)
+            warnings += _differences(checkpoints[0], checkpoint)
+        if checkpoint.tokenizer is None:
+            warnings.append(f"{checkpoint.folder} has no tokenizer; mixing goes on without, and "
+                            "an export takes the first checkpoint's.")  # fmt: skip
+    rows = tuple(checkpoint.row(cache) for checkpoint in checkpoints)
+    cells = []
+    for checkpoint, row in zip(checkpoints, rows, strict=True):
+        odd = _not_finite(row, checkpoint.layout)
+        if odd is not None:
+            problems.append(f"'{odd}' in {checkpoint.folder} holds values that are not finite; "
+                            "training diverged, so leave this checkpoint out.")  # fmt: skip
+        cells.append(_cells(checkpoint, odd))
+    return Report(tuple(cells), tuple(problems), tuple(warnings), tuple(checkpoints), rows)
+
+
+def _alone(checkpoint: Checkpoint) -> list[str]:
+    config, folder = checkpoint.config, checkpoint.folder
+    coded = [kind for kind in checkpoint.dtypes if kind.startswith("F") and kind not in FLOATS]
+    if "quantization_config" in config or coded:
+        return [f"{folder} is quantised; dequantise it and save it in half or single precision."]
+    if not checkpoint.layout.names:
+        return [f"{folder} holds no floating-point tensor; save the model again."]
+    return []
+
+
+def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
+    """At most one sentence: the first reason why the two cannot be mixed."""
+    for key in ("model_type", "architectures"):
+        a, b = first.config.get(key), other.config.get(key)
+        if a and b and a != b:
+            return [f"{other.folder} is a {_named(b)} and {first.folder} a {_named(a)}; mix "
+                    "checkpoints of one architecture."]  # fmt: skip
+    odd = sorted(set(first.tensors) ^ set(other.tensors))
+    if odd:
+        return [_missing(odd[0], first, other)]
+    for name in sorted(first.tensors):
+        wanted, found = first.tensors[name]["shape"], other.tensors[name]["shape"]
+        if wanted != found:
+            sizes = first.config.get("vocab_size"), other.config.get("vocab_size")
+            hint = "mix checkpoints of one model"
+            if sizes[0] != sizes[1]:
+                hint = (f"their vocabularies have {sizes[1]} and {sizes[0]} entries: resize them "
+                        "alike before fine-tuning")  # fmt: skip
+            return [f"'{name}' has the shape {found} in {other.folder} but {wanted} in "
+                    f"{first.folder}; {hint}."]  # fmt: skip
+        kinds = {first.tensors[name]["dtype"] in FLOATS, other.tensors[name]["dtype"] in FLOATS}
+        if len(kinds) == 2:
+            return [f"'{name}' is floating-point in only one of {first.folder} and "
+                    f"{other.folder}; save both in one precision."]  # fmt: skip
+    return []
+
+
+def _missing(name: str, first: Checkpoint, other: Checkpoint) -> str:
+    owner, lacking = (first, other) if name in first.tensors else (other, first)
+    ties = [c.config.get("tie_word_embeddings") for c in (first, other)]
+    if "head" in name or ties[0] != ties[1]:
+        return (
+            f"Only {owner.folder} has the tensor '{name}': {lacking.folder} may have tied it "
+            "to the embeddings or have another head; save both models tied or both untied."
+        )
+    return (f"Only {owner.folder} has the tensor '{name}', {lacking.folder} has not; mix "
+            "checkpoints of one architecture.")  # fmt: skip
+
+
+def _differences(first: Checkpoint, other: Checkpoint) -> list[str]:
+    found = []
+    a, b = first.config, other.config
+    keys = sorted(k for k in (set(a) | set(b)) - HARMLESS if a.get(k) != b.get(k))
+    if keys:
+        found.append(f"The configurations of {other.folder} and {first.folder} differ in "
+                     f"{', '.join(keys)}; an export takes the first checkpoint's.")  # fmt: skip
+    if first.dtypes != other.dtypes:
+        found.append(f"{other.folder} is stored as {'/'.join(other.dtypes)} and {first.folder} as "
+                     f"{'/'.join(first.dtypes)}; both are mixed in single precision.")  # fmt: skip
+    if None not in (first.tokenizer, other.tokenizer) and first.tokenizer != other.tokenizer:
+        found.append(f"The tokenizers of {other.folder} and {first.folder} differ; an export "
+                     "takes the first checkpoint's.")  # fmt: skip
+    return found
+
+
+def _not_finite(row: "Tensor", layout: Layout) -> str | None:
+    """The first tensor with a NaN or an infinity. A finite sum needs no second look."""
+    for name, start, stop, _ in layout.spans():
+        values = row[start:stop]
+        if not values.sum().isfinite() and not values.isfinite().all():
+            return name
+    return None
+
+
+def _cells(checkpoint: Checkpoint, odd: str | None) -> tuple[str, ...]:
+    config = checkpoint.config
+    return (
+        str(checkpoint.folder),
+        _named(config.get("architectures") or config.get("model_type") or "-"),
+        str(len(checkpoint.tensors)),
+        f"{checkpoint.layout.size:,}",
+        "/".join(checkpoint.dtypes),
+        str(config.get("vocab_size", "-")),
+        checkpoint.tokenizer[:8] if checkpoint.tokenizer else "-",
+        "yes" if odd is None else f"no: {odd}",
+    )
+
+
+def _named(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,144 @@
+"""theta(alpha) against plain sums over state dicts (Eq. 1)."""
+
+import numpy as np
+import pytest
+import torch
+
+from dfwe.errors import UserError
+from dfwe.weights import space as module_under_test
+from dfwe.weights.layout import flatten
+from dfwe.weights.space import WeightSpace
+
+ALPHAS = [(0.2, 0.5, 0.3), (1 / 3, 1 / 3, 1 / 3), (0.0, 0.4, 0.6), (1.5, -0.7, 0.2), (1, 0, 1)]
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("block", [1, 7, 4096, 1 << 20])
+def test_mixture_equals_the_sum_of_state_dicts(experts, naive, monkeypatch, alpha, block):
+    if block == 1:
+        experts = experts[:1]
+        alpha = alpha[:1]
+        block = 333
+    monkeypatch.setattr(module_under_test, "BLOCK", block)
+    space = WeightSpace.from_pretrained(experts)
+    theta, wanted = space.at(alpha), naive(experts, alpha)
+    for name, start, stop, shape in space.layout.spans():
+        assert torch.allclose(theta[start:stop].view(shape).double(), wanted[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("expert", [0, 1, 2])
+def test_corner_reproduces_its_checkpoint_bit_for_bit(experts, naive, expert):
+    space = WeightSpace.from_pretrained(experts)
+    alpha = np.eye(3)[expert]
+    theta, wanted = space.at(alpha), naive(experts, alpha)
+    for name, start, stop, shape in space.layout.spans():
+        assert theta[start:stop].view(shape).equal(wanted[name].float())
+
+
+def test_weights_are_not_normalised_and_zero_weights_give_zero(experts):
+    space = WeightSpace.from_pretrained(experts)
+    assert torch.allclose(space.at([2, 2, 2]), 2 * space.at([1, 1, 1]))
+    assert not space.at([0, 0, 0]).any()
+
+
+def test_rows_share_the_checkpoint_file(experts):
+    space = WeightSpace.from_pretrained(experts)
+    with open("/proc/self/maps") as maps:
+        mapped = maps.read()
+    for folder, row in zip(experts, space.rows, strict=True):
+        lines = [line for line in mapped.splitlines() if str(folder) in line]
+        ends = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in lines]
+        assert any(low <= row.data_ptr() < high for low, high in ends)
+
+
+@pytest.mark.parametrize("ready", [flatten, lambda network: None], ids=["flat", "as it is"])
+def test_written_network_answers_like_load_state_dict(experts, naive, make_t5, ready):
+    alpha = (0.2, 0.5, 0.3)
+    network, reference = make_t5(9), make_t5(8)
+    ready(network)
+    WeightSpace.from_pretrained(experts).write(alpha, network)
+    wanted = {name: held.float() for name, held in naive(experts, alpha).items()}
+    reference.load_state_dict(wanted, strict=False)  # the embeddings' aliases are missing
+    ids = torch.tensor([[3, 5, 8, 1]])
+    answers = [n(input_ids=ids, decoder_input_ids=ids).logits for n in (network, reference)]
+    assert torch.allclose(*answers, atol=1e-5)
+
+
+def test_flat_network_is_written_in_its_own_buffer(experts, make_t5):
+    network = make_t5(9)
+    theta = flatten(network)
+    space = WeightSpace.from_pretrained(experts)
+    space.write([0.2, 0.5, 0.3], network)
+    assert theta.equal(space.at([0.2, 0.5, 0.3]))
+
+
+def test_half_precision_network_takes_the_rounded_mixture(experts, make_t5):
+    network = make_t5(9).to(torch.bfloat16)
+    space = WeightSpace.from_pretrained(experts)
+    space.write([0.2, 0.5, 0.3], network)
+    theta = space.at([0.2, 0.5, 0.3])
+    named = dict(network.named_parameters())
+    for name, start, stop, shape in space.layout.spans():
+        assert named[name].equal(theta[start:stop].view(shape).to(torch.bfloat16))
+
+
+def test_network_that_ties_what_differs_is_refused(experts, make_t5):
+    network = make_t5(9)
+    network.lm_head.weight = network.shared.weight
+    with pytest.raises(UserError, match=r"ties 'shared.weight' to 'lm_head.weight'"):
+        WeightSpace.from_pretrained(experts).write([1, 0, 0], network)
+
+
+def test_network_of_another_shape_is_refused(experts, make_t5):
+    with pytest.raises(UserError, match="load the module from one of the experts"):
+        WeightSpace.from_pretrained(experts).write([1, 0, 0], make_t5(0, vocabulary=41))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "match"),
+    [([1, 0], "shape"), ([[1, 0, 0], [0, 1, 0]], "shape"), ([1, float("nan"), 0], "not finite"),
+     (["a", "b", "c"], "not an array of numbers")],
+)  # fmt: skip
+def test_wrong_alpha_is_the_users_mistake(experts, alpha, match):
+    with pytest.raises(UserError, match=match):
+        WeightSpace.from_pretrained(experts).at(alpha)
+
+
+def test_labels_are_one_for_each_expert(experts):
+    assert WeightSpace.from_pretrained(experts).labels == ("expert0", "expert1", "expert2")
+    assert WeightSpace.from_pretrained([experts[0]] * 2).labels == (str(experts[0]),) * 2
+    with pytest.raises(UserError, match="2 labels for 3 experts"):
+        WeightSpace.from_pretrained(experts, labels=["a", "b"])
+
+
+class Normed(torch.nn.Module):
+    def __init__(self, mean=0.0):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3)
+        self.out = torch.nn.Linear(3, 2)
+        self.norm.running_mean += mean
+        self.norm.num_batches_tracked += 5
+
+
+def test_any_modules_make_a_space():
+    modules = [Normed(), Normed(), Normed()]
+    space = WeightSpace.from_modules(modules)
+    fresh = Normed()
+    fresh.norm.num_batches_tracked.zero_()
+    space.write([0.5, 0.25, 0.25], fresh)
+    weights = [module.out.weight for module in modules]
+    wanted = 0.5 * weights[0] + 0.25 * weights[1] + 0.25 * weights[2]
+    assert torch.allclose(fresh.out.weight, wanted)
+    assert int(fresh.norm.num_batches_tracked) == 5
+    with pytest.raises(UserError, match="made from modules"):
+        space.export([1, 0, 0], "nowhere")
+
+
+def test_running_statistics_that_differ_are_refused():
+    with pytest.raises(UserError, match=r"norm\.running_mean"):
+        WeightSpace.from_modules([Normed(), Normed(mean=1.0)])
+
+
+def test_modules_of_two_architectures_are_refused():
+    with pytest.raises(UserError, match="Module 1 has other parameters"):
+        WeightSpace.from_modules([torch.nn.Linear(2, 3), torch.nn.Linear(3, 3)])
