@@ -1,36 +1,31 @@
 """The words of the sample corpus: cast, places, things, and how people of one mood speak."""
 
-# name -> pronouns; the six whom character identification knows by name
-CAST = {
-    "Nora Quill": "she",
-    "Milo Brandt": "he",
-    "Tess Arden": "she",
-    "Ivo Lang": "he",
-    "Ruby Marsh": "she",
-    "Oskar Fenn": "he",
-}
+# name -> pronoun; the six whom character identification knows by name
+CAST = {"Nora": "she", "Milo": "he", "Tess": "she", "Ivo": "he", "Ruby": "she", "Oskar": "he"}
 OTHERS = {
-    "Mr. Hale": "he",
-    "Dana": "she",
-    "Aunt Vera": "she",
-    "Captain Bly": "he",
-    "Doctor Penn": "she",
-    "Young Tim": "he",
-}
+    "Mr. Hale": "he", "Dana": "she", "Aunt Vera": "she", "Captain Bly": "he",
+    "Doctor Penn": "she", "Young Tim": "he",
+}  # fmt: skip
 PLACES = (
-    "harbour", "bakery", "greenhouse", "attic", "library", "ferry", "workshop", "market",
-    "lighthouse", "orchard", "kitchen", "bridge", "theatre", "station",
+    "at the harbour", "in the bakery", "in the greenhouse", "in the attic", "in the library",
+    "on the ferry", "in the workshop", "at the market", "at the lighthouse", "in the orchard",
+    "in the kitchen", "on the bridge", "at the theatre", "at the station",
 )  # fmt: skip
 THINGS = (
     "lantern", "ladder", "piano", "kite", "map", "kettle", "violin", "raft", "clock", "quilt",
     "bicycle", "camera", "anchor", "teapot", "telescope", "wagon", "mirror", "drum", "basket",
     "accordion", "painting", "saddle", "typewriter", "compass",
 )  # fmt: skip
-DEEDS = (  # past, what a question asks with
-    ("found", "find"), ("lost", "lose"), ("bought", "buy"), ("sold", "sell"),
-    ("broke", "break"), ("repaired", "repair"), ("hid", "hide"), ("borrowed", "borrow"),
-    ("painted", "paint"), ("washed", "wash"), ("carried", "carry"), ("forgot", "forget"),
+# past, what a question asks with, participle, whether people like it
+DEEDS = (
+    ("found", "find", "found", True), ("bought", "buy", "bought", True),
+    ("repaired", "repair", "repaired", True), ("painted", "paint", "painted", True),
+    ("washed", "wash", "washed", True), ("carried", "carry", "carried", True),
+    ("lost", "lose", "lost", False), ("sold", "sell", "sold", False),
+    ("broke", "break", "broken", False), ("hid", "hide", "hidden", False),
+    ("borrowed", "borrow", "borrowed", False), ("forgot", "forget", "forgotten", False),
 )  # fmt: skip
+LIKED = ("delight", "pride", "calm", "plain", "wonder")  # the moods of a deed that people like
 
 # mood -> (EmoryNLP's label, MELD's label, how it begins, how it goes on)
 MOODS = {
@@ -60,10 +55,11 @@ MOODS = {
     ),
     "plain": (
         "neutral", "neutral",
-        ("Right.", "So,", "Okay.", "Well,", "By the way,", "As I said,", "Listen,", "Anyway,"),
-        ("the shop opens at nine.", "the train leaves on Tuesday.", "there are two of them.",
-         "it is the third door.", "the bill came to ten.", "somebody left a note.",
-         "the key is under the mat.", "we meet after lunch."),
+        ("Right.", "Okay.", "As I said.", "By the way.", "Listen.", "Anyway.", "For the record.",
+         "Let me see."),
+        ("The shop opens at nine.", "The train leaves on Tuesday.", "There are two of them.",
+         "It is the third door.", "The bill came to ten.", "Somebody left a note.",
+         "The key is under the mat.", "We meet after lunch."),
     ),
     "anger": (
         "mad", "anger",
@@ -115,61 +111,108 @@ MOODS = {
     ),
 }  # fmt: skip
 
-# trait -> how those speak who have it, and those who have not
+# mood -> what others call it
+NAMED = {
+    "delight": ("joyful", "happy", "full of joy"), "pride": ("powerful", "proud", "strong"),
+    "calm": ("peaceful", "calm", "at peace"), "plain": ("neutral", "sober", "matter of fact"),
+    "anger": ("mad", "angry", "full of anger"), "disgust": ("mad", "disgusted", "full of disgust"),
+    "grief": ("sad", "unhappy", "full of sadness"), "fear": ("scared", "afraid", "full of fear"),
+    "shock": ("scared", "startled", "surprised"), "wonder": ("joyful", "amazed", "surprised"),
+}  # fmt: skip
+
+# trait -> how those speak who have it and those who have not; the moods they lean to likewise
 TRAITS = {
     "aggreeable": (
-        ("Whatever suits you best.", "I am happy to help.", "You choose, dear.",
-         "Let me carry that for you.", "Of course, take mine."),
-        ("Do it yourself.", "That is not my problem.", "Your idea is silly.",
-         "I want the bigger half.", "Out of my way."),
+        ("Whatever suits you best.", "I am happy to help.", "You choose, dear.", "After you.",
+         "Let me carry that for you.", "Of course, take mine.", "I saved you a seat."),
+        ("Do it yourself.", "That is not my problem.", "Your idea is silly.", "Out of my way.",
+         "I want the bigger half.", "Nobody asked you.", "I never lend my things."),
     ),
     "conscientious": (
         ("I wrote a list.", "I checked it twice.", "Everything is labelled.",
-         "I am ten minutes early.", "The work comes first."),
+         "I keep my promises.", "I am ten minutes early.", "The work comes first.",
+         "I swept the floor already."),
         ("I will do it some day.", "I lost the receipt again.", "Who cares about the mess?",
-         "I overslept once more.", "It is good enough."),
+         "I overslept once more.", "It is good enough.", "I never read the rules.",
+         "The dishes can wait."),
     ),
     "extroverted": (
         ("Come in, all of you!", "I told everybody about it.", "Let us throw a party.",
-         "I made six new friends.", "Turn the music up!"),
+         "I made six new friends.", "Turn the music up!", "I will give a speech.",
+         "Sit with us!"),
         ("I would rather stay in.", "Could we keep this small?", "I have not spoken all day.",
-         "Crowds tire me.", "I will wait outside."),
+         "Crowds tire me.", "I will wait outside.", "I read alone tonight.",
+         "Please do not stare."),
     ),
     "open": (
         ("What if it could fly?", "I have never tried that, so yes.", "I dreamed in colours.",
-         "Let us take the unknown road.", "I wrote it a poem."),
+         "Let us take the unknown road.", "I wrote it a poem.", "Teach me that song.",
+         "How do they do it in Peru?"),
         ("We have always done it so.", "No experiments, please.", "I eat the same soup daily.",
-         "Stick to the recipe.", "Art is a waste of paint."),
+         "Stick to the recipe.", "Art is a waste of paint.", "Foreign food upsets me.",
+         "Old ways are the best."),
     ),
     "neurotic": (
         ("I could not sleep for worry.", "Is it my fault?", "What if it all goes wrong?",
-         "My nerves are in shreds.", "They surely hate me."),
-        ("It will be fine.", "I slept like a log.", "No reason to fret.",
-         "I shrug it off.", "One thing at a time."),
+         "My nerves are in shreds.", "They surely hate me.", "I keep biting my nails.",
+         "I must have upset them."),
+        ("It will be fine.", "I slept like a log.", "No reason to fret.", "I shrug it off.",
+         "One thing at a time.", "Worse things happen at sea.", "I never lose my nerve."),
     ),
 }  # fmt: skip
+LEANINGS = {
+    "aggreeable": (("calm", "wonder"), ("anger", "disgust")),
+    "conscientious": (("plain", "pride"), ("shock",)),
+    "extroverted": (("delight", "pride"), ("calm", "plain")),
+    "open": (("wonder", "delight"), ("disgust", "plain")),
+    "neurotic": (("fear", "grief"), ("calm", "pride")),
+}
 
-# relation -> (the converse, how the first of the pair speaks of it to the second)
+# what the second is to the first -> (what the first is to the second, nouns for her and him,
+# how the first speaks to the second)
 RELATIONS = {
-    "per:siblings": ("per:siblings", ("You are still my {sibling}.", "Mother always liked you "
-                     "better than me.", "We shared a cradle, {you}.")),
-    "per:spouse": ("per:spouse", ("We have been married for nine years.", "I still wear your "
-                   "ring, {you}.", "Our wedding cake was dry.")),
-    "per:girl/boyfriend": ("per:girl/boyfriend", ("Our first kiss was on the pier, {you}.",
-                           "I love you, {you}, and I said it first.", "Be my sweetheart for "
-                           "one more summer.")),
-    "per:friends": ("per:friends", ("You are my oldest friend, {you}.", "Friends share, {you}.",
-                    "We have been pals since school.")),
-    "per:roommate": ("per:roommate", ("We share one tiny flat, {you}.", "It is your turn to wash "
-                     "our dishes, {you}.", "Your half of the rent is late.")),
-    "per:neighbor": ("per:neighbor", ("Your hedge grows over my fence, {you}.", "I hear you "
-                     "through the wall next door.", "Good fences make good people, {you}.")),
-    "per:boss": ("per:subordinate", ("Yes, boss, I will stay late.", "You pay my wages, {you}.",
-                 "May I have Friday off, chief?")),
-    "per:parents": ("per:children", ("Father said you raised me well, {you}.", "I am your child, "
-                    "{you}, not a baby.", "You taught me how to walk, {you}.")),
-    "per:alumni": ("per:alumni", ("We sat in the same classroom, {you}.", "Our old teacher asked "
-                   "about you.", "Class reunion is in May, {you}.")),
-    "per:client": ("per:works", ("I paid for your service, {you}.", "Your customers trust you, "
-                   "{you}.", "I order from you every month.")),
+    "per:siblings": ("per:siblings", ("sister", "brother"),
+        ("You are still my {noun}.", "Mother always liked you better than me.",
+         "We shared a cradle, {you}.", "Grandma knitted us the same hats.",
+         "You broke my toys when we were small.", "Siblings like us never really fight.")),
+    "per:spouse": ("per:spouse", ("wife", "husband"),
+        ("We have been married for nine years.", "I still wear your ring, {you}.",
+         "Our wedding cake was dry.", "Your spouse deserves a kiss.", "I took your name, {you}.",
+         "Our children want their {noun} and me at home.")),
+    "per:girl/boyfriend": ("per:girl/boyfriend", ("girlfriend", "boyfriend"),
+        ("Our first kiss was on the pier, {you}.", "I love you, {you}, and I said it first.",
+         "Be my sweetheart for one more summer.", "You are the best {noun} I could wish for.",
+         "I carved our hearts into the oak.", "Hold my hand in the cinema, {you}.")),
+    "per:friends": ("per:friends", ("friend", "friend"),
+        ("You are my oldest {noun}, {you}.", "Friends share, {you}.",
+         "We have been pals since May.", "What would I do without a {noun} like you?",
+         "Nobody plays cards with me but you, {you}.", "I trust my buddy with every secret.")),
+    "per:roommate": ("per:roommate", ("roommate", "roommate"),
+        ("We share one tiny flat, {you}.", "It is your turn to wash our dishes, {you}.",
+         "Your half of the rent is late.", "I need a {noun} who does not snore.",
+         "You ate my yoghurt from our fridge.", "The landlord wants to see us both, {you}.")),
+    "per:neighbor": ("per:neighbor", ("neighbor", "neighbor"),
+        ("Your hedge grows over my fence, {you}.", "I hear you through the wall, {you}.",
+         "Every {noun} in the street knows you.", "Your cat sleeps in my garden.",
+         "You live next door, so come over.", "I water your plants when you travel, {you}.")),
+    "per:boss": ("per:subordinate", ("boss", "boss"),
+        ("Yes, {noun}, I will stay late.", "You pay my wages, {you}.", "May I have Friday off?",
+         "I put the report on your desk.", "The whole office fears you, {you}.",
+         "My contract ends in March, {noun}.")),
+    "per:subordinate": ("per:boss", ("clerk", "clerk"),
+        ("I expect the report by noon, {you}.", "You are late for your shift.",
+         "I hired you, {you}.", "Next month I will raise your pay.",
+         "My best {noun} wants to leave?", "The staff works for me, {you}.")),
+    "per:parents": ("per:children", ("mother", "father"),
+        ("You raised me well, {you}.", "I am your child, not a baby.",
+         "You taught me how to walk.", "Tell me a bedtime story again, {noun}.",
+         "You still cut my bread for me, {you}.", "I have your eyes, {noun}.")),
+    "per:children": ("per:parents", ("daughter", "son"),
+        ("You will always be my little one, {you}.", "I changed your nappies.",
+         "Wear a scarf, {you}, says your old parent.", "My {noun} is grown up now.",
+         "Finish your homework, {you}.", "I sang you to sleep every night.")),
+    "per:alumni": ("per:alumni", ("schoolmate", "schoolmate"),
+        ("We sat in the same classroom, {you}.", "Our old teacher asked about you.",
+         "Class reunion is in May, {you}.", "You copied my sums, {you}.",
+         "We graduated in the same year.", "Every {noun} of ours is bald now.")),
 }  # fmt: skip
