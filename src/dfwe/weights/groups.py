@@ -1,0 +1,54 @@
+"""Which parameters share a simplex: functions from a parameter's name to its group's name.
+
+`WeightSpace.grouped(part)` then takes alphas (g, n), one row a group.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from dfwe.errors import UserError
+
+HEADS = ("lm_head", "head", "classifier", "score", "cls", "qa_outputs", "predictions")
+EMBEDDINGS = ("shared", "embeddings", "embed_tokens", "embed_positions", "wte", "wpe")
+
+
+def part(name: str) -> str:
+    """embedding, encoder, decoder or head; a model of one stack has the group `body`."""
+    words = name.split(".")
+    if any(word in EMBEDDINGS for word in words):
+        return "embedding"
+    if any(word in HEADS for word in words):
+        return "head"
+    sides = [word for word in words if word in ("encoder", "decoder")]
+    return sides[0] if sides else "body"
+
+
+def block(name: str) -> str:
+    """Each transformer block a group, such as `encoder.3`; all else by `part`."""
+    number = re.search(r"(?<=\.)\d+(?=\.)", name)
+    whole = part(name)
+    return (
+        f"{whole}.{number.group()}"
+        if number and whole in ("encoder", "decoder", "body")
+        else whole
+    )
+
+
+def matching(patterns: Mapping[str, Sequence[str]]) -> Callable[[str], str]:
+    """Groups by shell patterns on names: the first group with a match takes the parameter.
+
+    Args:
+        patterns: group -> patterns, as {"encoder": ["encoder.*"], "rest": ["*"]}.
+
+    Raises:
+        UserError: (from the function returned) no pattern matches a name.
+    """
+
+    def group_of(name: str) -> str:
+        for group, kinds in patterns.items():
+            if any(fnmatchcase(name, kind) for kind in kinds):
+                return group
+        raise UserError(f"No group takes the parameter '{name}'; add a last group with '*'.")
+
+    return group_of

@@ -1,0 +1,154 @@
+"""What a preflight says about checkpoints that fit and that do not, and every kind of file."""
+
+import json
+import logging
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dfwe.errors import UserError
+from dfwe.weights.preflight import preflight
+from dfwe.weights.space import WeightSpace
+
+
+def change(folder, **settings):
+    """A checkpoint's config.json with other settings."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+@pytest.fixture
+def pair(tmp_path, make_bert, save):
+    return [save(make_bert(seed), tmp_path / f"bert{seed}") for seed in range(2)]
+
+
+def test_matching_checkpoints_have_a_clean_report(pair):
+    report = preflight(pair)
+    assert report.problems == report.warnings == ()
+    text = str(report)
+    assert text.splitlines()[0].split()[:3] == ["checkpoint", "architecture", "tensors"]
+    assert "BertForMaskedLM" in text
+    assert "F32" in text
+    assert f"{report.layout.size:,}" in text
+    assert text.endswith("These 2 checkpoints can be mixed.")
+
+
+def test_other_vocabulary_is_named_with_the_way_out(tmp_path, make_t5, save):
+    pair = [save(make_t5(0, vocabulary=size), tmp_path / str(size)) for size in (40, 41)]
+    (problem,) = preflight(pair).problems
+    assert "has the shape [41, 16]" in problem
+    assert "vocabularies have 41 and 40 entries: resize them alike" in problem
+    with pytest.raises(UserError, match="vocabularies have 41 and 40 entries"):
+        WeightSpace.from_pretrained(pair)
+
+
+def test_other_architecture_is_refused(pair, tmp_path, make_bert, save):
+    other = save(make_bert(0, "BertForSequenceClassification"), tmp_path / "classifier")
+    with pytest.raises(UserError, match="is a BertForSequenceClassification and"):
+        WeightSpace.from_pretrained([pair[0], other])
+
+
+def test_head_tied_in_one_and_not_in_the_other_is_explained(tmp_path, make_t5, save):
+    untied, tied = save(make_t5(0), tmp_path / "untied"), save(make_t5(1), tmp_path / "tied")
+    state = load_file(tied / "model.safetensors")
+    del state["lm_head.weight"]
+    save_file(state, tied / "model.safetensors", metadata={"format": "pt"})
+    (problem,) = preflight([untied, tied]).problems
+    assert problem.startswith(f"Only {untied} has the tensor 'lm_head.weight'")
+    assert "save both models tied or both untied" in problem
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_value_that_is_not_finite_is_found(pair, value):
+    state = load_file(pair[1] / "model.safetensors")
+    name = "bert.encoder.layer.1.output.dense.weight"
+    state[name][3, 4] = value
+    save_file(state, pair[1] / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"'{name}' in .*bert1 holds values that are not finite"):
+        WeightSpace.from_pretrained(pair)
+    assert f"no: {name}" in str(preflight(pair))
+
+
+def test_large_finite_values_are_not_mistaken_for_infinities(pair):
+    state = load_file(pair[1] / "model.safetensors")
+    state["cls.predictions.bias"].fill_(3e38)  # whose sum overflows
+    save_file(state, pair[1] / "model.safetensors", metadata={"format": "pt"})
+    assert preflight(pair).problems == ()
+
+
+def test_missing_and_other_tokenizers_only_warn(pair, caplog):
+    (pair[1] / "tokenizer.json").write_text("{}")
+    with caplog.at_level(logging.WARNING):
+        WeightSpace.from_pretrained(pair)
+    assert "The tokenizers of" in caplog.text
+    (pair[1] / "tokenizer.json").unlink()
+    (warning,) = preflight(pair).warnings
+    assert "bert1 has no tokenizer" in warning
+
+
+def test_settings_that_change_no_shape_are_pointed_out(pair):
+    change(pair[1], num_attention_heads=4, transformers_version="0")
+    (warning,) = preflight(pair).warnings
+    assert "differ in num_attention_heads;" in warning
+
+
+def test_quantised_checkpoint_is_refused(pair):
+    change(pair[1], quantization_config={"bits": 8})
+    assert "is quantised; dequantise it" in preflight(pair).problems[0]
+
+
+def test_unreadable_folders_are_all_reported(tmp_path, pair):
+    empty, damaged = tmp_path / "empty", tmp_path / "damaged"
+    for folder in (empty, damaged):
+        folder.mkdir()
+    whole = (pair[0] / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(whole[:-100])
+    problems = preflight([tmp_path / "absent", empty, damaged]).problems
+    assert "absent is not a folder" in problems[0]
+    assert "holds no model.safetensors" in problems[1]
+    assert "are damaged" in problems[2]
+    with pytest.raises(UserError, match="at least one checkpoint"):
+        WeightSpace.from_pretrained([])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("cached", [True, False])
+def test_half_precision_is_mixed_in_single(tmp_path, make_bert, save, dtype, cached):
+    network = make_bert().to(dtype)
+    folder = save(network, tmp_path / "half")
+    cache = tmp_path / "cache" if cached else None
+    space = WeightSpace.from_pretrained([folder], cache=cache)
+    theta = space.at([1.0])
+    assert theta.dtype == torch.float32
+    for name, start, stop, shape in space.layout.spans():
+        wanted = network.get_parameter(name).float()
+        assert theta[start:stop].view(shape).equal(wanted)
+    if cached:
+        (copy,) = (tmp_path / "cache").iterdir()
+        before = copy.stat().st_mtime_ns
+        assert WeightSpace.from_pretrained([folder], cache=cache).at([1.0]).equal(theta)
+        assert copy.stat().st_mtime_ns == before
+
+
+def test_shards_are_one_checkpoint_and_a_missing_one_is_named(tmp_path, make_bert, save):
+    network = make_bert()
+    whole = save(network, tmp_path / "whole")
+    network.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
+    shards = sorted((tmp_path / "shards").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    thetas = [WeightSpace.from_pretrained([f]).at([1.0]) for f in (whole, tmp_path / "shards")]
+    assert thetas[0].equal(thetas[1])
+    shards[0].unlink()
+    with pytest.raises(UserError, match=f"{shards[0].name} cannot be read"):
+        WeightSpace.from_pretrained([tmp_path / "shards"])
+
+
+def test_bin_file_with_tied_tensors_is_the_same_checkpoint(tmp_path, make_bert, save):
+    network = make_bert()
+    whole, pickled = save(network, tmp_path / "whole"), tmp_path / "pickled"
+    pickled.mkdir()
+    torch.save(network.state_dict(), pickled / "pytorch_model.bin")
+    spaces = [WeightSpace.from_pretrained([folder]) for folder in (whole, pickled)]
+    assert spaces[0].layout == spaces[1].layout
+    assert spaces[0].at([1.0]).equal(spaces[1].at([1.0]))
