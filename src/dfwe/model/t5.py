@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from dfwe.model.batches import IGNORED, Batch, padded
+from dfwe.model.packed import encode_packed
 
 POSITIONS = 512  # of which the head scores the vocabulary at a time: bounds its memory
 
@@ -31,9 +32,17 @@ class Memory:
 
 
 def encode_source(network: Any, batch: Batch) -> Memory:
-    """The sources after the encoder."""
-    encoded = network.encoder(input_ids=batch.source, attention_mask=batch.mask)
-    return Memory(encoded.last_hidden_state, batch.mask, DynamicCache())
+    """The sources after the encoder.
+
+    When a CPU scores, padding is left out; a GPU would wait for the many small launches.
+    """
+    scoring = torch.is_inference_mode_enabled() and not network.training
+    if scoring and batch.source.device.type == "cpu":
+        states = encode_packed(network.encoder, batch.source, batch.mask)
+    else:
+        encoded = network.encoder(input_ids=batch.source, attention_mask=batch.mask)
+        states = encoded.last_hidden_state
+    return Memory(states, batch.mask, DynamicCache())
 
 
 def token_losses(network: Any, batch: Batch) -> Tensor:
