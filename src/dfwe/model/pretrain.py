@@ -81,7 +81,7 @@ def build(tokenizer: Any, *, d_model: int, d_ff: int, layers: int, heads: int, s
         num_layers=layers, num_decoder_layers=layers, num_heads=heads,
         feed_forward_proj="gated-gelu", tie_word_embeddings=False, dropout_rate=0.1,  # type: ignore[call-arg]
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,  # type: ignore[call-arg]
     )  # fmt: skip
     network = T5ForConditionalGeneration(config)
     head = torch.empty(len(tokenizer), d_model).normal_(std=d_model**-0.5)
