@@ -273,13 +273,14 @@ def _mix(weights: NDArray[np.float64], rows: Sequence["Tensor"], out: "Tensor") 
         if not active:
             out.zero_()
             return
-        (first, row), *others = active
-        for start in range(0, len(out), block):
-            part = out[start : start + block]
-            piece = row[start : start + block].to(out.device)
-            if first == 1.0:
-                part.copy_(piece)
+        scales = [scale for scale, _ in active]
+        for part, *pieces in zip(
+            out.split(block), *(row.split(block) for _, row in active), strict=True
+        ):
+            first, *others = (piece.to(out.device) for piece in pieces)
+            if scales[0] == 1.0:
+                part.copy_(first)
             else:
-                torch.mul(piece, first, out=part)
-            for weight, other in others:
-                part.add_(other[start : start + block].to(out.device), alpha=weight)
+                torch.mul(first, scales[0], out=part)
+            for scale, other in zip(scales[1:], others, strict=True):
+                part.add_(other, alpha=scale)
