@@ -9,7 +9,6 @@ from tempfile import mkdtemp
 from typing import Any
 
 from dfwe.data.dialogue import Example, fingerprint
-from dfwe.errors import UserError
 from dfwe.recipe import digest
 
 LAYOUT = 1  # of the cached tables; raised when encoding changes
@@ -47,10 +46,8 @@ def encode(
     """Token ids of the examples; read from `cache` where an equal table was made before.
 
     A source that is too long loses tokens of its context, at the end that the example does not
-    `keep`; prompt and end token always survive.
-
-    Raises:
-        UserError: a prompt alone is longer than `max_input`.
+    `keep`; prompt and end token always survive, also a prompt that alone is longer than
+    `max_input` (a T5's positions are relative: the limit is one of cost, not of the network).
     """
     if cache is None:
         table = _table(examples, tokenizer, max_input, max_target)
@@ -102,12 +99,7 @@ def _table(
 
 def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
     prompt = tokenizer(example.prompt)["input_ids"]
-    room = max_input - len(prompt)
-    if room < 0:
-        raise UserError(
-            f"The prompt of {example.id} is {len(prompt)} tokens long, but the model takes "
-            f"{max_input}; raise model.max_input."
-        )
+    room = max(0, max_input - len(prompt))
     context = tokenizer(example.context, add_special_tokens=False, verbose=False)["input_ids"]
     kept = context[:room] if example.keep == "start" else context[max(0, len(context) - room) :]
     return kept + prompt
