@@ -33,6 +33,11 @@ def test_an_alpha_scored_before_is_answered_from_its_trial():
     assert (found.evaluations, found.repeats) == (2, 2)
 
 
+def test_zero_and_minus_zero_are_one_weight():
+    found = search(listed([0.0, -0.0]), lambda alpha: alpha[1])
+    assert (found.evaluations, found.repeats) == (1, 1)
+
+
 def test_ties_go_to_the_likelihood_then_to_the_earlier_trial():
     logliks = {0.0: -3.0, 0.2: -1.0, 0.4: -1.0, 0.6: None}
     found = search(listed(logliks), lambda alpha: Measure(50.0, logliks[alpha[0]]))

@@ -101,8 +101,8 @@ def dirichlet_nelder_mead(
     *,
     evaluations: int = 120,
     iterations: int = 40,
-    shrink: float = 0.5,
-    draws: int = 20,
+    shrink: float = 0.35,
+    draws: int = 10,
     seed: int = 0,
 ) -> Proposals:
     """A short random search, then Nelder-Mead from the simplex shrunk around its best alpha.

@@ -117,7 +117,7 @@ def search(
     try:
         alphas = next(proposals)
         while True:
-            alphas = np.ascontiguousarray(alphas, dtype=np.float64)
+            alphas = np.array(alphas, dtype=np.float64, order="C") + 0.0  # no -0.0: bytes are keys
             fresh = _fresh(alphas, known)
             repeats += len(alphas) - len(fresh)
             for trial, seconds in _scored(fresh, len(trials), ledger, attempt, map):
