@@ -19,7 +19,7 @@ class Encoded:
     """A split as token ids, end tokens included.
 
     Args:
-        sources: the inputs, each at most the model's `max_input` long.
+        sources: the inputs, shortened to `max_input` where the prompt allows.
         targets: what training teaches, each at most `max_target` long.
         options: the ids of each option of each example, whole; empty lists for free text.
         tokenizer: what made them.

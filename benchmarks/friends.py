@@ -1,0 +1,83 @@
+"""What the model benchmarks run on: FETA-Friends inputs, a random network of Flan-T5's shape."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from time import process_time
+from typing import Any
+
+from dfwe.data.dialogue import Example
+
+ROOT = Path(__file__).parents[1]
+SHAPES = {  # d_model, d_ff, layers, heads
+    "small": (512, 1024, 8, 6),
+    "base": (768, 2048, 12, 12),
+}
+VOCABULARY = 32128
+
+
+def task_examples(name: str, split: str) -> tuple[Any, tuple[Example, ...]]:
+    """A task as `conf/task` declares it and its few-shot split; DFWE_DATA names the corpus."""
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
+
+    data = os.environ.get("DFWE_DATA") or str(ROOT.parent / "shared/data/feta_friends")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        overrides = [f"task={name}", "corpus=feta_friends", f"corpus.path={data}"]
+        cfg = compose("config", overrides=overrides)
+    task, corpus = (instantiate(cfg[key], _convert_="all") for key in ("task", "corpus"))
+    return task, task.examples(corpus, split)
+
+
+def tokenizer_of(examples: tuple[Example, ...]) -> Any:
+    """A tokenizer of 8,000 pieces learned from the inputs: about Flan's tokens a word."""
+    from dfwe.model.pretrain import train_tokenizer
+
+    return train_tokenizer([example.source for example in examples], 8000)
+
+
+def network(shape: str) -> Any:
+    """Random weights; the head is drawn so that greedy answers differ between inputs."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    d_model, d_ff, layers, heads = SHAPES[shape]
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=VOCABULARY, d_model=d_model, d_ff=d_ff, d_kv=64, num_layers=layers,
+        num_heads=heads, feed_forward_proj="gated-gelu", decoder_start_token_id=0,
+    )  # fmt: skip
+    made = T5ForConditionalGeneration(config)
+    made.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, d_model))
+    return made.eval()
+
+
+def spread(examples: tuple[Example, ...], number: int) -> tuple[Example, ...]:
+    """At most `number` examples, evenly over the split and in its order."""
+    number = min(number, len(examples))
+    return tuple(examples[i * len(examples) // number] for i in range(number))
+
+
+def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median processor seconds of each way, taken in turns on one thread, after a warm-up.
+
+    With one thread processor time is the time a free machine would take.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            began = process_time()
+            way()
+            if number:
+                times[name].append(process_time() - began)
+    return {name: median(values) for name, values in times.items()}
+
+
+def row(name: str, ours: float, reference: float, note: str) -> dict[str, Any]:
+    """A line of `results.json`; a ratio above 1 says that ours is faster."""
+    return {"name": name, "ours": ours, "reference": reference, "ratio": reference / ours,
+            "unit": "s", "note": note}  # fmt: skip

@@ -1,0 +1,54 @@
+"""An optimizer step of 24 examples: re-split by length against three padded batches of 8."""
+
+from typing import Any
+
+from friends import interleaved, network, row, spread, task_examples, tokenizer_of
+
+
+def rows(shape: str = "small", steps: int = 2, rounds: int = 3) -> list[dict[str, Any]]:
+    """Row of training on emory in random order; the reference is eager attention, plain Adam."""
+    import torch
+
+    from dfwe.model.batches import TrainingSteps, collate
+    from dfwe.model.encode import encode
+    from dfwe.model.fit import Fit
+    from dfwe.model.t5 import token_losses
+
+    _, train = task_examples("emory", "train")
+    chosen = spread(train, 24 * steps)
+    encoded = encode(chosen, tokenizer_of(train), max_input=512, max_target=128)
+    made = TrainingSteps({"emory": encoded}, Fit(), seed=0)
+    ours, theirs = network(shape).train(), network(shape).train()
+    theirs.set_attn_implementation("eager")
+    fast = torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True)
+    slow = torch.optim.Adam(theirs.parameters(), lr=1e-4)
+
+    def resplit(precision: str) -> None:
+        for number in range(len(made)):
+            fast.zero_grad()
+            for part in made[number]:
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                    (token_losses(ours, part) * part.weight).sum().backward()
+            fast.step()
+
+    def plain() -> None:
+        for start in range(0, len(made.draws), 3):
+            slow.zero_grad()
+            for _, index in made.draws[start : start + 3]:
+                b = collate(encoded, index, [1.0] * len(index))
+                out = theirs(input_ids=b.source, attention_mask=b.mask, labels=b.target)
+                (out.loss / 3).backward()
+            slow.step()
+
+    ways = {"plain": plain, "fp32": lambda: resplit("fp32"), "bf16": lambda: resplit("bf16")}
+    seconds = interleaved(ways, rounds)
+    note = f"flan-t5-{shape} shape, {steps} steps of 24 examples of emory, one thread"
+    return [
+        row("train/plain", seconds["fp32"], seconds["plain"], f"{note}, fp32"),
+        row("train/plain_bf16", seconds["bf16"], seconds["plain"], f"{note}, ours in bf16"),
+    ]
+
+
+if __name__ == "__main__":
+    for found_row in rows():
+        print(found_row)
