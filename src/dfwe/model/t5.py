@@ -36,7 +36,7 @@ def encode_source(network: Any, batch: Batch) -> Memory:
 
     When a CPU scores, padding is left out; a GPU would wait for the many small launches.
     """
-    scoring = torch.is_inference_mode_enabled() and not network.training
+    scoring = not (torch.is_grad_enabled() or network.training)
     if scoring and batch.source.device.type == "cpu":
         states = encode_packed(network.encoder, batch.source, batch.mask)
     else:
