@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=9")
+QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=12")
 
 
 def environment(folder: Path) -> dict[str, str]:

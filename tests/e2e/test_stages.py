@@ -20,7 +20,7 @@ def weights(folder: Path) -> dict[str, str]:
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, dfwe, start):
     arguments = ("stage=experts", "task=relations", "corpus=sample", "model=tiny", CSV,
-                 "fit.epochs=3", "sources.list=[qa]")  # fmt: skip
+                 "fit.epochs=2", "sources.list=[qa]")  # fmt: skip
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     broken.mkdir()
     whole.mkdir()

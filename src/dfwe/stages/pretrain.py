@@ -68,8 +68,8 @@ class Pretrain:
         try:
             trainer = lab.trainer(
                 max_epochs=s["epochs"], logger=run_log.lightning, default_root_dir=work,
-                callbacks=[TrainingBar(f"pretrain {self.label}"), resume], reload_dataloaders_every_n_epochs=1,
-                gradient_clip_val=1.0,
+                callbacks=[TrainingBar(f"pretrain {self.label}"), resume],
+                reload_dataloaders_every_n_epochs=1, gradient_clip_val=1.0,
             )  # fmt: skip
             trainer.fit(module, Passes(blocks, s["seed"]), ckpt_path=resume.found,
                         weights_only=False)  # fmt: skip
