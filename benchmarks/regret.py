@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.search import baselines
-from dfwe.search.cma_es import cma_es
-from dfwe.search.loop import search
-from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
-from dfwe.search.simplex import Proposals
+from dfwe.proposals import baselines
+from dfwe.proposals.cma_es import cma_es
+from dfwe.proposals.loop import search
+from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
+from dfwe.proposals.simplex import Proposals
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- regret: begin -->", "<!-- regret: end -->"

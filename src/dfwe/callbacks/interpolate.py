@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from dfwe.errors import UserError
 from dfwe.model.batches import Batch
 from dfwe.model.scoring import evaluate
-from dfwe.search.ledger import Ledger
-from dfwe.search.loop import Measure, Result, Search, Trial, search
+from dfwe.proposals.ledger import Ledger
+from dfwe.proposals.loop import Measure, Result, Search, Trial, search
 from dfwe.weights.space import WeightSpace
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from dfwe.execute import Step
 from dfwe.lab import Lab, RunLog
 from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
+from dfwe.proposals.loop import Result, Search
 from dfwe.recipe import Recipe
-from dfwe.search.loop import Result, Search
 from dfwe.stages.train import Train
 from dfwe.tasks.task import Task
 
@@ -90,7 +90,7 @@ class Interpolate:
         from dfwe.model.batches import scoring_loader
         from dfwe.model.encode import encode
         from dfwe.model.seq2seq import Seq2Seq
-        from dfwe.search.ledger import Ledger
+        from dfwe.proposals.ledger import Ledger
         from dfwe.weights.layout import flatten
 
         network, tokenizer = load(folder)

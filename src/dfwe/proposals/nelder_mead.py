@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.search.simplex import Alphas, Outcome, Proposals, grouped, opening
+from dfwe.proposals.simplex import Alphas, Outcome, Proposals, grouped, opening
 
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
 ROUNDING = 1e-12  # a weight so little below zero is zero

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.errors import UserError
-from dfwe.search.simplex import Alphas, Outcome, Proposals, opening
+from dfwe.proposals.simplex import Alphas, Outcome, Proposals, opening
 
 WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
 

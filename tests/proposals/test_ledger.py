@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.search.ledger import Ledger
-from dfwe.search.loop import Measure, search
-from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
+from dfwe.proposals.ledger import Ledger
+from dfwe.proposals.loop import Measure, search
+from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
 
 
 def score(alpha):

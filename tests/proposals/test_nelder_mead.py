@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from dfwe.search.loop import search
-from dfwe.search.nelder_mead import RESOLUTION, first_simplex, nelder_mead, parallel_nelder_mead
-from dfwe.search.simplex import opening
+from dfwe.proposals.loop import search
+from dfwe.proposals.nelder_mead import RESOLUTION, first_simplex, nelder_mead, parallel_nelder_mead
+from dfwe.proposals.simplex import opening
 
 PLENTY = 10_000
 

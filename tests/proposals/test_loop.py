@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.search.baselines import dirichlet
-from dfwe.search.loop import Measure, Search, search
-from dfwe.search.nelder_mead import nelder_mead
-from dfwe.search.simplex import Outcome
+from dfwe.proposals.baselines import dirichlet
+from dfwe.proposals.loop import Measure, Search, search
+from dfwe.proposals.nelder_mead import nelder_mead
+from dfwe.proposals.simplex import Outcome
 
 
 def listed(*batches, outcome=None):

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.errors import UserError
-from dfwe.search.ledger import Ledger, Trial
-from dfwe.search.simplex import Outcome, Proposals
+from dfwe.proposals.ledger import Ledger, Trial
+from dfwe.proposals.simplex import Outcome, Proposals
 
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.search import baselines
-from dfwe.search.cma_es import cma_es
-from dfwe.search.loop import search
-from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
-from dfwe.search.simplex import opening
+from dfwe.proposals import baselines
+from dfwe.proposals.cma_es import cma_es
+from dfwe.proposals.loop import search
+from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
+from dfwe.proposals.simplex import opening
 
 PROPOSALS = (
     nelder_mead, parallel_nelder_mead, cma_es, baselines.dirichlet, baselines.line,

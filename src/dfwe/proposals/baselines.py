@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.errors import UserError
-from dfwe.search.nelder_mead import RESOLUTION, descend
-from dfwe.search.simplex import Alphas, Outcome, Proposals, centroid, experts, opening
+from dfwe.proposals.nelder_mead import RESOLUTION, descend
+from dfwe.proposals.simplex import Alphas, Outcome, Proposals, centroid, experts, opening
 
 Scores = NDArray[np.float64]
 
