@@ -107,6 +107,16 @@ def test_spans_are_as_long_on_average_as_asked():
     assert (len(target) - 2 - spans) / spans == pytest.approx(5.0)
 
 
+def test_a_share_of_the_blocks_has_the_whole_text_as_its_target(tokenizer):
+    ids, rng = np.arange(40), np.random.default_rng(0)
+    source, target = pretrain.corrupt(ids, rng, SENTINELS, END, whole=True)
+    assert target == [*range(40), END] and set(source) & set(SENTINELS)
+    blocks = pretrain.Blocks(TEXTS * 100, tokenizer, block=16, batch=2, whole=0.25)
+    pairs = [pair for step in blocks.epoch(0, 0) for pair in step]
+    share = np.mean([len(target) == 17 for _, target in pairs])
+    assert share == pytest.approx(0.25, abs=0.05)
+
+
 def test_a_pass_is_decided_by_seed_and_number_and_no_pass_is_like_another(tokenizer):
     blocks = pretrain.Blocks(TEXTS * 10, tokenizer, block=16, batch=2)
     first = list(blocks.epoch(0, 0))

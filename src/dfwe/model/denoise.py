@@ -5,9 +5,9 @@ from typing import Any
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, IterableDataset
+from transformers import Adafactor
 
 from dfwe.model.pretrain import Blocks, learning_rate
-from dfwe.recipe import digest
 
 Pairs = list[tuple[list[int], list[int]]]
 
@@ -17,20 +17,21 @@ class Denoiser(L.LightningModule):
 
     Args:
         steps: optimizer steps of the whole run, for the learning rate's schedule.
-        peak, warmup: the schedule's highest rate, and the steps until it is reached.
+        peak, warmup: the schedule's highest rate, relative to the root mean square of each tensor,
+            and the steps until it is reached.
     """
 
-    def __init__(self, network: Any, steps: int, peak: float, warmup: int, seed: int) -> None:
+    def __init__(self, network: Any, steps: int, peak: float, warmup: int) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.eval()  # as T5 1.1: no dropout until fine-tuning; Lightning keeps it
         self.steps = steps
         self.peak = peak
         self.warmup = warmup
-        self.seed = seed
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=1.0, weight_decay=0.01, fused=True
+    def configure_optimizers(self) -> Any:
+        # A T5 starts with weights of very different size; Adafactor's steps follow each tensor's.
+        optimizer = Adafactor(
+            self.network.parameters(), lr=1.0, scale_parameter=True, relative_step=False
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(step, self.steps, self.peak, self.warmup)
@@ -39,9 +40,6 @@ class Denoiser(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(int(digest([self.seed, self.current_epoch])[:15], 16))
 
     def training_step(self, batch: Pairs, batch_idx: int) -> Any:
         source = _padded([source for source, _ in batch], 0).to(self.device)

@@ -1,7 +1,8 @@
 """Making a small T5 from text alone: tokenizer, network of Flan's shape, span corruption.
 
-Span corruption follows Raffel et al. (2020), section 3.1.4: 15 % of the tokens, in spans of three
-on average, are each replaced by a sentinel; the target lists the sentinels with what they hide.
+Spans of tokens are each replaced by a sentinel. The target lists the sentinels with what they hide,
+or, for a share of the blocks, is the whole text: both are objectives of Raffel et al. (2020),
+section 3.3.2. The first alone leaves a small decoder blind to its encoder for thousands of steps.
 """
 
 import json
@@ -95,8 +96,10 @@ def corrupt(
     rng: np.random.Generator,
     sentinels: Sequence[int],
     end: int,
+    *,
     density: float = 0.15,
     span: float = 3.0,
+    whole: bool = False,
 ) -> tuple[list[int], list[int]]:
     """(source, target) of one block of token ids, both with the end token.
 
@@ -104,6 +107,7 @@ def corrupt(
         ids: (length,) the block.
         sentinels: ids of `<extra_id_0>`, `<extra_id_1>`, ...
         density: the share of tokens hidden; span: the mean length of a hidden span.
+        whole: the target is the block itself, not what the sentinels hide.
     """  # fmt: skip
     length = len(ids)
     hidden = min(max(round(length * density), 1), length - 1)
@@ -116,7 +120,7 @@ def corrupt(
         source += [*ids[at : at + gap].tolist(), sentinel]
         target += [sentinel, *ids[at + gap : at + gap + hole].tolist()]
         at += gap + hole
-    return [*source, end], [*target, sentinels[spans], end]
+    return [*source, end], [*ids.tolist(), end] if whole else [*target, sentinels[spans], end]
 
 
 def _parts(total: int, parts: int, rng: np.random.Generator) -> list[int]:
@@ -132,13 +136,25 @@ class Blocks:
         texts: what is learned from; an end token stands between two.
         block: tokens a block.
         batch: blocks a step.
+        density, span: what `corrupt` hides; whole: the share of blocks whose target is all of them.
     """
 
-    def __init__(self, texts: Sequence[str], tokenizer: Any, block: int, batch: int) -> None:
+    def __init__(
+        self,
+        texts: Sequence[str],
+        tokenizer: Any,
+        *,
+        block: int,
+        batch: int,
+        density: float = 0.15,
+        span: float = 3.0,
+        whole: float = 0.0,
+    ) -> None:
         encoded = tokenizer(list(texts))["input_ids"]
         self.texts = [np.array(ids) for ids in encoded]
         self.block = block
         self.batch = batch
+        self.density, self.span, self.whole = density, span, whole
         self.end = tokenizer.eos_token_id
         self.sentinels = tokenizer.convert_tokens_to_ids(
             [f"<extra_id_{i}>" for i in range(SENTINELS)]
@@ -156,7 +172,14 @@ class Blocks:
                 stream[start + k * self.block : start + (k + 1) * self.block]
                 for k in range(self.batch)
             ]
-            yield [corrupt(row, rng, self.sentinels, self.end) for row in rows if len(row) > 1]
+            yield [self._pair(row, rng) for row in rows if len(row) > 1]
+
+    def _pair(
+        self, row: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[list[int], list[int]]:
+        whole = bool(rng.random() < self.whole)
+        return corrupt(row, rng, self.sentinels, self.end,
+                       density=self.density, span=self.span, whole=whole)  # fmt: skip
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:

@@ -13,7 +13,7 @@ from dfwe.model.pretrain import Blocks, build, pretraining_texts, train_tokenize
 from dfwe.model.pretrained import Model, save
 from dfwe.recipe import Recipe, digest
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Pretrain:
 
     Args:
         model: whose `pretraining` names sizes and schedule: vocabulary, d_model, d_ff, layers,
-            heads, block, batch, epochs, learning_rate, warmup, seed.
+            heads, block, batch, density, span, whole, epochs, learning_rate, warmup, seed.
         corpus: its whole training split is read, whatever the tasks read.
     """
 
@@ -56,9 +56,10 @@ class Pretrain:
         tokenizer = train_tokenizer(self.texts, s["vocabulary"])
         sizes = {key: s[key] for key in ("d_model", "d_ff", "layers", "heads", "seed")}
         network = build(tokenizer, **sizes)
-        blocks = Blocks(self.texts, tokenizer, s["block"], s["batch"])
+        shape = ("block", "batch", "density", "span", "whole")
+        blocks = Blocks(self.texts, tokenizer, **{key: s[key] for key in shape})
         module = Denoiser(
-            network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"], s["seed"]
+            network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"]
         )
         work = lab.store.work(self.recipe)
         run_log = lab.open_log(
