@@ -23,7 +23,7 @@ class Denoiser(L.LightningModule):
 
     def __init__(self, network: Any, steps: int, peak: float, warmup: int) -> None:
         super().__init__()
-        self.network = network.eval()  # as T5 1.1: no dropout until fine-tuning; Lightning keeps it
+        self.network = network.eval()  # no dropout, as T5 1.1; Lightning keeps it so
         self.steps = steps
         self.peak = peak
         self.warmup = warmup

@@ -1,8 +1,8 @@
 """Making a small T5 from text alone: tokenizer, network of Flan's shape, span corruption.
 
-Spans of tokens are each replaced by a sentinel. The target lists the sentinels with what they hide,
-or, for a share of the blocks, is the whole text: both are objectives of Raffel et al. (2020),
-section 3.3.2. The first alone leaves a small decoder blind to its encoder for thousands of steps.
+Spans of tokens are each replaced by a sentinel. The target lists the sentinels with what they
+hide or, for a share of the blocks, is the whole text: both are objectives of Raffel et al. (2020),
+section 3.3.2. Under the first alone a small decoder stays blind to its encoder for long.
 """
 
 import json
@@ -136,7 +136,8 @@ class Blocks:
         texts: what is learned from; an end token stands between two.
         block: tokens a block.
         batch: blocks a step.
-        density, span: what `corrupt` hides; whole: the share of blocks whose target is all of them.
+        density, span: what `corrupt` hides.
+        whole: the share of blocks whose target is the whole block.
     """
 
     def __init__(

@@ -58,9 +58,7 @@ class Pretrain:
         network = build(tokenizer, **sizes)
         shape = ("block", "batch", "density", "span", "whole")
         blocks = Blocks(self.texts, tokenizer, **{key: s[key] for key in shape})
-        module = Denoiser(
-            network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"]
-        )
+        module = Denoiser(network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"])
         work = lab.store.work(self.recipe)
         run_log = lab.open_log(
             self.recipe, name=f"pretrain: {self.label}", group=self.label, folder=lab.output
