@@ -86,9 +86,11 @@ def contenders(budget: int, seed: int) -> dict[str, Callable[[int], Proposals]]:
     mixed = partial(baselines.dirichlet_nelder_mead, evaluations=budget, seed=seed)
     return {
         DEFAULT: partial(nelder_mead, evaluations=budget),
+        "nelder_mead, start=centroid shrink=0.5": partial(
+            nelder_mead, evaluations=budget, start="centroid", shrink=0.5
+        ),
         "parallel_nelder_mead": partial(parallel_nelder_mead, evaluations=budget),
         "dirichlet_nelder_mead": mixed,
-        "dirichlet_nelder_mead, draws=0": partial(mixed, draws=0),
         "cma_es": partial(cma_es, evaluations=budget, seed=seed),
         "coordinate": partial(baselines.coordinate, evaluations=budget),
         "dirichlet": partial(baselines.dirichlet, evaluations=budget, seed=seed),

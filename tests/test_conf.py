@@ -8,7 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[1] / "conf"
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+OPTIONS = sorted(
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for kind in ("*/*.yaml", "*/*/*.yaml")
+    for path in CONF.glob(kind)
+)
 BUILT = ("corpus", "task", "model", "decoding", "fit", "search", "trainer", "logger", "stage")
 
 
@@ -24,7 +28,7 @@ def test_the_options_were_found():
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_file_composes_and_instantiates(option):
-    group = option.partition("=")[0]
+    group = option.partition("=")[0].partition("/")[0]
     cfg = compose("config", overrides=[option])
     whole = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert set(BUILT) < set(whole)

@@ -43,10 +43,12 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe, quick):
     folder, _ = finished
     before = set(weights(folder))
     process = dfwe(folder, "-m", "stage=interpolate", "task=relations",
-                   "search.proposals.shrink=0.5,0.3", CSV, *quick)  # fmt: skip
+                   "search/groups=none,part", CSV, *quick)  # fmt: skip
     assert process.returncode == 0, process.stderr
-    made = set(weights(folder)) - before
-    assert len(made) == 1  # shrink=0.5 was there, and no expert was trained again
+    (made,) = set(weights(folder)) - before  # one alpha was there, and no expert is trained again
+    alpha = json.loads((folder / "multirun/store" / made / "scores.json").read_text())["alpha"]
+    assert set(alpha) == {"embedding", "encoder", "decoder", "head"}
+    assert all(abs(sum(weights.values()) - 1) < 1e-9 for weights in alpha.values())
 
 
 def test_the_wheel_brings_its_configuration_and_assets(tmp_path):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.proposals.baselines import dirichlet
+from dfwe.proposals.baselines import dirichlet, line
 from dfwe.proposals.loop import Measure, Search, search
 from dfwe.proposals.nelder_mead import nelder_mead
 from dfwe.proposals.simplex import Outcome
+from dfwe.weights.groups import matching, part
 
 
 def listed(*batches, outcome=None):
@@ -154,3 +155,22 @@ def test_settings_name_the_proposals_and_what_they_are_given():
     assert Search(nelder_mead).settings() == {"name": "nelder_mead"}
     assert declared.evaluations == 60
     assert search(declared(5), lambda alpha: float(np.cos(9 * alpha).sum())).evaluations <= 60
+
+
+def test_groups_are_part_of_the_settings_and_reach_the_proposals():
+    declared = Search(partial(nelder_mead, evaluations=40), groups=partial(part))
+    assert declared.settings()["groups"] == {"name": "part"}
+    found = search(declared(3, groups=2), lambda alpha: -float(np.ptp(alpha)))
+    assert found.alpha.shape == (2, 3)
+    orders = [{"a": ["x*"], "b": ["*"]}, {"b": ["*"], "a": ["x*"]}]
+    noted = [
+        Search(nelder_mead, partial(matching, patterns=order)).settings()["groups"]
+        for order in orders
+    ]
+    assert noted[0]["patterns"] == [("a", ["x*"]), ("b", ["*"])]
+    assert noted[0] != noted[1]
+
+
+def test_proposals_without_groups_say_so():
+    with pytest.raises(UserError, match=r"search=line gives all parameters one alpha"):
+        Search(partial(line, points=5))(3, groups=2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from dfwe.errors import UserError
 from dfwe.proposals.loop import search
 from dfwe.proposals.nelder_mead import RESOLUTION, first_simplex, nelder_mead, parallel_nelder_mead
 from dfwe.proposals.simplex import opening
@@ -31,9 +32,11 @@ def ours(proposals, score):
     return [trial.alpha for trial in search(proposals, score).trials]
 
 
-def scipys(n, score, iterations, monkeypatch, **adaptive):
+def scipys(n, score, iterations, monkeypatch, around="best", **adaptive):
     """The feasible points SciPy evaluates, infeasible ones being infinitely bad."""
     seen = []
+    named = opening(n)
+    centre = named[np.argmax([score(a) for a in named])] if around == "best" else named[-1]
 
     def objective(free):
         alpha = np.append(free, 1.0 - free.sum())
@@ -44,7 +47,7 @@ def scipys(n, score, iterations, monkeypatch, **adaptive):
 
     stable = np.argsort  # SciPy's default order of ties depends on the processor
     monkeypatch.setattr(np, "argsort", lambda a: stable(a, kind="stable"))
-    start = first_simplex(n, 0.5)[:, :-1]
+    start = first_simplex(centre, 0.35)[:, :-1]
     options = {"initial_simplex": start, "maxiter": iterations + 1, "xatol": RESOLUTION}
     options |= {"maxfev": PLENTY, "fatol": np.inf, "adaptive": True, **adaptive}
     with np.errstate(invalid="ignore"):  # SciPy subtracts infinities
@@ -56,11 +59,13 @@ def scipys(n, score, iterations, monkeypatch, **adaptive):
 @pytest.mark.parametrize("kind", [smooth, stepwise])
 @pytest.mark.parametrize("n", [3, 4, 5, 8])
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("start", ["best", "centroid"])
 @pytest.mark.filterwarnings("ignore:Maximum number of iterations")
-def test_it_evaluates_the_points_that_scipy_evaluates(kind, n, seed, monkeypatch):
+def test_it_evaluates_the_points_that_scipy_evaluates(kind, n, seed, start, monkeypatch):
     score = kind(seed)
-    theirs, iterations = scipys(n, score, 60, monkeypatch)
-    batches, outcome = drive(nelder_mead(n, evaluations=PLENTY, iterations=60), score)
+    theirs, iterations = scipys(n, score, 60, monkeypatch, start)
+    proposals = nelder_mead(n, evaluations=PLENTY, iterations=60, start=start)
+    batches, outcome = drive(proposals, score)
     asked = np.concatenate(batches)
     assert np.array_equal(asked[: n + 1], opening(n))
     np.testing.assert_allclose(asked[n + 1 :], theirs, rtol=0, atol=1e-15)
@@ -83,6 +88,11 @@ def test_with_two_experts_it_is_the_standard_nelder_mead_of_one_dimension(monkey
     theirs, _ = scipys(2, smooth(1), 60, monkeypatch, adaptive=False)
     batches, _ = drive(nelder_mead(2, evaluations=PLENTY, iterations=60), smooth(1))
     np.testing.assert_allclose(np.concatenate(batches[1:]), theirs, rtol=0, atol=1e-15)
+
+
+def test_an_unknown_start_is_named():
+    with pytest.raises(UserError, match="choose best or centroid"):
+        next(nelder_mead(3, start="middle"))
 
 
 def test_one_expert_is_scored_once():
@@ -125,9 +135,10 @@ def test_the_parallel_one_walks_the_same_path_in_no_more_batches(kind, n, seed):
 
 
 def test_groups_begin_with_a_full_simplex_that_holds_the_plain_one():
-    start = first_simplex(4, 0.5, groups=3)
+    centre = np.array([0.4, 0.3, 0.2, 0.1])
+    start = first_simplex(centre, 0.5, groups=3)
     assert start.shape == (3 * 3 + 1, 3, 4)
-    assert np.array_equal(start[:4, 0], first_simplex(4, 0.5))
+    assert np.array_equal(start[:4, 0], first_simplex(centre, 0.5))
     edges = (start[1:] - start[0])[..., :-1].reshape(9, 9)
     assert np.linalg.matrix_rank(edges) == 9
 

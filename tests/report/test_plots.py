@@ -88,6 +88,12 @@ def test_alpha_bars_are_drawn_for_one_expert_and_for_many(tmp_path: Path) -> Non
     assert_picture(alpha_bars(weights, tmp_path / "alpha.png"))
 
 
+def test_alpha_bars_of_groups_show_every_expert(tmp_path: Path) -> None:
+    weights = dict.fromkeys(LABELS, 0.2)
+    picture = alpha_bars({"encoder": weights, "decoder": weights}, tmp_path / "alpha.png")
+    assert all(shows(picture, colour) for colour in plots.COLOURS[:5])
+
+
 def test_each_stage_has_its_panels(tmp_path: Path) -> None:
     experts = [history("experts", label) for label in LABELS]
     both = [*experts, *(history("finetune", label, 30) for label in LABELS)]

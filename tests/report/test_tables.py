@@ -55,6 +55,14 @@ def cells(text: str, label: str) -> list[str]:
     return line.strip().removeprefix(label).split()
 
 
+def test_groups_are_named_and_their_mean_weight_is_shown(results: dict) -> None:
+    pure = {label: float(label == "qa") for label in LABELS}
+    results["dfwe"]["alpha"] = {"encoder": results["dfwe"]["alpha"], "decoder": pure}
+    text = render(results)
+    assert cells(text, "qa")[0] == "0.610"
+    assert "an alpha each for encoder, decoder: results.json" in text
+
+
 def test_every_model_stands_in_one_line_with_its_numbers(results: dict) -> None:
     text = render(results)
     assert cells(text, "model") == ["alpha", "dev", "test", "delta"]

@@ -55,8 +55,9 @@ class Interpolate(L.Callback):
             return Measure(scores.score, scores.loglik, scores.metrics)
 
         self.result = search(
-            self.proposals(self.space.n), score, ledger=self.ledger, on_trial=self.on_trial
-        )
+            self.proposals(self.space.n, len(self.space.groups)), score, ledger=self.ledger,
+            on_trial=self.on_trial,
+        )  # fmt: skip
         self.space.write(self.result.alpha, pl_module.network)  # theta(alpha*), Eq. 2
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:

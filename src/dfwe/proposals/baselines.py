@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.errors import UserError
-from dfwe.proposals.nelder_mead import RESOLUTION, descend
+from dfwe.proposals.nelder_mead import RESOLUTION, descend, first_simplex
 from dfwe.proposals.simplex import Alphas, Outcome, Proposals, centroid, experts, opening
 
 Scores = NDArray[np.float64]
@@ -119,8 +119,7 @@ def dirichlet_nelder_mead(
     if draws > 0 and n > 1:
         drawn = _draws(n, draws, 1.0, seed)
         alphas, scores = np.concatenate([alphas, drawn]), np.append(scores, (yield drawn))
-    best = alphas[np.argmax(scores)]
-    start = (1.0 - shrink) * best + shrink * np.eye(n)
+    start = first_simplex(alphas[np.argmax(scores)], shrink)
     return (yield from descend(start, evaluations - len(alphas), iterations))
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,23 +69,52 @@ class Result:
 
 @dataclass(frozen=True)
 class Search:
-    """What `conf/search/*.yaml` declares: proposals with their settings."""
+    """What `conf/search/*.yaml` declares: proposals with their settings.
+
+    Args:
+        proposals: from the number of experts to their proposals.
+        groups: from a parameter's name to its group's, for an alpha a group
+            (`dfwe.weights.groups`); None for one alpha.
+    """
 
     proposals: Callable[..., Proposals]
+    groups: Callable[[str], str] | None = None
 
-    def __call__(self, n: int) -> Proposals:
-        return self.proposals(n)
+    def __call__(self, n: int, groups: int = 1) -> Proposals:
+        """Proposals for n experts and g groups.
+
+        Raises:
+            UserError: these proposals know no groups.
+        """
+        if groups == 1:
+            return self.proposals(n)
+        if "groups" not in signature(self.proposals).parameters:
+            raise UserError(f"search={_described(self.proposals)['name']} gives all parameters "
+                            "one alpha; leave search/groups out, or search with nelder_mead, "
+                            "cma_es or dirichlet.")  # fmt: skip
+        return self.proposals(n, groups=groups)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the proposals: their name and keywords."""
-        if isinstance(self.proposals, partial):
-            return {"name": self.proposals.func.__name__, **self.proposals.keywords}
-        return {"name": self.proposals.__name__}
+        """What decides the proposals: their name and keywords, and the groups'."""
+        found = _described(self.proposals)
+        if self.groups is not None:
+            # Pairs, since the order of patterns counts and that of a recipe's keys does not.
+            found["groups"] = {
+                key: list(value.items()) if isinstance(value, Mapping) else value
+                for key, value in _described(self.groups).items()
+            }
+        return found
 
     @property
     def evaluations(self) -> int | None:
         """The evaluation cap, where there is one."""
         return self.settings().get("evaluations")
+
+
+def _described(function: Callable[..., Any]) -> dict[str, Any]:
+    if isinstance(function, partial):
+        return {"name": function.func.__name__, **function.keywords}
+    return {"name": function.__name__}
 
 
 def search(

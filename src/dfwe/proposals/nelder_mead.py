@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.proposals.simplex import Alphas, Outcome, Proposals, grouped, opening
+from dfwe.errors import UserError
+from dfwe.proposals.simplex import Alphas, Outcome, Proposals, centroid, grouped, opening
 
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
 ROUNDING = 1e-12  # a weight so little below zero is zero
@@ -32,7 +33,13 @@ class Coefficients:
 
 
 def nelder_mead(
-    n: int, *, evaluations: int = 120, iterations: int = 40, shrink: float = 0.5, groups: int = 1
+    n: int,
+    *,
+    evaluations: int = 120,
+    iterations: int = 40,
+    start: str = "best",
+    shrink: float = 0.35,
+    groups: int = 1,
 ) -> Proposals:
     """Maximise over alpha (n,): `scores = yield alphas`.
 
@@ -43,35 +50,54 @@ def nelder_mead(
         n: the number of experts.
         evaluations: at most so many alphas are proposed, the opening included.
         iterations: at most so many rounds of reflection and its consequences.
-        shrink: the first simplex has the vertices (1 - shrink) centroid + shrink e_i.
+        start: the centre of the first simplex, "best" (of the opening) or "centroid".
+        shrink: the first simplex has the vertices (1 - shrink) centre + shrink e_i.
         groups: parameter groups with weights of their own; alphas are (m, g, n) if several.
+
+    Raises:
+        UserError: `start` is something else.
     """
-    yield opening(n, groups)
-    start, budget = first_simplex(n, shrink, groups), evaluations - len(opening(n))
-    return (yield from descend(start, budget, iterations))
+    first = yield from _opened(n, start, shrink, groups)
+    return (yield from descend(first, evaluations - len(opening(n)), iterations))
 
 
 def parallel_nelder_mead(
-    n: int, *, evaluations: int = 200, iterations: int = 40, shrink: float = 0.5, groups: int = 1
+    n: int,
+    *,
+    evaluations: int = 200,
+    iterations: int = 40,
+    start: str = "best",
+    shrink: float = 0.35,
+    groups: int = 1,
 ) -> Proposals:
     """The path of `nelder_mead`, with all that an iteration may need proposed as one batch.
 
     Reflection, expansion and both contractions are scored together: about 1.7 times the
     evaluations, so that it pays with three or more parallel workers. Arguments as there.
     """
-    yield opening(n, groups)
-    start, budget = first_simplex(n, shrink, groups), evaluations - len(opening(n))
-    return (yield from descend(start, budget, iterations, together=True))
+    first = yield from _opened(n, start, shrink, groups)
+    budget = evaluations - len(opening(n))
+    return (yield from descend(first, budget, iterations, together=True))
 
 
-def first_simplex(n: int, shrink: float, groups: int = 1) -> Alphas:
-    """g (n - 1) + 1 alphas: the simplex around the centroid, shrunk.
+def _opened(n: int, start: str, shrink: float, groups: int) -> Generator[Alphas, Values, Alphas]:
+    """The opening is asked for; then the first simplex."""
+    if start not in ("best", "centroid"):
+        raise UserError(f"Nelder-Mead cannot start around {start!r}; choose best or centroid.")
+    scores = yield opening(n, groups)
+    best = opening(n)[np.argmax(scores)]
+    return first_simplex(best if start == "best" else centroid(n)[0], shrink, groups)
+
+
+def first_simplex(centre: NDArray[np.float64], shrink: float, groups: int = 1) -> Alphas:
+    """g (n - 1) + 1 alphas: the simplex shrunk toward `centre` (n,).
 
     With several groups: those n with the same weights in every group, then each group but the
     last on its own toward all experts but the last; together they are affinely independent.
     """
-    shrunk = (1.0 - shrink) / n + shrink * np.eye(n)
-    own = np.full(((groups - 1) * (n - 1), groups, n), 1.0 / n)
+    n = len(centre)
+    shrunk = (1.0 - shrink) * centre + shrink * np.eye(n)
+    own = np.tile(centre, ((groups - 1) * (n - 1), groups, 1))
     for row, alpha in enumerate(own):
         alpha[row // (n - 1)] = shrunk[row % (n - 1)]
     return np.concatenate([grouped(shrunk, groups), own]) if groups > 1 else shrunk

@@ -81,8 +81,14 @@ def search_trajectory(
     return _save(figure, path)
 
 
-def alpha_bars(alpha: Mapping[str, float], path: Path) -> Path:
-    """The weight of each expert in the final model, beside the uniform average's."""
+def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
+    """The weight of each expert in the final model, beside the uniform average's.
+
+    Args:
+        alpha: expert -> weight; or group -> expert -> weight, drawn as one stacked bar a group.
+    """
+    if any(isinstance(value, Mapping) for value in alpha.values()):
+        return _group_bars(alpha, path)
     uniform = 1 / len(alpha)
     figure, grid = _figure(1, 1, (6.4, 0.9 + 0.42 * len(alpha)))
     axes = grid[0][0]
@@ -97,6 +103,23 @@ def alpha_bars(alpha: Mapping[str, float], path: Path) -> Path:
     axes.set(xlabel="alpha", xlim=(0, max(0.2, uniform, *alpha.values()) * 1.14))
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
+    return _save(figure, path)
+
+
+def _group_bars(alpha: Mapping[str, Mapping[str, float]], path: Path) -> Path:
+    labels = list(dict.fromkeys(label for weights in alpha.values() for label in weights))
+    figure, grid = _figure(1, 1, (7.4, 1.2 + 0.34 * len(alpha)))
+    axes = grid[0][0]
+    left = np.zeros(len(alpha))
+    for label, colour in colours(labels).items():
+        widths = np.array([weights[label] for weights in alpha.values()])
+        axes.barh(list(alpha), widths, left=left, color=colour, height=0.66, label=label)
+        left += widths
+    axes.invert_yaxis()
+    axes.set(xlabel="alpha", xlim=(0, 1))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    _legend(axes)
     return _save(figure, path)
 
 

@@ -17,13 +17,15 @@ def summary(results: Results) -> Group:
 
     `results` is what `results.json` holds; columns for which nothing is known yet are left out.
     """
-    alpha = results["dfwe"]["alpha"] or {}
+    alpha, groups = _weights(results)
     base = results["baseline"]["test"]
     rows = [("fine-tuning (baseline)", None, results["baseline"])]
     rows += [(f"  {row['label']}", alpha.get(row["label"]), row) for row in results["experts"]]
     rows += [("uniform average", None, results["uniform"]), ("DFWE", None, results["dfwe"])]
     columns = {
-        "alpha": [DASH if weight is None else f"{weight:.3f}" for _, weight, _ in rows],
+        "mean alpha" if groups else "alpha": [
+            DASH if weight is None else f"{weight:.3f}" for _, weight, _ in rows
+        ],
         "dev": [points(row["dev"]) for _, _, row in rows],
         "test": [points(row["test"]) for _, _, row in rows],
         "delta": [DASH, *(signed(row["test"], base) for _, _, row in rows[1:])],
@@ -120,7 +122,19 @@ def _footer(results: Results) -> list[str]:
     found = results["dfwe"]
     searched = [f"{found[name]} {name}" for name in ("evaluations", "iterations")
                 if found[name] is not None]  # fmt: skip
-    return [", ".join(parts) for parts in (searched, spent) if parts]
+    _, groups = _weights(results)
+    which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
+    grouped = [f"an alpha each for {which}: results.json"] if groups else []
+    return [*grouped, *(", ".join(parts) for parts in (searched, spent) if parts)]
+
+
+def _weights(results: Results) -> tuple[dict[str, float], list[str]]:
+    """Each expert's weight, its mean over the groups where there are several, and their names."""
+    alpha = results["dfwe"]["alpha"] or {}
+    rows = list(alpha.values())
+    if not rows or not isinstance(rows[0], Mapping):
+        return dict(alpha), []
+    return {label: sum(row[label] for row in rows) / len(rows) for label in rows[0]}, list(alpha)
 
 
 def _averaged(values: Sequence[float | None]) -> list[float | None]:

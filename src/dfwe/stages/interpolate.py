@@ -7,6 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
 from dfwe.execute import Step
@@ -19,6 +22,7 @@ from dfwe.stages.train import Train
 from dfwe.tasks.task import Task
 
 VERSION = 1
+Named = dict[str, Any]  # of alpha: expert -> weight, or group -> expert -> weight
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,18 @@ class Interpolate:
         space = WeightSpace.from_pretrained(
             folders, labels=[step.label for step in self.experts], cache=lab.store.cache("flat")
         )
+        if self.search.groups is not None:
+            space = space.grouped(self.search.groups)
         run_log = lab.open_log(
             self.recipe, name=f"{self.stage}: {self.label}", group=self.group, folder=lab.output
         )
         work = lab.store.work(self.recipe)
         try:
             result = self._search(lab, space, folders[0], work, run_log)
-            pictures = self._pictures(result, space.labels, work)
+            alpha = named(result.alpha, space.labels, space.groups)
+            pictures = self._pictures(result, space.labels, alpha, work)
             run_log.images({f"search/{name}": path for name, path in pictures.items()})
-            run_log.tables("search/trials", *_table(result, space.labels))
+            run_log.tables("search/trials", *_table(result, space.labels, space.groups))
             run_log.summary({"dev/score": result.score, "evaluations": result.evaluations})
         finally:
             run_log.finish()
@@ -81,7 +88,7 @@ class Interpolate:
             for path in [*export.iterdir(), *pictures.values(), *work.glob("*.jsonl")]:
                 path.rename(folder / path.name)
 
-        scores = self._scores(result, space.labels, time.monotonic() - began)
+        scores = self._scores(result, alpha, time.monotonic() - began)
         lab.store.commit(self.recipe, fill, scores)
 
     def _search(self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog) -> Result:
@@ -117,23 +124,24 @@ class Interpolate:
         assert callback.result is not None
         return callback.result
 
-    def _pictures(self, result: Result, labels: tuple[str, ...], work: Path) -> dict[str, Path]:
+    def _pictures(
+        self, result: Result, labels: tuple[str, ...], alpha: Named, work: Path
+    ) -> dict[str, Path]:
         from dfwe.report.plots import alpha_bars, search_trajectory
 
         rows = [trial.row() for trial in result.trials]
-        named = dict(zip(labels, result.alpha.tolist(), strict=True))
         return {
             "trajectory": search_trajectory(rows, labels, work / "search.png"),
-            "alpha": alpha_bars(named, work / "alpha.png"),
+            "alpha": alpha_bars(alpha, work / "alpha.png"),
         }
 
-    def _scores(self, result: Result, labels: tuple[str, ...], seconds: float) -> dict[str, Any]:
-        centroid = next(t for t in result.trials if len(set(t.alpha.tolist())) == 1)
+    def _scores(self, result: Result, alpha: Named, seconds: float) -> dict[str, Any]:
+        centroid = next(trial for trial in result.trials if np.ptp(trial.alpha) == 0)
         best = result.best
         return {
             "stage": self.stage,
             "label": self.label,
-            "alpha": dict(zip(labels, result.alpha.tolist(), strict=True)),
+            "alpha": alpha,
             "dev": {"score": best.score, "metrics": best.metrics, "loglik": best.loglik},
             "uniform": {"dev": {"score": centroid.score, "metrics": centroid.metrics}},
             "evaluations": result.evaluations,
@@ -143,7 +151,20 @@ class Interpolate:
         }
 
 
-def _table(result: Result, labels: tuple[str, ...]) -> tuple[list[str], list[list[Any]]]:
-    columns = ["index", *labels, "score", "loglik"]
-    rows = [[t.index, *t.alpha.tolist(), t.score, t.loglik] for t in result.trials]
+def named(alpha: NDArray[np.float64], labels: tuple[str, ...], groups: tuple[str, ...]) -> Named:
+    """expert -> weight; with groups, alpha (g, n), group -> expert -> weight."""
+    if alpha.ndim == 1:
+        return dict(zip(labels, alpha.tolist(), strict=True))
+    return {
+        group: dict(zip(labels, row.tolist(), strict=True))
+        for group, row in zip(groups, alpha, strict=True)
+    }
+
+
+def _table(
+    result: Result, labels: tuple[str, ...], groups: tuple[str, ...]
+) -> tuple[list[str], list[list[Any]]]:
+    weights = [f"{group}/{label}" for group in groups for label in labels]
+    columns = ["index", *(labels if len(groups) == 1 else weights), "score", "loglik"]
+    rows = [[t.index, *t.alpha.ravel().tolist(), t.score, t.loglik] for t in result.trials]
     return columns, rows

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from dfwe.errors import UserError
@@ -35,20 +35,16 @@ def block(name: str) -> str:
     )
 
 
-def matching(patterns: Mapping[str, Sequence[str]]) -> Callable[[str], str]:
+def matching(name: str, *, patterns: Mapping[str, Sequence[str]]) -> str:
     """Groups by shell patterns on names: the first group with a match takes the parameter.
 
     Args:
         patterns: group -> patterns, as {"encoder": ["encoder.*"], "rest": ["*"]}.
 
     Raises:
-        UserError: (from the function returned) no pattern matches a name.
+        UserError: no pattern matches the name.
     """
-
-    def group_of(name: str) -> str:
-        for group, kinds in patterns.items():
-            if any(fnmatchcase(name, kind) for kind in kinds):
-                return group
-        raise UserError(f"No group takes the parameter '{name}'; add a last group with '*'.")
-
-    return group_of
+    for group, kinds in patterns.items():
+        if any(fnmatchcase(name, kind) for kind in kinds):
+            return group
+    raise UserError(f"No group takes the parameter '{name}'; add a last group with '*'.")
