@@ -46,6 +46,17 @@ def test_every_target_has_a_source_triplet_of_other_tasks(task):
     assert task not in sources
 
 
+ENCODED = sorted(path.stem for path in (CONF / "sources" / "labels").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("task", ENCODED)
+def test_an_encoder_gets_a_triplet_of_label_tasks(task):
+    cfg = compose("config", overrides=[f"task={task}", "model=minilm"])
+    assert len(set(cfg.sources.list)) == 3
+    assert set(cfg.sources.list) <= {*ENCODED} - {task}
+    assert cfg.fit.monitor == "own"
+
+
 FRIENDS = ("emory", "meld", "reading", "characters", "qa", "personality", "relations")
 
 

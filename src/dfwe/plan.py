@@ -41,6 +41,7 @@ class Study:
             )
         if len(set(names)) < len(names):
             raise UserError(f"sources.list={names} names a task twice; name each once.")
+        self.model.check(self.decoding, self.fit)
 
     @property
     def group(self) -> str:

@@ -43,7 +43,7 @@ class Example:
     @property
     def source(self) -> str:
         """The model's input when nothing is shortened."""
-        return f"{self.context} {self.prompt}".lstrip()
+        return f"{self.context} {self.prompt}".lstrip() if self.prompt else self.context
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

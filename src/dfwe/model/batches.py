@@ -26,6 +26,7 @@ class Batch:
         source: (m, s) token ids; mask: (m, s), 1 where there is one.
         target: (m, t) token ids, end token included, -100 where there is none.
         weight: (m, t) what a target token's loss counts for.
+        task: whose examples they are, in training.
     """
 
     index: Tensor
@@ -33,14 +34,18 @@ class Batch:
     mask: Tensor
     target: Tensor
     weight: Tensor
+    task: str = ""
 
     def to(self, device: Any, non_blocking: bool = False) -> "Batch":
         """The same batch on a device."""
         parts = (self.index, self.source, self.mask, self.target, self.weight)
-        return Batch(*(part.to(device, non_blocking=non_blocking) for part in parts))
+        moved = (part.to(device, non_blocking=non_blocking) for part in parts)
+        return Batch(*moved, task=self.task)
 
 
-def collate(encoded: Encoded, index: Sequence[int], weights: Sequence[float]) -> Batch:
+def collate(
+    encoded: Encoded, index: Sequence[int], weights: Sequence[float], task: str = ""
+) -> Batch:
     """The examples `index` of a split; `weights` (m,) are the weight of each one's tokens."""
     sources = [encoded.sources[i] for i in index]
     targets = [encoded.targets[i] for i in index]
@@ -49,7 +54,7 @@ def collate(encoded: Encoded, index: Sequence[int], weights: Sequence[float]) ->
     per_token = torch.tensor(weights, dtype=torch.float32)[:, None] * (target != IGNORED)
     lengths = torch.tensor([len(ids) for ids in sources])
     mask = (torch.arange(source.shape[1])[None] < lengths[:, None]).long()
-    return Batch(torch.tensor(index), source, mask, target, per_token)
+    return Batch(torch.tensor(index), source, mask, target, per_token, task)
 
 
 def evaluation_batches(encoded: Encoded, tokens: int = SCORING_TOKENS) -> list[Batch]:
@@ -107,7 +112,7 @@ class TrainingSteps(Dataset):
             lengths = [len(split.sources[i]) for i, _ in chosen]
             for group in _budgeted(range(len(chosen)), lengths, self.fit.tokens):
                 index, weights = zip(*(chosen[k] for k in group), strict=True)
-                batches.append(collate(split, index, weights))
+                batches.append(collate(split, index, weights, name))
         return batches
 
 

@@ -1,4 +1,4 @@
-"""From a batch to answers: greedy generation, or the exact likelihood of every option.
+"""From a batch to answers: greedy generation, the exact likelihood of every option, or a head.
 
 A decoding gives, for each example, its answer and the gold target's log-likelihood (summed over
 tokens, end token included), which breaks ties between equal scores. It is the one place of scoring
@@ -6,7 +6,7 @@ that knows the network's family.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dfwe.model.encode import Encoded
 
@@ -17,7 +17,9 @@ Answers = tuple[list[str], list[float]]
 
 
 class Decoding(Protocol):
-    """How answers are read off a network; deterministic."""
+    """How answers are read off a network of one family; deterministic."""
+
+    family: ClassVar[str]
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
@@ -31,6 +33,8 @@ class Decoding(Protocol):
 @dataclass(frozen=True)
 class Greedy:
     """The most likely token at each step: transformers' `generate` with one beam."""
+
+    family: ClassVar[str] = "seq2seq"
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
@@ -54,6 +58,8 @@ class Likelihood:
     Never an invalid answer. A batch with a free-text example is answered greedily.
     """
 
+    family: ClassVar[str] = "seq2seq"
+
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
     ) -> Answers:
@@ -71,3 +77,33 @@ class Likelihood:
 
     def settings(self) -> dict[str, Any]:
         return {"name": "likelihood"}
+
+
+@dataclass(frozen=True)
+class Classify:
+    """The label that an encoder's head finds most likely.
+
+    Of a multi-label task every label that is more likely than not, and at least the likeliest.
+    """
+
+    family: ClassVar[str] = "encoder"
+
+    def __call__(
+        self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
+    ) -> Answers:
+        from dfwe.model.classifier import label_losses
+
+        logits = network(input_ids=batch.source, attention_mask=batch.mask).logits  # (m, k)
+        gold = -label_losses(logits, batch.target).sum(1)
+        best = logits.argmax(1, keepdim=True)
+        said = best.new_zeros(logits.shape).bool().scatter(1, best, True)
+        if batch.target.shape[1] > 1:
+            said |= logits > 0
+        answers = [
+            " and ".join(o for o, yes in zip(encoded.examples[i].options, row, strict=True) if yes)
+            for i, row in zip(batch.index.tolist(), said.tolist(), strict=True)
+        ]
+        return answers, gold.tolist()
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": "classify"}

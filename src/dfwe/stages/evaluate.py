@@ -89,7 +89,6 @@ class Evaluate:
     def _test(self, lab: Lab) -> dict[str, "Scores"]:
         from dfwe.callbacks.progress import scoring_bar
         from dfwe.model.batches import evaluation_batches
-        from dfwe.model.encode import encode
         from dfwe.model.scoring import evaluate
         from dfwe.weights.layout import flatten
         from dfwe.weights.space import WeightSpace
@@ -99,10 +98,7 @@ class Evaluate:
         device = lab.trainer(logger=False).strategy.root_device
         flatten(network)
         network.to(device)
-        test = encode(
-            self.examples, tokenizer, max_input=self.model.max_input,
-            max_target=self.model.max_target, cache=lab.tokens,
-        )  # fmt: skip
+        test = self.model.encode(self.task, self.corpus, "test", tokenizer, lab.tokens)
         batches = [batch.to(device) for batch in evaluation_batches(test)]
         models = {
             "baseline": self.baseline,

@@ -95,18 +95,13 @@ class Interpolate:
         from dfwe.callbacks.interpolate import Interpolate as SearchCallback
         from dfwe.callbacks.progress import search_bar
         from dfwe.model.batches import scoring_loader
-        from dfwe.model.encode import encode
-        from dfwe.model.seq2seq import Seq2Seq
         from dfwe.proposals.ledger import Ledger
         from dfwe.weights.layout import flatten
 
         network, tokenizer = load(folder)
         flatten(network)
-        dev = encode(
-            self.task.examples(self.corpus, "dev"), tokenizer, max_input=self.model.max_input,
-            max_target=self.model.max_target, cache=lab.tokens,
-        )  # fmt: skip
-        module = Seq2Seq(network, self.task, self.decoding, dev)
+        dev = self.model.encode(self.task, self.corpus, "dev", tokenizer, lab.tokens)
+        module = self.model.module(network, self.task, self.decoding, dev)
         with search_bar(f"search {self.label}", self.search.evaluations) as bar:
 
             def follow(trial: Any, best: Any) -> None:

@@ -12,7 +12,7 @@ from dfwe.execute import Step
 from dfwe.lab import Lab, RunLog
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import Model, load, save
+from dfwe.model.pretrained import Model, save
 from dfwe.recipe import Recipe
 from dfwe.tasks.task import Task
 
@@ -90,24 +90,20 @@ class Train:
         from dfwe.callbacks.progress import TrainingBar
         from dfwe.callbacks.selection import EpochCheckpoint
         from dfwe.model.batches import Data
-        from dfwe.model.encode import encode
-        from dfwe.model.seq2seq import Seq2Seq
 
         L.seed_everything(self.seed, verbose=False)
-        start = lab.store.weights(self.start.recipe) if self.start else self.model.folder
-        network, tokenizer = load(start)
-        limits = {"max_input": self.model.max_input, "max_target": self.model.max_target}
+        model, corpus = self.model, self.corpus
+        start = lab.store.weights(self.start.recipe) if self.start else model.folder
+        network, tokenizer = model.start(start, self.monitor, corpus, self.seed)
         train = {
-            task.name: encode(
-                task.examples(self.corpus, "train"), tokenizer, cache=lab.tokens, **limits
-            )
+            task.name: model.encode(task, corpus, "train", tokenizer, lab.tokens)
             for task in self.tasks
         }
-        dev = encode(
-            self.monitor.examples(self.corpus, "dev"), tokenizer, cache=lab.tokens, **limits
-        )
+        dev = model.encode(self.monitor, corpus, "dev", tokenizer, lab.tokens)
         data = Data(train, dev, self.fit, self.seed)
-        module = Seq2Seq(network, self.monitor, self.decoding, dev, self.fit, self.seed)
+        module = model.module(
+            network, self.monitor, self.decoding, dev, train=train, fit=self.fit, seed=self.seed
+        )
         resume = EpochCheckpoint(best.folder)
         trainer = lab.trainer(
             max_epochs=self.fit.epochs,

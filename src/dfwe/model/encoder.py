@@ -1,0 +1,133 @@
+"""Encoders with a head as a family of models: what they read, where their heads come from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import Example
+from dfwe.errors import UserError
+from dfwe.model.decoding import Decoding
+from dfwe.model.encode import Encoded, encode_labels
+from dfwe.model.fit import Fit
+from dfwe.model.pretrained import Model
+from dfwe.store import WEIGHTS, file_digest
+from dfwe.tasks.task import Task
+
+if TYPE_CHECKING:
+    from dfwe.model.module import ScoredModule
+
+
+@dataclass(frozen=True)
+class Encoder(Model):
+    """A pretrained encoder; each task it is trained on gets a classification head.
+
+    A checkpoint keeps the head of the task that selected its epoch. Training on another task
+    starts with a head that the task and the seed alone decide, so that all that is fine-tuned
+    on a target descends from one head and can be mixed.
+
+    Args:
+        sha256: what the pretrained weight file must be, where known.
+    """
+
+    sha256: str | None = None
+
+    family: ClassVar[str] = "encoder"
+
+    def settings(self) -> dict[str, Any]:
+        return {"max_input": self.max_input, "family": self.family, "weights": self.digest}
+
+    def check(self, decoding: Decoding, fit: Fit) -> None:
+        super().check(decoding, fit)
+        if fit.monitor == "target":
+            raise UserError(
+                f"fit.monitor=target asks a source's expert for the target's dev score, but with "
+                f"model={self.name} it has no head for the target; set fit.monitor=own."
+            )
+
+    def start(self, folder: Path, task: Task, corpus: Corpus, seed: int) -> tuple[Any, Any]:
+        """The network with the head for `task`: its own if it has one, else a fresh one."""
+        from dfwe.model.classifier import fresh_head
+
+        examples = task.examples(corpus, "train")
+        labels = examples[0].options
+        if folder == self.folder and self.sha256 not in (None, file_digest(folder / WEIGHTS)):
+            raise UserError(f"{folder / WEIGHTS} is not the file that model={self.name} names "
+                            "(its sha256 differs); get it again.")  # fmt: skip
+        network, tokenizer = _load(folder, labels)
+        if getattr(network.config, "finetuning_task", None) != task.name:
+            network.load_state_dict(fresh_head(network, len(labels), task.name, seed),
+                                    strict=False)  # fmt: skip
+        network.config.finetuning_task = task.name
+        network.config.id2label = dict(enumerate(labels))
+        network.config.label2id = {label: number for number, label in enumerate(labels)}
+        return network, tokenizer
+
+    def encode(
+        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+    ) -> Encoded:
+        """A split of a task; a prompt that never varies is left out, a head needs no asking."""
+        examples = task.examples(corpus, split)
+        golds = [_gold(task, examples[0].options, example) for example in examples]
+        if len({example.prompt for example in task.examples(corpus, "train")}) == 1:
+            examples = tuple(replace(example, prompt="") for example in examples)
+        return encode_labels(examples, golds, tokenizer, max_input=self.max_input, cache=cache)
+
+    def module(
+        self,
+        network: Any,
+        task: Task,
+        decoding: Decoding,
+        dev: Encoded,
+        *,
+        train: Mapping[str, Encoded] | None = None,
+        fit: Fit | None = None,
+        seed: int = 0,
+    ) -> "ScoredModule":
+        from dfwe.model.classifier import Classifier, fresh_head
+
+        heads = {
+            name: fresh_head(network, len(split.examples[0].options), name, seed)
+            for name, split in (train or {}).items()
+            if name != task.name
+        }
+        return Classifier(heads, network, task, decoding, dev, fit, seed)
+
+
+def _gold(task: Task, options: tuple[str, ...], example: Example) -> list[int]:
+    """What the head should say: a label's number, or 0 and 1 for each label.
+
+    Raises:
+        UserError: the task is not one of choosing from a fixed set of labels.
+    """
+    if not example.options:
+        raise UserError(
+            f"task={task.name} is answered in free text, which an encoder with a head cannot "
+            "give; choose label tasks as the target and in sources.list."
+        )
+    if example.options != options:
+        raise UserError(
+            f"task={task.name} offers other answers in each example ({example.id} has its own), "
+            "but an encoder's head has one set of labels; choose other tasks."
+        )
+    gold = task.answer.gold(example)
+    return [int(value) for value in gold] if isinstance(gold, list) else [int(gold)]
+
+
+def _load(folder: Path, labels: tuple[str, ...]) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # the head that is missing or of another size is made anew
+    try:
+        network = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, num_labels=len(labels), ignore_mismatched_sizes=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"No encoder can be loaded from {folder}: {reason}") from None
+    return network, tokenizer
