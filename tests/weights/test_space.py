@@ -120,7 +120,7 @@ class Normed(torch.nn.Module):
         self.norm.num_batches_tracked += 5
 
 
-def test_any_modules_make_a_space():
+def test_any_modules_make_a_space(tmp_path):
     modules = [Normed(), Normed(), Normed()]
     space = WeightSpace.from_modules(modules)
     fresh = Normed()
@@ -130,8 +130,12 @@ def test_any_modules_make_a_space():
     wanted = 0.5 * weights[0] + 0.25 * weights[1] + 0.25 * weights[2]
     assert torch.allclose(fresh.out.weight, wanted)
     assert int(fresh.norm.num_batches_tracked) == 5
-    with pytest.raises(UserError, match="made from modules"):
-        space.export([1, 0, 0], "nowhere")
+    folder = space.export([0.5, 0.25, 0.25], tmp_path / "mixture")
+    assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
+    again = Normed(mean=2.0)
+    again.load_state_dict(load_file(folder / "model.safetensors"))
+    assert again.state_dict().keys() == fresh.state_dict().keys()
+    assert all(again.state_dict()[name].equal(held) for name, held in fresh.state_dict().items())
 
 
 def test_running_statistics_that_differ_are_refused():

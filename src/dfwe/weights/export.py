@@ -20,7 +20,7 @@ NOT_COPIED = ("recipe.json", "scores.json", "*.index.json")
 
 def write_folder(
     target: Path,
-    source: Path,
+    source: Path | None,
     layout: Layout,
     blocks: Iterable["Tensor"],
     constants: Mapping[str, "Tensor"],
@@ -29,7 +29,7 @@ def write_folder(
 
     Args:
         target: a new folder.
-        source: a checkpoint's folder.
+        source: a checkpoint's folder; None for weights alone.
         layout: of theta.
         blocks: theta (P,) in consecutive float32 pieces.
         constants: the tensors that are not in theta.
@@ -43,7 +43,7 @@ def write_folder(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        for path in (path for kind in COPIED for path in source.glob(kind)):
+        for path in (path for kind in COPIED if source for path in source.glob(kind)):
             if not any(path.match(kind) for kind in NOT_COPIED):
                 shutil.copyfile(path, aside / path.name)
         _single_precision(aside / "config.json")
@@ -100,6 +100,10 @@ def _write(
 
 
 def _code(tensor: "Tensor") -> str:
-    """safetensors' name of an integer or boolean type."""
+    """safetensors' name of a type."""
     kind = str(tensor.dtype).removeprefix("torch.")
-    return "BOOL" if kind == "bool" else kind.replace("uint", "U").replace("int", "I")
+    if kind == "bool":
+        return "BOOL"
+    for ours, theirs in (("uint", "U"), ("int", "I"), ("bfloat", "BF"), ("float", "F")):
+        kind = kind.replace(ours, theirs)
+    return kind

@@ -197,18 +197,16 @@ class WeightSpace:
     def export(self, alpha: ArrayLike, folder: str | Path) -> Path:
         """Write theta(alpha) as a folder that `AutoModel.from_pretrained` loads.
 
-        Configuration and tokenizer are the first expert's. Written aside, then renamed; the
-        mixture is never in memory as a whole.
+        Configuration and tokenizer are the first expert's; a space of modules has none, and its
+        folder holds `model.safetensors` alone. Written aside, then renamed; the mixture is never
+        in memory as a whole.
 
         Raises:
-            UserError: the folder exists, or the space was not made from checkpoints.
+            UserError: the folder exists.
         """
         from dfwe.weights.export import write_folder
 
         weights = self._checked(alpha)
-        if self.folder is None:
-            raise UserError("This space was made from modules; only one from checkpoints knows "
-                            "the configuration an export needs.")  # fmt: skip
         target = Path(folder).expanduser()
         write_folder(target, self.folder, self.layout, self._blocks(weights), self.constants)
         return target
