@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dfwe.errors import UserError
 from dfwe.weights import space as module_under_test

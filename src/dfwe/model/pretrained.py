@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +15,12 @@ from dfwe.model.encode import Encoded, encode
 from dfwe.model.fit import Fit
 from dfwe.store import file_digest
 from dfwe.tasks.task import Task
+from dfwe.weights.hub import local_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dfwe.model.module import ScoredModule
-
-WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,13 @@ class Model:
             return Path(__file__).parents[1] / "assets" / self.path.removeprefix("shipped:")
         if self.path.startswith("package:"):
             return _in_package(self.path.removeprefix("package:"))
-        local = Path(self.path).expanduser()
-        if local.is_dir():
-            return local
-        if self.path.startswith((".", "/", "~")):
+        try:
+            folder = local_folder(self.path, self.revision)
+        except UserError as error:
+            raise UserError(f"{error} Or try model=tiny, which is shipped.") from None
+        if not folder.is_dir():
             raise UserError(f"model.path={self.path} is not a folder; give one, or a Hub id.")
-        return _from_hub(self.path, self.revision)
+        return folder
 
     def settings(self) -> dict[str, Any]:
         """What decides weights: the digest of the files, not where they lie."""
@@ -185,34 +184,3 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     logging.disable_progress_bar()
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _from_hub(name: str, revision: str | None) -> Path:
-    """The snapshot in the local cache, else a download; never a long wait for a dead network."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def snapshot(local: bool) -> Path:
-        return Path(snapshot_download(name, revision=revision, local_files_only=local,
-                                      allow_patterns=list(WANTED)))  # fmt: skip
-
-    try:
-        found = snapshot(local=True)
-        if any(found.glob("*.safetensors")):
-            return found
-    except (LocalEntryNotFoundError, ValueError):
-        pass  # not cached: ask the Hub
-    wayout = (
-        f"download it where there is a network (`hf download {name}`) and point HF_HOME or "
-        f"model.path at it, or try model=tiny, which is shipped"
-    )
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        raise UserError(f"{name} is not in the local cache and HF_HUB_OFFLINE is set; {wayout}.")
-    try:
-        HfApi().model_info(name, revision=revision, timeout=5)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(
-            f"{name} is not in the local cache and the Hub does not give it ({reason}); {wayout}."
-        ) from None
-    return snapshot(local=False)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,14 +80,35 @@ class Checkpoint:
                 return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
         return None
 
+    @property
+    def source(self) -> Path:
+        """The folder whose configuration and tokenizer an export copies."""
+        return self.folder
+
+    @property
+    def kind(self) -> str:
+        """The architecture, for people."""
+        named = self.config.get("architectures") or self.config.get("model_type") or "-"
+        return "/".join(map(str, named)) if isinstance(named, list) else str(named)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What decides the values of its tensors."""
+        return tuple(header.path for header in self.headers)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its one file holds theta as it is."""
+        return len(self.headers) == 1 and self.headers[0].is_flat(self.layout)
+
     def row(self, cache: Path | None = None) -> "Tensor":
         """theta (P,), float32: the weight file itself, mapped, if its bytes are theta.
 
         Otherwise a flat copy, made once and kept in `cache`; without one it is a nameless file
         that goes when the row does.
         """
-        header = self.headers[0]
-        if len(self.headers) == 1 and header.is_flat(self.layout):
+        if self.is_flat:
+            header = self.headers[0]
             return _mapped(header.path, header.data, self.layout.size)
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="dfwe-") as folder:
@@ -100,16 +122,21 @@ class Checkpoint:
         readers = self._readers() if names else {}
         return {name: readers[name](name).clone() for name in names}
 
+    def values(self) -> "Callable[[str], Tensor]":
+        """A function from a mixed tensor's name to its values, float32."""
+        readers = self._readers()
+        return lambda name: readers[name](name).float()
+
     def _copied(self, place: Path) -> "Tensor":
-        stats = [(header.path.absolute(), header.path.stat()) for header in self.headers]
+        stats = [(path.absolute(), path.stat()) for path in self.files]
         stamp = "".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
         copy = place / f"{hashlib.sha256(stamp.encode()).hexdigest()[:20]}.f32"
         if not copy.is_file():
             aside = copy.with_suffix(f".{os.getpid()}.part")
-            readers = self._readers()
+            value = self.values()
             with aside.open("wb") as out:
                 for name in self.layout.names:
-                    readers[name](name).float().flatten().numpy().tofile(out)
+                    value(name).contiguous().flatten().numpy().tofile(out)
             aside.replace(copy)
         return _mapped(copy, 0, self.layout.size)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError
+from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.checkpoints import FLOATS, Checkpoint
 from dfwe.weights.layout import Layout
 
@@ -55,6 +56,7 @@ class Report:
 def preflight(folders: Sequence[str | Path], cache: Path | None = None) -> Report:
     """Compare checkpoints with the first: tensors, shapes, architecture, tokenizer, values.
 
+    A checkpoint is a folder or Hub id of a model or of a LoRA adapter.
     Every value is read once. `cache` is where flat copies are kept of checkpoints that cannot be
     mapped as they are. Nothing is raised: what is wrong stands in the report.
     """
@@ -62,7 +64,7 @@ def preflight(folders: Sequence[str | Path], cache: Path | None = None) -> Repor
     checkpoints: list[Checkpoint] = []
     for folder in folders:
         try:
-            checkpoints.append(Checkpoint.read(Path(folder).expanduser()))
+            checkpoints.append(read_checkpoint(folder))
         except UserError as error:
             problems.append(str(error))
     if not folders:
@@ -165,7 +167,7 @@ def _cells(checkpoint: Checkpoint, odd: str | None) -> tuple[str, ...]:
     config = checkpoint.config
     return (
         str(checkpoint.folder),
-        _named(config.get("architectures") or config.get("model_type") or "-"),
+        checkpoint.kind,
         str(len(checkpoint.tensors)),
         f"{checkpoint.layout.size:,}",
         "/".join(checkpoint.dtypes),

@@ -66,7 +66,7 @@ class WeightSpace:
         """The space of checkpoints that `save_pretrained` wrote, after a preflight.
 
         Args:
-            folders: one a checkpoint.
+            folders: one a checkpoint; a Hub id or a LoRA adapter's folder will do as well.
             labels: their names; the folders' by default.
             cache: where a flat float32 copy is kept of a checkpoint that cannot be mapped as it
                 is (half precision, several files); a temporary folder by default.
@@ -83,10 +83,9 @@ class WeightSpace:
             log.warning(sentence)
         first = report.checkpoints[0]
         if labels is None:
-            paths = [checkpoint.folder for checkpoint in report.checkpoints]
-            names = [path.name for path in paths]
-            labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
-        return cls(report.rows, report.layout, labels, first.folder, first.constants())
+            names = [Path(folder).name for folder in folders]
+            labels = names if len(set(names)) == len(names) else [str(path) for path in folders]
+        return cls(report.rows, report.layout, labels, first.source, first.constants())
 
     @classmethod
     def from_modules(

@@ -1,0 +1,150 @@
+"""LoRA adapters (Hu et al. 2022) as checkpoints: the base's theta plus the weight difference.
+
+What is mixed is W + s B A, not A and B on their own: a mixture of adapters is then exactly the
+mixture of the merged models.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.errors import UserError
+from dfwe.weights.checkpoints import Checkpoint
+from dfwe.weights.hub import local_folder
+from dfwe.weights.layout import Header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ADAPTER, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+LORA = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B)(?:\.weight)?")
+WAYOUT = "merge it with peft's merge_and_unload() and save the model with save_pretrained"
+
+
+def read_checkpoint(name: str | Path) -> Checkpoint:
+    """A folder or Hub id that holds a model, or an adapter whose base is then read too.
+
+    Raises:
+        UserError: it cannot be read; the sentence says why.
+    """
+    folder = local_folder(name)
+    if not (folder / SETTINGS).is_file():
+        return Checkpoint.read(folder)
+    settings = _settings(folder)
+    try:
+        header = Header.read(folder / ADAPTER)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / ADAPTER} cannot be read ({error}); get the adapter again."
+                        ) from None  # fmt: skip
+    base = read_checkpoint(
+        local_folder(settings["base_model_name_or_path"], settings.get("revision"))
+    )
+    adapter = Adapter(folder, base.headers, base, header, settings)
+    adapter.changes  # noqa: B018  its faults are told now
+    return adapter
+
+
+@dataclass(frozen=True)
+class Adapter(Checkpoint):
+    """An adapter and its base; `headers` are the base's, whose tensors it changes."""
+
+    base: Checkpoint
+    adapter: Header
+    settings: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def source(self) -> Path:
+        return self.base.source
+
+    @property
+    def kind(self) -> str:
+        return f"{self.base.kind} + LoRA"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return self.base.config
+
+    @cached_property
+    def tokenizer(self) -> str | None:
+        return super().tokenizer or self.base.tokenizer
+
+    @property
+    def is_flat(self) -> bool:
+        return False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.base.files, self.adapter.path, self.folder / SETTINGS)
+
+    @cached_property
+    def changes(self) -> dict[str, list[str]]:
+        """Name of a base tensor -> the adapter's tensors that change it."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self.adapter.tensors):
+            plain = name.removeprefix(PREFIX)
+            lora = LORA.fullmatch(plain)
+            target = f"{lora.group(1)}.weight" if lora else plain.replace("modules_to_save.", "")
+            found.setdefault(self._in_base(target), []).append(name)
+        return found
+
+    def values(self) -> "Callable[[str], Tensor]":
+        """name -> W + s B A; or the adapter's own tensor, where it was trained as a whole."""
+        from safetensors import safe_open
+
+        held, base = safe_open(self.adapter.path, framework="pt"), self.base.values()
+
+        def value(name: str) -> "Tensor":
+            parts = {}
+            for entry in self.changes.get(name, []):
+                lora = LORA.fullmatch(entry.removeprefix(PREFIX))
+                parts[lora.group(2) if lora else "whole"] = held.get_tensor(entry).float()
+            weight = parts.pop("whole") if "whole" in parts else base(name)
+            return weight + self._difference(name, parts) if parts else weight
+
+        return value
+
+    def _difference(self, name: str, parts: "Mapping[str, Tensor]") -> "Tensor":
+        """s B A in the weight's own orientation; s = alpha / r, or alpha / sqrt(r) (rsLoRA)."""
+        words = "embedding_" if "embedding_A" in parts else ""
+        a, b = parts[f"{words}A"], parts[f"{words}B"]  # (r, in), (out, r)
+        module = name.removesuffix(".weight")
+        alpha = self.settings["lora_alpha"]
+        for pattern, value in (self.settings.get("alpha_pattern") or {}).items():
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                alpha = value
+        rank = a.shape[0]
+        scale = alpha / (sqrt(rank) if self.settings.get("use_rslora") else rank)
+        difference = b @ a * scale
+        return difference.T if words or self.settings.get("fan_in_fan_out") else difference
+
+    def _in_base(self, target: str) -> str:
+        """The base's name for it: the same, or the only one that ends in it or that it ends in."""
+        names = self.base.tensors
+        if target in names:
+            return target
+        near = [x for x in names if x.endswith(f".{target}") or target.endswith(f".{x}")]
+        if len(near) != 1:
+            raise UserError(f"The adapter {self.folder} changes '{target}', which its base "
+                            f"{self.base.folder} does not hold; {WAYOUT}.")  # fmt: skip
+        return near[0]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+        kind, base, alpha = (found[key] for key in ("peft_type", "base_model_name_or_path",
+                                                    "lora_alpha"))  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / SETTINGS} is not a LoRA adapter's ({error}); {WAYOUT}."
+                        ) from None  # fmt: skip
+    if kind != "LORA" or found.get("use_dora") or not base or not isinstance(alpha, int | float):
+        what = "DoRA" if found.get("use_dora") else kind
+        raise UserError(f"The adapter {folder} is of the kind {what}, of which only plain LoRA is "
+                        f"read here; {WAYOUT}.")  # fmt: skip
+    return found

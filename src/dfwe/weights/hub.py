@@ -1,0 +1,54 @@
+"""A checkpoint's folder from what a person names it by: a local path or a Hub id."""
+
+import os
+import re
+from pathlib import Path
+
+from dfwe.errors import UserError
+
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
+PICKLED = "pytorch_model*.bin"  # taken only where a repository has nothing else
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def local_folder(name: str | Path, revision: str | None = None) -> Path:
+    """The folder `name`, or the snapshot of the Hub repository of that id.
+
+    Raises:
+        UserError: there is no such folder, and the Hub does not give such a repository.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() or not HUB_ID.fullmatch(str(name)):
+        return folder
+    return _from_hub(str(name), revision)
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    """The snapshot in the local cache, else a download; never a long wait for a dead network."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def snapshot(local: bool, more: tuple[str, ...] = (PICKLED,)) -> Path:
+        return Path(snapshot_download(name, revision=revision, local_files_only=local,
+                                      allow_patterns=[*WANTED, *more]))  # fmt: skip
+
+    try:
+        found = snapshot(local=True)
+        if any(found.glob("*.safetensors")) or any(found.glob(PICKLED)):
+            return found
+    except (LocalEntryNotFoundError, ValueError):
+        pass  # not cached: ask the Hub
+    lacking = f"{name} is neither a folder here nor in the local cache of the Hub"
+    wayout = (
+        f"name a folder, or download it where there is a network (`hf download {name}`) and "
+        "point HF_HOME at the cache"
+    )
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        raise UserError(f"{lacking}, and HF_HUB_OFFLINE is set; {wayout}.")
+    try:
+        files = HfApi().model_info(name, revision=revision, timeout=5).siblings or []
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{lacking}, and the Hub does not give it ({reason}); {wayout}.") from None
+    safe = any(file.rfilename.endswith(".safetensors") for file in files)
+    return snapshot(local=False, more=() if safe else (PICKLED,))
