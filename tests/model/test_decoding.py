@@ -68,14 +68,14 @@ def test_the_likeliest_option_is_chosen(make_network, tokenizer, label_examples)
 
 
 def test_packed_option_logliks_equal_one_by_one(make_network, tokenizer, label_examples):
-    from dfwe.model.t5 import encode_source, logliks
+    from dfwe.model.t5 import logliks, memory_of
 
     network = make_network(2)
     encoded = encode(label_examples, tokenizer, max_input=80, max_target=16)
     (batch,) = evaluation_batches(encoded, 10**6)
     options = [encoded.options[i][: 2 + i % 3] for i in batch.index.tolist()]  # of several numbers
     with torch.inference_mode():
-        packed = logliks(network, encode_source(network, batch), options)
+        packed = logliks(network, memory_of(network, batch), options)
     for row, (i, chosen) in enumerate(zip(batch.index.tolist(), options, strict=True)):
         for column, option in enumerate(chosen):
             wanted = teacher_forced(network, encoded.sources[i], option)

@@ -26,5 +26,5 @@ def test_scoring_packs_and_training_does_not(make_network, tokenizer, label_exam
     encoded = encode(label_examples, tokenizer, max_input=80, max_target=16)
     (batch,) = evaluation_batches(encoded, 10**6)
     with torch.inference_mode():
-        assert (encode_source(network, batch).states[~batch.mask.bool()] == 0).all()
-    assert encode_source(network, batch).states.requires_grad
+        assert (encode_source(network, batch)[~batch.mask.bool()] == 0).all()
+    assert encode_source(network, batch).requires_grad

@@ -63,6 +63,18 @@ def test_model_and_tokenizer_come_back_the_same_from_a_folder(tokenizer, tmp_pat
         assert torch.equal(plain.get_parameter(name), wanted)
 
 
+def test_a_loaded_network_computes_what_transformers_computes(make_network, tokenizer, tmp_path):
+    save(make_network(1), tokenizer, tmp_path)
+    network, _ = load(tmp_path)
+    plain = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert "NewGELU" in repr(plain)
+    assert "NewGELU" not in repr(network)
+    source, target = torch.arange(5, 45).view(2, 20), torch.arange(7, 15).view(2, 4)
+    with torch.inference_mode():
+        ours, theirs = (net(input_ids=source, labels=target).logits for net in (network, plain))
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
 def test_the_network_has_flans_shape(tokenizer):
     network = pretrain.build(tokenizer, d_model=16, d_ff=32, layers=2, heads=2, seed=0)
     flan = T5Config(feed_forward_proj="gated-gelu")

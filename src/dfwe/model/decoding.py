@@ -39,9 +39,9 @@ class Greedy:
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
     ) -> Answers:
-        from dfwe.model.t5 import encode_source, greedy, logliks
+        from dfwe.model.t5 import greedy, logliks, memory_of
 
-        memory = encode_source(network, batch)
+        memory = memory_of(network, batch)
         targets = [[encoded.targets[i]] for i in batch.index.tolist()]
         gold = logliks(network, memory, targets)[:, 0]
         answers = greedy(network, memory, max_new_tokens)
@@ -63,12 +63,12 @@ class Likelihood:
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
     ) -> Answers:
-        from dfwe.model.t5 import encode_source, logliks
+        from dfwe.model.t5 import logliks, memory_of
 
         index = batch.index.tolist()
         if not all(encoded.options[i] for i in index):
             return Greedy()(network, batch, encoded, max_new_tokens)
-        memory = encode_source(network, batch)
+        memory = memory_of(network, batch)
         texts = [[encoded.targets[i], *encoded.options[i]] for i in index]
         found = logliks(network, memory, texts)  # (m, 1 + k): the gold target, then the options
         best = found[:, 1:].argmax(1).tolist()

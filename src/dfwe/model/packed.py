@@ -1,6 +1,6 @@
 """T5's encoder without padding, for scoring on a CPU: the same states, only real tokens computed.
 
-Everything but attention looks at one token at a time, so it runs on the tokens of all sources
+Everything but attention looks at one token at a time, so it runs on the tokens of many sources
 laid end to end; attention runs source by source and needs no mask.
 """
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+TOKENS = 2048  # laid end to end at a time: more leave the cache
+
 
 def encode_packed(encoder: Any, source: Tensor, mask: Tensor) -> Tensor:
     """States (m, s, d) of a transformers T5 encoder; 0 where there is no token. No dropout.
@@ -17,10 +19,17 @@ def encode_packed(encoder: Any, source: Tensor, mask: Tensor) -> Tensor:
     Args:
         source: (m, s) token ids; mask: (m, s), 1 where there is one.
     """
+    width = source.shape[1]
+    # The first block's bias, which depends on distance alone, serves all blocks and sources.
+    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(width, width)
+    rows = max(1, TOKENS // width)
+    parts = zip(source.split(rows), mask.split(rows), strict=True)
+    return torch.cat([_encode(encoder, ids, present, bias) for ids, present in parts])
+
+
+def _encode(encoder: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
     lengths, real = mask.sum(1).tolist(), mask.bool()
     hidden = encoder.embed_tokens(source[real])  # (tokens, d)
-    # The first block's bias, which depends on distance alone, serves all blocks and sources.
-    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(max(lengths), max(lengths))
     for block in encoder.block:
         around, feed_forward = block.layer
         attention, normed = around.SelfAttention, around.layer_norm(hidden)

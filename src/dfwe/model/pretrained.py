@@ -147,7 +147,19 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
         reason = str(error).splitlines()[0]
         raise UserError(f"No sequence-to-sequence model and no encoder with a head can be loaded "
                         f"from {folder}: {reason}") from None  # fmt: skip
-    return network, tokenizer
+    return fuse_gelu(network), tokenizer
+
+
+def fuse_gelu(network: "PreTrainedModel") -> "PreTrainedModel":
+    """torch's GELU, one pass, for transformers' eight passes; equal up to rounding."""
+    from torch.nn import GELU
+    from transformers.activations import NewGELUActivation
+
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, GELU("tanh"))
+    return network
 
 
 def is_seq2seq(folder: Path) -> bool:

@@ -1,15 +1,14 @@
-"""The passes through a T5 that scoring and training need, on transformers' own modules."""
+"""The passes through a T5 that scoring and training need, on transformers' weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from dfwe.model.batches import IGNORED, Batch, padded
+from dfwe.model.decoder import Memory, decode, empty_cache, position_bias, remember
 from dfwe.model.packed import encode_packed
 
 POSITIONS = 512  # of which the head scores the vocabulary at a time: bounds its memory
@@ -17,43 +16,31 @@ POSITIONS = 512  # of which the head scores the vocabulary at a time: bounds its
 Ids = Sequence[int]
 
 
-@dataclass
-class Memory:
-    """What the decoder sees of a batch's sources.
-
-    Args:
-        states: (m, s, d) after the encoder; mask: (m, s).
-        cross: keys and values of each decoder layer, kept by the first pass for the later ones.
-    """
-
-    states: Tensor
-    mask: Tensor
-    cross: DynamicCache
-
-
-def encode_source(network: Any, batch: Batch) -> Memory:
-    """The sources after the encoder.
+def encode_source(network: Any, batch: Batch) -> Tensor:
+    """The sources after the encoder, (m, s, d).
 
     When a CPU scores, padding is left out; a GPU would wait for the many small launches.
     """
     scoring = not (torch.is_grad_enabled() or network.training)
     if scoring and batch.source.device.type == "cpu":
-        states = encode_packed(network.encoder, batch.source, batch.mask)
-    else:
-        encoded = network.encoder(input_ids=batch.source, attention_mask=batch.mask)
-        states = encoded.last_hidden_state
-    return Memory(states, batch.mask, DynamicCache())
+        return encode_packed(network.encoder, batch.source, batch.mask)
+    return network.encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
+
+
+def memory_of(network: Any, batch: Batch) -> Memory:
+    """What `logliks` and `greedy` need of a batch's sources."""
+    return remember(network.decoder, encode_source(network, batch), batch.mask)
 
 
 def token_losses(network: Any, batch: Batch) -> Tensor:
     """-log p of each target token under teacher forcing (m, t); 0 where there is none."""
-    memory = encode_source(network, batch)
+    states = encode_source(network, batch)
     target = batch.target
     start = torch.full_like(target[:, :1], network.config.decoder_start_token_id)
     inputs = torch.cat([start, target[:, :-1]], 1)
     hidden = network.decoder(
         input_ids=inputs.masked_fill(inputs == IGNORED, network.config.pad_token_id),
-        encoder_hidden_states=memory.states, encoder_attention_mask=memory.mask, use_cache=False,
+        encoder_hidden_states=states, encoder_attention_mask=batch.mask, use_cache=False,
     ).last_hidden_state  # fmt: skip
     real = target != IGNORED
     scores = _head(network, hidden[real]).float()  # (tokens, vocabulary)
@@ -67,17 +54,16 @@ def logliks(network: Any, memory: Memory, texts: Sequence[Sequence[Ids]]) -> Ten
     A row's texts stand one behind the other in one decoder pass and see only themselves; T5's
     positions are relative, which makes this exact.
     """
-    device, k = memory.states.device, max(map(len, texts))
+    device, k = memory.cross.device, max(map(len, texts))
     start = network.config.decoder_start_token_id
     inputs = padded([[t for ids in row for t in (start, *ids[:-1])] for row in texts], start)
     target = padded([[t for ids in row for t in ids] for row in texts], IGNORED).to(device)
     owner = padded([[j for j, ids in enumerate(row) for _ in ids] for row in texts], k).to(device)
-    same = owner[:, :, None] == owner[:, None, :]  # (m, width, width)
-    hidden = network.decoder(
-        input_ids=inputs.to(device), attention_mask=same.tril()[:, None],
-        encoder_hidden_states=memory.states, encoder_attention_mask=memory.mask,
-        past_key_values=EncoderDecoderCache(DynamicCache(), memory.cross), use_cache=True,
-    ).last_hidden_state  # fmt: skip
+    seen = (owner[:, :, None] == owner[:, None, :]).tril()[:, None]  # (m, 1, width, width)
+    width = seen.shape[-1]
+    bias = position_bias(network.decoder, width).masked_fill(~seen, -torch.inf)
+    cache = empty_cache(network.decoder, memory, width)
+    hidden = decode(network.decoder, inputs.to(device), bias, memory, cache)
     real = target != IGNORED
     pairs = zip(hidden[real].split(POSITIONS), target[real].split(POSITIONS), strict=True)
     losses = torch.cat(
@@ -92,19 +78,18 @@ def logliks(network: Any, memory: Memory, texts: Sequence[Sequence[Ids]]) -> Ten
 def greedy(network: Any, memory: Memory, max_new_tokens: int) -> list[list[int]]:
     """Greedy answers, end tokens left out: transformers' `generate` with one beam.
 
-    Uses `memory` up: once half of the rows are finished, they leave the batch and its cache.
+    Once half of the rows are finished, they leave the batch and its cache.
     """
-    config, states, mask = network.config, memory.states, memory.mask
-    answers: list[list[int]] = [[] for _ in states]
+    config, decoder, device = network.config, network.decoder, memory.cross.device
+    answers: list[list[int]] = [[] for _ in range(len(memory))]
     finished: set[int] = set()
     rows = list(range(len(answers)))  # whose answer a row of the batch is
-    token = torch.full((len(rows), 1), config.decoder_start_token_id, device=states.device)
-    cache = EncoderDecoderCache(DynamicCache(), memory.cross)
-    for _ in range(max_new_tokens):
-        hidden = network.decoder(
-            input_ids=token, encoder_hidden_states=states, encoder_attention_mask=mask,
-            past_key_values=cache, use_cache=True,
-        ).last_hidden_state  # fmt: skip
+    token = torch.full((len(rows), 1), config.decoder_start_token_id, device=device)
+    bias = position_bias(decoder, max_new_tokens)
+    cache = empty_cache(decoder, memory, max_new_tokens)
+    for seen in range(max_new_tokens):
+        visible = bias[:, :, seen : seen + 1, : seen + 1]
+        hidden = decode(decoder, token, visible, memory, cache, seen)
         token = _head(network, hidden).argmax(-1)  # (rows, 1)
         for row, chosen in zip(rows, token[:, 0].tolist(), strict=True):
             if chosen == config.eos_token_id:
@@ -115,9 +100,8 @@ def greedy(network: Any, memory: Memory, max_new_tokens: int) -> list[list[int]]
         if not going:
             break
         if 2 * len(going) <= len(rows):
-            kept = torch.tensor(going, device=states.device)
-            token, states, mask = token[kept], states[kept], mask[kept]
-            cache.batch_select_indices(kept)
+            kept = torch.tensor(going, device=device)
+            token, memory, cache = token[kept], memory.rows(kept), cache[:, :, kept]
             rows = [rows[k] for k in going]
     return answers
 
