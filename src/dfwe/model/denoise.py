@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Adafactor
 
+from dfwe.model.batches import IGNORED, padded
 from dfwe.model.pretrain import Blocks, learning_rate
 
 Pairs = list[tuple[list[int], list[int]]]
@@ -42,8 +43,8 @@ class Denoiser(L.LightningModule):
         }
 
     def training_step(self, batch: Pairs, batch_idx: int) -> Any:
-        source = _padded([source for source, _ in batch], 0).to(self.device)
-        target = _padded([target for _, target in batch], -100).to(self.device)
+        source = padded([source for source, _ in batch], 0).to(self.device)
+        target = padded([target for _, target in batch], IGNORED).to(self.device)
         loss = self.network(input_ids=source, attention_mask=source != 0, labels=target).loss
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=1)
         return loss
@@ -75,8 +76,3 @@ class _Pass(IterableDataset):
 
     def __iter__(self) -> Any:
         return self.blocks.epoch(self.seed, self.epoch)
-
-
-def _padded(rows: list[list[int]], filler: int) -> torch.Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

@@ -1,0 +1,46 @@
+"""Does a pretrained model read? `python benchmarks/pretraining.py tiny_made FOLDER`.
+
+Prints the loss a token on the dev dialogues (nats) with each block's own source and with another
+block's: a decoder that ignores its encoder shows the same loss twice.
+"""
+
+import sys
+from itertools import islice
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from dfwe.model.batches import IGNORED, padded
+from dfwe.model.pretrain import Blocks, pretraining_texts
+from dfwe.model.pretrained import load
+
+CONF = Path(__file__).parents[1] / "conf"
+STEPS = 16
+
+
+def main(name: str, folder: str) -> None:
+    corpus_of = {"tiny_made": "sample", "tiny_friends": "feta_friends"}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=[f"model={name}", f"corpus={corpus_of[name]}"])
+    model, corpus = (instantiate(part, _convert_="all") for part in (cfg.model, cfg.corpus))
+    network, tokenizer = load(Path(folder))
+    texts = pretraining_texts(corpus.whole().dialogues("dev"))
+    shape = {key: model.pretraining[key] for key in ("block", "batch", "density", "span")}
+    for whole, target in ((0.0, "hidden spans"), (1.0, "whole text")):
+        blocks = Blocks(texts, tokenizer, **shape, whole=whole)
+        losses = torch.zeros(2)
+        steps = list(islice(blocks.epoch(0, 0), STEPS))
+        for step in steps:
+            source = padded([source for source, _ in step], 0)
+            labels = padded([target for _, target in step], IGNORED)
+            for i, shown in enumerate((source, source.roll(1, 0))):
+                with torch.inference_mode():
+                    out = network(input_ids=shown, attention_mask=shown != 0, labels=labels)
+                losses[i] += out.loss / len(steps)
+        print(f"{target}: own source {losses[0]:.3f}, another's {losses[1]:.3f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
