@@ -30,6 +30,15 @@ def test_a_committed_result_is_in_the_store_with_its_recipe_and_scores(store):
     assert noted["weights_sha256"] == file_digest(folder / WEIGHTS)
 
 
+def test_a_result_is_readable_for_whoever_may_read_its_folder(store):
+    def private(folder):
+        (folder / WEIGHTS).write_bytes(b"theta")
+        (folder / WEIGHTS).chmod(0o600)
+
+    folder = store.commit(RECIPE, private, {})
+    assert (folder / WEIGHTS).stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
+
+
 def test_a_result_that_fails_half_way_leaves_nothing_but_its_work(store):
     def fail(folder):
         (folder / WEIGHTS).write_bytes(b"half")
