@@ -1,5 +1,6 @@
 """The graph of steps behind a target task: S*, its experts, fine-tunings, search, evaluation."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,11 +11,18 @@ from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
 from dfwe.model.pretrained import Model
 from dfwe.proposals.loop import Search
+from dfwe.stages.bring import bring, family
 from dfwe.stages.evaluate import Evaluate
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.pretrain import Pretrain
 from dfwe.stages.train import Train
+from dfwe.store import Store
 from dfwe.tasks.task import Task
+from dfwe.weights.preflight import preflight
+
+log = logging.getLogger(__name__)
+FAMILIES = {"seq2seq": "model=flan_t5_base", "encoder": "model=roberta_base",
+            "causal": "model=causal"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,14 @@ class Study:
     fit: Fit
     search: Search
     seed: int
+    checkpoints: tuple[str, ...] = ()  # a person's own, to be mixed instead of experts made here
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
+        object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+        if len(set(self.checkpoints)) < len(self.checkpoints):
+            raise UserError(f"checkpoints={list(self.checkpoints)} names one twice; name each "
+                            "once.")  # fmt: skip
         if not names:
             raise UserError("sources.list is empty; name at least one source task.")
         if self.task.name in names:
@@ -59,22 +72,32 @@ class Plan:
     def pretraining(self) -> Pretrain | None:
         """The step that makes the base model, if it is made here."""
         study = self.study
-        if study.model.pretraining is None:
+        if study.model.pretraining is None or study.checkpoints:
             return None
         return Pretrain(study.model, study.corpus)
 
     @cached_property
     def experts(self) -> tuple[Train, ...]:
-        """One expert for each set of S* = {t, {t} u S, s1, ..., sn}."""
+        """One expert for each set of S* = {t, {t} u S, s1, ..., sn}; none where a person brings
+        checkpoints."""
         study, target = self.study, self.study.task
+        if study.checkpoints:
+            return ()
         sets = [(target,), (target, *study.sources), *((source,) for source in study.sources)]
         return tuple(self._train("experts", tasks, self._monitor(tasks)) for tasks in sets)
 
     @cached_property
-    def finetuned(self) -> tuple[Train, ...]:
-        """Each expert, fine-tuned on the target."""
+    def finetuned(self) -> tuple[Step, ...]:
+        """Each expert, fine-tuned on the target; or the checkpoints that a person brings."""
+        if self.study.checkpoints:
+            return bring(self.study.checkpoints)
         target = self.study.task
         return tuple(self._train("finetune", (target,), target, expert) for expert in self.experts)
+
+    @property
+    def baseline(self) -> Step:
+        """What the result is compared with: fine-tuning alone, or the first checkpoint brought."""
+        return (*self.experts, *self.finetuned)[0]
 
     @cached_property
     def interpolation(self) -> Interpolate:
@@ -87,10 +110,10 @@ class Plan:
 
     @cached_property
     def evaluation(self) -> Evaluate:
-        """Test scores; the baseline is the expert on the target alone."""
+        """Test scores."""
         study = self.study
         return Evaluate(
-            study.task.name, study.group, self.experts[0], self.interpolation, study.task,
+            study.task.name, study.group, self.baseline, self.interpolation, study.task,
             study.corpus, study.model, study.decoding,
         )  # fmt: skip
 
@@ -98,6 +121,26 @@ class Plan:
     def steps(self) -> tuple[Step, ...]:
         first = () if self.pretraining is None else (self.pretraining,)
         return (*first, *self.experts, *self.finetuned, self.interpolation, self.evaluation)
+
+    def check(self, store: Store) -> None:
+        """Report on checkpoints that a person brings, unless they were mixed before.
+
+        Raises:
+            UserError: they do not fit together, or the model is of another family.
+        """
+        study = self.study
+        if not study.checkpoints or self.interpolation.recipe in store:
+            return
+        report = preflight(study.checkpoints, store.cache("flat"))
+        log.info("%s", report)
+        if report.problems:
+            raise UserError(report.problems[0])
+        found = family(report.checkpoints[0])
+        if found != study.model.family:
+            raise UserError(
+                f"{study.checkpoints[0]} is of the family {found}, but model={study.model.name} "
+                f"reads {study.model.family}; add {FAMILIES[found]}."
+            )
 
     def _monitor(self, tasks: tuple[Task, ...]) -> Task:
         """The paper watches the target's metric; `own` lets targets share a source's expert."""

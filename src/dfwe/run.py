@@ -66,6 +66,7 @@ def _run(cfg: DictConfig) -> None:
     from dfwe.summary import present
 
     plan = Plan(study)
+    plan.check(lab.store)
     execute(plan.steps, stage, lab)
     present(plan, stage, lab)
 
@@ -85,6 +86,7 @@ def _study(cfg: DictConfig) -> "Study":
         fit=build(cfg.fit),
         search=build(cfg.search),
         seed=cfg.seed,
+        checkpoints=tuple(cfg.checkpoints),
     )
 
 

@@ -20,9 +20,10 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
     The test split is looked at only where the stage is one that evaluates.
     """
     study = plan.study
-    experts = [_scores(store, step) for step in plan.finetuned]
-    baseline = _scores(store, plan.experts[0])
     mixture = _scores(store, plan.interpolation)
+    seen = mixture.get("experts", {})  # a checkpoint brought has no dev score but the search's
+    experts = [seen.get(step.label, {}) | _scores(store, step) for step in plan.finetuned]
+    baseline = seen.get(plan.baseline.label, {}) | _scores(store, plan.baseline)
     evaluation = _scores(store, plan.evaluation) if "evaluate" in stage.makes else {}
     test = evaluation.get("test", {})
     seconds = {
@@ -34,9 +35,11 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
     return {
         "task": study.task.name,
         "seed": study.seed,
-        "model": study.model.name,
+        "model": "checkpoints" if study.checkpoints else study.model.name,
         "corpus": study.corpus.name,
-        "sources": [source.name for source in study.sources],
+        "sources": [x.label for x in plan.finetuned]
+        if study.checkpoints
+        else [source.name for source in study.sources],
         "experts": [
             {
                 "label": step.label,
@@ -69,7 +72,9 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
     lab.output.mkdir(parents=True, exist_ok=True)
     found = results(plan, stage, lab.store)
     histories = [
-        scores for step in (*plan.experts, *plan.finetuned) if (scores := _scores(lab.store, step))
+        scores
+        for step in (*plan.experts, *plan.finetuned)
+        if "epochs" in (scores := _scores(lab.store, step))
     ]
     if histories:
         learning_curves(histories, lab.output / "learning_curves.png")
@@ -101,7 +106,7 @@ def _seconds(store: Store, steps: tuple[Step, ...]) -> float | None:
 
 
 def _dev(scores: dict[str, Any]) -> float | None:
-    return scores["dev"]["score"] if scores else None
+    return scores["dev"]["score"] if "dev" in scores else None
 
 
 def _score(test: dict[str, Any], name: str) -> float | None:

@@ -154,7 +154,9 @@ def test_mergekit_merges_two_exported_models_to_the_same_weights(tmp_path, make_
     space = WeightSpace.from_pretrained(folders)
     exported = [space.export(row, tmp_path / f"exported{i}") for i, row in enumerate(np.eye(2))]
     alpha = [0.3, 0.7]
-    config = MergeConfiguration.model_validate(yaml.safe_load(merge.mergekit_yaml(alpha, exported)))
+    config = MergeConfiguration.model_validate(
+        yaml.safe_load(merge.mergekit_yaml(alpha, exported))
+    )
     mergekit.run_merge(config, str(tmp_path / "theirs"),
                        options.MergeOptions(copy_tokenizer=False))  # fmt: skip
     theirs = WeightSpace.from_pretrained([tmp_path / "theirs"])

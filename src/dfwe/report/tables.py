@@ -19,7 +19,9 @@ def summary(results: Results) -> Group:
     """
     alpha, groups = _weights(results)
     base = results["baseline"]["test"]
-    rows = [("fine-tuning (baseline)", None, results["baseline"])]
+    brought = results["model"] == "checkpoints"
+    rows = [("first (baseline)" if brought else "fine-tuning (baseline)", None,
+             results["baseline"])]  # fmt: skip
     rows += [(f"  {row['label']}", alpha.get(row["label"]), row) for row in results["experts"]]
     rows += [("uniform average", None, results["uniform"]), ("DFWE", None, results["dfwe"])]
     columns = {
@@ -37,7 +39,9 @@ def summary(results: Results) -> Group:
         table.add_column(name, footer=cells[-1], justify="right", no_wrap=True)
     for number, (label, _, _) in enumerate(rows[:-1]):
         if number == 1:
-            table.add_row("fine-tuned experts", *[""] * len(known), style="dim")
+            table.add_row(
+                "checkpoints" if brought else "fine-tuned experts", *[""] * len(known), style="dim"
+            )
         table.add_row(label, *(cells[number] for cells in known.values()))
     return Group(*_head(results), table, *(Text(line, style="dim") for line in _footer(results)))
 

@@ -88,7 +88,7 @@ class Interpolate:
             for path in [*export.iterdir(), *pictures.values(), *work.glob("*.jsonl")]:
                 path.rename(folder / path.name)
 
-        scores = self._scores(result, alpha, time.monotonic() - began)
+        scores = self._scores(result, space.labels, alpha, time.monotonic() - began)
         lab.store.commit(self.recipe, fill, scores)
 
     def _search(self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog) -> Result:
@@ -130,15 +130,24 @@ class Interpolate:
             "alpha": alpha_bars(alpha, work / "alpha.png"),
         }
 
-    def _scores(self, result: Result, alpha: Named, seconds: float) -> dict[str, Any]:
+    def _scores(
+        self, result: Result, labels: tuple[str, ...], alpha: Named, seconds: float
+    ) -> dict[str, Any]:
         centroid = next(trial for trial in result.trials if np.ptp(trial.alpha) == 0)
         best = result.best
+        pure = zip(labels, np.eye(len(labels)), strict=True)
         return {
             "stage": self.stage,
             "label": self.label,
             "alpha": alpha,
             "dev": {"score": best.score, "metrics": best.metrics, "loglik": best.loglik},
             "uniform": {"dev": {"score": centroid.score, "metrics": centroid.metrics}},
+            "experts": {
+                label: {"dev": {"score": trial.score, "metrics": trial.metrics}}
+                for label, corner in pure
+                for trial in result.trials
+                if (trial.alpha == corner).all()
+            },
             "evaluations": result.evaluations,
             "iterations": result.iterations,
             "repeats": result.repeats,

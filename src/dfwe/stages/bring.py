@@ -1,0 +1,117 @@
+"""Stage `bring`: a person's own checkpoint, put into the store as it will be mixed."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dfwe.errors import UserError
+from dfwe.execute import Step
+from dfwe.lab import Lab
+from dfwe.recipe import Recipe
+from dfwe.store import file_digest
+from dfwe.weights.adapters import read_checkpoint
+from dfwe.weights.checkpoints import TOKENIZERS, Checkpoint
+
+VERSION = 1
+ROLES = {"baseline", "dfwe", "uniform", "one_standard_error"}  # what results call other models
+FAMILIES = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
+            "LMHeadModel": "causal"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bring:
+    """One float32 file of a checkpoint in any form: shards, half precision, a LoRA adapter.
+
+    Args:
+        label: what tables call it.
+        name: a folder or a Hub id.
+        tokenizer: a folder or Hub id whose tokenizer it gets; its own where it has one.
+    """
+
+    label: str
+    name: str
+    tokenizer: str
+
+    stage = "bring"
+    parents: tuple[Step, ...] = ()
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return read_checkpoint(self.name)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """By content alone: a checkpoint that moves keeps its address."""
+        files = [*self.checkpoint.files, self.checkpoint.source / "config.json"]
+        tokenizer = read_checkpoint(self.tokenizer).tokenizer
+        settings = {"files": [file_digest(f) for f in files if f.is_file()]}
+        return Recipe(self.stage, VERSION, {**settings, "tokenizer": tokenizer})
+
+    def run(self, lab: Lab) -> None:
+        """Export it alone, with the tokenizer, into the store."""
+        from dfwe.weights.space import WeightSpace
+
+        began = time.monotonic()
+        export = lab.store.work(self.recipe) / "export"
+        shutil.rmtree(export, ignore_errors=True)
+        WeightSpace.from_pretrained([self.name]).export([1.0], export)
+        other = read_checkpoint(self.tokenizer)
+        for path in (*other.folder.iterdir(), *other.source.iterdir()):
+            if _of_a_tokenizer(path) and not (export / path.name).exists():
+                shutil.copyfile(path, export / path.name)
+
+        def fill(folder: Path) -> None:
+            for path in export.iterdir():
+                path.rename(folder / path.name)
+
+        lab.store.commit(self.recipe, fill, {
+            "stage": self.stage, "label": self.label, "name": str(self.name),
+            "kind": self.checkpoint.kind, "seconds": time.monotonic() - began,
+        })  # fmt: skip
+
+
+def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
+    """A step for each checkpoint; those without a tokenizer get the first one that there is.
+
+    Raises:
+        UserError: a checkpoint cannot be read, or none has a tokenizer.
+    """
+    found = [read_checkpoint(name) for name in names]
+    with_one = [n for n, checkpoint in zip(names, found, strict=True) if checkpoint.tokenizer]
+    if not with_one:
+        raise UserError(
+            "None of the checkpoints has a tokenizer, without which no text can be scored; copy "
+            f"the files of their base model's tokenizer into {found[0].folder}."
+        )
+    short = [Path(name).name for name in names]
+    clear = len(set(short)) == len(short) and not ROLES & set(short)
+    labels = short if clear else names
+    return tuple(
+        Bring(label, name, name if checkpoint.tokenizer else with_one[0])
+        for label, name, checkpoint in zip(labels, names, found, strict=True)
+    )
+
+
+def family(checkpoint: Checkpoint) -> str:
+    """seq2seq, encoder (with a head for labels) or causal, as `Model.family` has it.
+
+    Raises:
+        UserError: it is none of these, a bare encoder for example.
+    """
+    if checkpoint.config.get("is_encoder_decoder"):
+        return "seq2seq"
+    for ending, found in FAMILIES.items():
+        if checkpoint.config.get("architectures", [""])[0].endswith(ending):
+            return found
+    raise UserError(
+        f"{checkpoint.folder} is a {checkpoint.kind}, which gives no answers; bring a "
+        "sequence-to-sequence model, a causal language model or an encoder with a head for labels."
+    )
+
+
+def _of_a_tokenizer(path: Path) -> bool:
+    return path.name in TOKENIZERS or path.name.startswith(
+        ("tokenizer", "special_tokens", "added_tokens", "merges", "chat_template")
+    )

@@ -1,0 +1,69 @@
+"""A person's own checkpoints, mixed by `stage=interpolate checkpoints=[...]`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+CSV = "logger=csv"
+
+
+@pytest.fixture(scope="module")
+def brought(finished):
+    """Two of a run's experts and a LoRA adapter, outside the store, in three shapes."""
+    folder, process = finished
+    results = json.loads(Path(process.stdout.splitlines()[-1]).read_text())
+    store = Path(results["model_dir"]).parent
+    names = [folder / "own" / name for name in ("first", "second", "adapter")]
+    for row, place in zip(results["experts"], names[:2], strict=False):
+        shutil.copytree(store / row["address"], place)
+    state = load_file(names[1] / "model.safetensors")
+    save_file({name: held.half() for name, held in state.items()},
+              names[1] / "model.safetensors", {"format": "pt"})  # fmt: skip
+    (names[1] / "tokenizer.json").unlink()
+    names[2].mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(names[0]), "lora_alpha": 4}
+    (names[2] / "adapter_config.json").write_text(json.dumps(settings))
+    weight = "decoder.block.0.layer.0.SelfAttention.q"
+    rows, columns = state[f"{weight}.weight"].shape
+    save_file({f"base_model.model.{weight}.lora_A.weight": torch.ones(2, columns) / 30,
+               f"base_model.model.{weight}.lora_B.weight": torch.ones(rows, 2) / 30},
+              names[2] / "adapter_model.safetensors")  # fmt: skip
+    return folder, names
+
+
+def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
+    folder, names = brought
+    listed = ",".join(map(str, names))
+    process = dfwe(folder, "stage=all", "task=relations", "corpus=sample", "model=tiny", CSV,
+                   f"checkpoints=[{listed}]", "search=corners")  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert "second has no tokenizer" in process.stdout + process.stderr
+    assert "These 3 checkpoints can be mixed." in process.stdout + process.stderr
+    found = json.loads(Path(process.stdout.splitlines()[-1]).read_text())
+    assert list(found["dfwe"]["alpha"]) == ["first", "second", "adapter"]
+    dev = [row["dev"] for row in found["experts"]]
+    assert found["dfwe"]["dev"] == max(dev)
+    assert found["baseline"] == {"dev": dev[0], "test": found["experts"][0]["test"]}
+    state = load_file(Path(found["model_dir"]) / "model.safetensors")
+    assert all(held.dtype == torch.float32 for held in state.values())
+
+
+def test_checkpoints_that_do_not_fit_are_named_before_anything_is_made(brought, dfwe):
+    folder, (first, *_) = brought
+    other = folder / "own" / "other"
+    other.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(first / name, other / name)
+    state = load_file(first / "model.safetensors")
+    state.pop("lm_head.weight")
+    save_file(state, other / "model.safetensors", {"format": "pt"})
+    process = dfwe(folder, "stage=interpolate", "task=relations", "corpus=sample", "model=tiny",
+                   CSV, f"checkpoints=[{first},{other}]")  # fmt: skip
+    assert process.returncode == 1
+    assert "PROBLEM" in process.stdout + process.stderr
+    assert "save both models tied or both untied" in process.stderr
+    assert "Traceback" not in process.stderr
