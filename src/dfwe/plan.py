@@ -9,9 +9,9 @@ from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import Model
+from dfwe.model.pretrained import Model, family_of
 from dfwe.proposals.loop import Search
-from dfwe.stages.bring import bring, family
+from dfwe.stages.bring import bring
 from dfwe.stages.evaluate import Evaluate
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.pretrain import Pretrain
@@ -135,7 +135,7 @@ class Plan:
         log.info("%s", report)
         if report.problems:
             raise UserError(report.problems[0])
-        found = family(report.checkpoints[0])
+        found = family_of(report.checkpoints[0].source)
         if found != study.model.family:
             raise UserError(
                 f"{study.checkpoints[0]} is of the family {found}, but model={study.model.name} "

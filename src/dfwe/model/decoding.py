@@ -17,9 +17,9 @@ Answers = tuple[list[str], list[float]]
 
 
 class Decoding(Protocol):
-    """How answers are read off a network of one family; deterministic."""
+    """How answers are read off a network; deterministic."""
 
-    family: ClassVar[str]
+    families: ClassVar[tuple[str, ...]]  # of models that can be read so
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
@@ -30,21 +30,27 @@ class Decoding(Protocol):
     def settings(self) -> dict[str, Any]: ...
 
 
+def passes_of(network: Any) -> Any:
+    """The module whose passes fit the network: T5's own, or transformers' for all others."""
+    from dfwe.model import plain, t5
+
+    return t5 if network.config.model_type in t5.KINDS else plain
+
+
 @dataclass(frozen=True)
 class Greedy:
     """The most likely token at each step: transformers' `generate` with one beam."""
 
-    family: ClassVar[str] = "seq2seq"
+    families: ClassVar[tuple[str, ...]] = ("seq2seq", "causal")
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
     ) -> Answers:
-        from dfwe.model.t5 import greedy, logliks, memory_of
-
-        memory = memory_of(network, batch)
+        passes = passes_of(network)
+        memory = passes.memory_of(network, batch)
         targets = [[encoded.targets[i]] for i in batch.index.tolist()]
-        gold = logliks(network, memory, targets)[:, 0]
-        answers = greedy(network, memory, max_new_tokens)
+        gold = passes.logliks(network, memory, targets)[:, 0]
+        answers = passes.greedy(network, memory, max_new_tokens)
         return encoded.tokenizer.batch_decode(answers, skip_special_tokens=True), gold.tolist()
 
     def settings(self) -> dict[str, Any]:
@@ -58,19 +64,20 @@ class Likelihood:
     Never an invalid answer. A batch with a free-text example is answered greedily.
     """
 
-    family: ClassVar[str] = "seq2seq"
+    families: ClassVar[tuple[str, ...]] = ("seq2seq", "causal")
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int
     ) -> Answers:
-        from dfwe.model.t5 import logliks, memory_of
-
         index = batch.index.tolist()
         if not all(encoded.options[i] for i in index):
             return Greedy()(network, batch, encoded, max_new_tokens)
-        memory = memory_of(network, batch)
+        passes = passes_of(network)
+        memory = passes.memory_of(network, batch)
         texts = [[encoded.targets[i], *encoded.options[i]] for i in index]
-        found = logliks(network, memory, texts)  # (m, 1 + k): the gold target, then the options
+        found = passes.logliks(
+            network, memory, texts
+        )  # (m, 1 + k): the gold target, then the options
         best = found[:, 1:].argmax(1).tolist()
         answers = [encoded.examples[i].options[k] for i, k in zip(index, best, strict=True)]
         return answers, found[:, 0].tolist()
@@ -86,7 +93,7 @@ class Classify:
     Of a multi-label task every label that is more likely than not, and at least the likeliest.
     """
 
-    family: ClassVar[str] = "encoder"
+    families: ClassVar[tuple[str, ...]] = ("encoder",)
 
     def __call__(
         self, network: Any, batch: "Batch", encoded: Encoded, max_new_tokens: int

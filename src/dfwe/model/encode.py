@@ -56,6 +56,31 @@ def encode(
     return Encoded(examples, table["source"], table["target"], table["options"], tokenizer)
 
 
+def encode_continued(
+    examples: tuple[Example, ...],
+    tokenizer: Any,
+    *,
+    max_input: int,
+    max_target: int,
+    cache: Path | None = None,
+) -> Encoded:
+    """Token ids for a causal model: an answer continues its source, after a space."""
+    limits = [max_input, max_target]
+    name = [LAYOUT, "causal", fingerprint(examples), _tokenizer_digest(tokenizer), *limits]
+    end, lead = tokenizer.eos_token_id, len(tokenizer(":", add_special_tokens=False)["input_ids"])
+
+    def answer(text: str) -> list[int]:
+        return tokenizer(f": {text}", add_special_tokens=False)["input_ids"][lead:]
+
+    def make() -> dict[str, Any]:
+        table = _table(examples, tokenizer, max_input, max_target, answer)
+        unended = [ids[:-1] if ids[-1] == end else ids for ids in table["source"]]
+        return {**table, "source": unended}
+
+    table = _cached(cache, name, make)
+    return Encoded(examples, table["source"], table["target"], table["options"], tokenizer)
+
+
 def encode_labels(
     examples: tuple[Example, ...],
     golds: Sequence[Sequence[int]],
@@ -100,17 +125,23 @@ def _cached(cache: Path | None, name: list[Any], make: Callable[[], Any]) -> dic
 
 
 def _table(
-    examples: tuple[Example, ...], tokenizer: Any, max_input: int, max_target: int
+    examples: tuple[Example, ...],
+    tokenizer: Any,
+    max_input: int,
+    max_target: int,
+    answer: Callable[[str], list[int]] | None = None,
 ) -> dict[str, Any]:
+    """`answer` spells an answer without its end; the tokenizer alone by default."""
     end = [tokenizer.eos_token_id]
 
-    def answer(text: str, longest: int | None = None) -> list[int]:
-        return tokenizer(text, add_special_tokens=False)["input_ids"][:longest] + end
+    def plainly(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    spelled = {text: answer(text) for text in {t for e in examples for t in e.options}}
+    spell = answer or plainly
+    spelled = {text: spell(text) + end for text in {t for e in examples for t in e.options}}
     return {
         "source": _sources(examples, tokenizer, max_input),
-        "target": [answer(example.target, max_target - 1) for example in examples],
+        "target": [spell(example.target)[: max_target - 1] + end for example in examples],
         "options": [[spelled[text] for text in example.options] for example in examples],
     }
 
@@ -126,7 +157,8 @@ def _sources(examples: tuple[Example, ...], tokenizer: Any, max_input: int) -> l
 
 def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
     prompt = tokenizer(example.prompt)["input_ids"]
-    opens = int(prompt[0] == tokenizer.cls_token_id)  # an encoder's first token stays the first
+    opening = {tokenizer.cls_token_id, tokenizer.bos_token_id} - {None}
+    opens = int(prompt[0] in opening)  # a first token stays the first
     room = max(0, max_input - len(prompt))
     context = tokenizer(example.context, add_special_tokens=False, verbose=False)["input_ids"]
     kept = context[:room] if example.keep == "start" else context[max(0, len(context) - room) :]

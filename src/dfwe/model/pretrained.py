@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dfwe.model.module import ScoredModule
 
 
+ENDINGS = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
+           "LMHeadModel": "causal"}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Model:
     """A pretrained sequence-to-sequence model and the limits of its input.
@@ -80,11 +84,11 @@ class Model:
 
     def check(self, decoding: Decoding, fit: Fit) -> None:
         """Raise UserError if this model cannot be decoded or trained that way."""
-        if decoding.family != self.family:
+        if self.family not in decoding.families:
             raise UserError(
                 f"decoding={decoding.settings()['name']} reads a model of the family "
-                f"{decoding.family}, but model={self.name} is one of {self.family}; leave "
-                "decoding= out to get the model's own."
+                f"{' or '.join(decoding.families)}, but model={self.name} is one of "
+                f"{self.family}; leave decoding= out to get the model's own."
             )
 
     def start(
@@ -125,13 +129,12 @@ class Model:
 def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
 
-    An encoder with a head is loaded with its head; everything else as sequence-to-sequence.
-
     Raises:
-        UserError: the folder holds neither.
+        UserError: the folder holds no model of a family that gives answers.
     """
     import torch
     from transformers import (
+        AutoModelForCausalLM,
         AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -139,14 +142,16 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    auto = AutoModelForSeq2SeqLM if is_seq2seq(folder) else AutoModelForSequenceClassification
+    auto: Any = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM,
+                 "encoder": AutoModelForSequenceClassification}[family_of(folder)]  # fmt: skip
     try:
         network = auto.from_pretrained(folder, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"No sequence-to-sequence model and no encoder with a head can be loaded "
-                        f"from {folder}: {reason}") from None  # fmt: skip
+        raise UserError(f"No model can be loaded from {folder}: {reason}") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return fuse_gelu(network), tokenizer
 
 
@@ -162,12 +167,27 @@ def fuse_gelu(network: "PreTrainedModel") -> "PreTrainedModel":
     return network
 
 
-def is_seq2seq(folder: Path) -> bool:
-    """Whether the folder's configuration is an encoder-decoder's."""
+def family_of(folder: Path) -> str:
+    """seq2seq, causal or encoder (with a head for labels), by the folder's configuration.
+
+    Raises:
+        UserError: it is none of these, a bare encoder for example.
+    """
     try:
-        return bool(json.loads((folder / "config.json").read_text())["is_encoder_decoder"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        config = json.loads((folder / "config.json").read_text())
+        kind = [config["model_type"], *(config.get("architectures") or [])][-1]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/config.json is no model's configuration ({error}); save the "
+                        "model again with save_pretrained.") from None  # fmt: skip
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    for ending, family in ENDINGS.items():
+        if kind.endswith(ending):
+            return family
+    raise UserError(
+        f"{folder} is a {kind}, which gives no answers; name a sequence-to-sequence model, a "
+        "causal language model or an encoder with a head for labels."
+    )
 
 
 def _in_package(place: str) -> Path:

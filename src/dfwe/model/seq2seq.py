@@ -1,14 +1,14 @@
-"""Sequence-to-sequence models under training: T5 taught by its target tokens."""
+"""Models that generate, under training: taught by their target tokens."""
 
 from torch import Tensor
 
 from dfwe.model.batches import Batch
+from dfwe.model.decoding import passes_of
 from dfwe.model.module import ScoredModule
-from dfwe.model.t5 import token_losses
 
 
 class Seq2Seq(ScoredModule):
-    """A transformers T5."""
+    """A sequence-to-sequence or causal model of transformers."""
 
     def losses(self, batch: Batch) -> Tensor:
-        return token_losses(self.network, batch)
+        return passes_of(self.network).token_losses(self.network, batch)

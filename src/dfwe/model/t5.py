@@ -11,6 +11,7 @@ from dfwe.model.batches import IGNORED, Batch, padded
 from dfwe.model.decoder import Memory, decode, empty_cache, position_bias, remember
 from dfwe.model.packed import encode_packed
 
+KINDS = ("t5", "mt5")  # transformers' model types of this architecture
 POSITIONS = 512  # of which the head scores the vocabulary at a time: bounds its memory
 
 Ids = Sequence[int]

@@ -16,6 +16,7 @@ from dfwe.weights.checkpoints import TOKENIZERS, Checkpoint
 
 VERSION = 1
 ROLES = {"baseline", "dfwe", "uniform", "one_standard_error"}  # what results call other models
+ROLES = {"baseline", "dfwe", "uniform", "one_standard_error"}  # what results call other models
 FAMILIES = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
             "LMHeadModel": "causal"}  # fmt: skip
 
@@ -91,23 +92,6 @@ def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
     return tuple(
         Bring(label, name, name if checkpoint.tokenizer else with_one[0])
         for label, name, checkpoint in zip(labels, names, found, strict=True)
-    )
-
-
-def family(checkpoint: Checkpoint) -> str:
-    """seq2seq, encoder (with a head for labels) or causal, as `Model.family` has it.
-
-    Raises:
-        UserError: it is none of these, a bare encoder for example.
-    """
-    if checkpoint.config.get("is_encoder_decoder"):
-        return "seq2seq"
-    for ending, found in FAMILIES.items():
-        if checkpoint.config.get("architectures", [""])[0].endswith(ending):
-            return found
-    raise UserError(
-        f"{checkpoint.folder} is a {checkpoint.kind}, which gives no answers; bring a "
-        "sequence-to-sequence model, a causal language model or an encoder with a head for labels."
     )
 
 

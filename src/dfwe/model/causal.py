@@ -1,0 +1,28 @@
+"""Causal language models as a family: the answer continues the prompt."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dfwe.data.corpus import Corpus
+from dfwe.model.encode import Encoded, encode_continued
+from dfwe.model.pretrained import Model
+from dfwe.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Causal(Model):
+    """A pretrained decoder, taught and scored on the tokens of the answer alone."""
+
+    family: ClassVar[str] = "causal"
+
+    def settings(self) -> dict[str, Any]:
+        return {"family": self.family, **super().settings()}
+
+    def encode(
+        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+    ) -> Encoded:
+        return encode_continued(
+            task.examples(corpus, split), tokenizer, max_input=self.max_input,
+            max_target=self.max_target, cache=cache,
+        )  # fmt: skip
