@@ -8,11 +8,18 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[1] / "conf"
-OPTIONS = sorted(
-    f"{path.parent.relative_to(CONF)}={path.stem}"
-    for kind in ("*/*.yaml", "*/*/*.yaml")
-    for path in CONF.glob(kind)
-)
+SUBGROUPS = ("search/groups",)  # chosen beside their group; other folders hold more of its options
+
+
+def option(path: Path) -> str:
+    """The override that chooses a file."""
+    group, *place = path.relative_to(CONF).with_suffix("").parts
+    if f"{group}/{place[0]}" in SUBGROUPS:
+        group, place = f"{group}/{place[0]}", place[1:]
+    return f"{group}={'/'.join(place)}"
+
+
+OPTIONS = sorted(option(path) for path in CONF.glob("*/**/*.yaml"))
 BUILT = ("corpus", "task", "model", "decoding", "fit", "search", "trainer", "logger", "stage")
 
 
