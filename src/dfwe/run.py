@@ -63,12 +63,17 @@ def _run(cfg: DictConfig) -> None:
     lab = _lab(cfg)
     from dfwe.execute import execute
     from dfwe.plan import Plan
-    from dfwe.summary import present
+    from dfwe.summary import present, publish
+    from dfwe.weights.hub import check_login
 
     plan = Plan(study)
     plan.check(lab.store)
+    if cfg.push:
+        check_login()
     execute(plan.steps, stage, lab)
     present(plan, stage, lab)
+    if cfg.push:
+        publish(plan, lab.store, cfg.push)
 
 
 def _study(cfg: DictConfig) -> "Study":

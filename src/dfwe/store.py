@@ -16,14 +16,19 @@ WEIGHTS = "model.safetensors"
 BLOCK = 1 << 22
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON aside, sync it and rename it into place."""
+def write_text(path: Path, text: str) -> None:
+    """Write text aside, sync it and rename it into place."""
     aside = path.with_name(path.name + ".part")
     with aside.open("w") as file:
-        json.dump(value, file, indent=1)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as `write_text` does."""
+    write_text(path, json.dumps(value, indent=1))
 
 
 def file_digest(path: Path) -> str:

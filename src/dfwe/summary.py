@@ -2,14 +2,16 @@
 
 import logging
 import shutil
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from dfwe.errors import UserError
 from dfwe.execute import Stage, Step
 from dfwe.lab import Lab
 from dfwe.plan import Plan
-from dfwe.store import Store, write_json
+from dfwe.store import Store, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,8 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
                 shutil.copy(path, lab.output / path.name)
     path = lab.output / "results.json"
     write_json(path, found)
+    if found["model_dir"]:
+        describe(plan, found, lab.store)
     console = Console()
     console.print(summary(found))
     if plan.pretraining is not None and plan.pretraining.recipe in lab.store:
@@ -94,6 +98,39 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
         console.print(f"final model  {found['model_dir']}", soft_wrap=True, highlight=False)
     console.print(f"plots        {lab.output}", soft_wrap=True, highlight=False)
     console.print(str(path), soft_wrap=True, highlight=False)
+
+
+def describe(plan: Plan, found: dict[str, Any], store: Store) -> None:
+    """Write the final model's card and its mergekit file into its folder, as things stand now."""
+    from dfwe.report.card import model_card
+    from dfwe.weights.hub import HUB_ID
+    from dfwe.weights.merge import mergekit_yaml
+
+    model, step = plan.study.model, plan.interpolation
+    folder = store.folder(step.recipe)
+    known = not plan.study.checkpoints and HUB_ID.fullmatch(model.path or "")
+    base = model.path if known and not Path(str(model.path)).exists() else None
+    card = model_card(found, step.recipe.describe(), model.family, base)
+    write_text(folder / "README.md", card)
+    alpha = list(found["dfwe"]["alpha"].values())
+    if not any(isinstance(weight, dict) for weight in alpha):  # mergekit knows no such groups
+        parents = [store.folder(expert.recipe) for expert in plan.finetuned]
+        write_text(folder / "mergekit.yml", mergekit_yaml(alpha, parents))
+
+
+def publish(plan: Plan, store: Store, name: str | bool) -> None:
+    """Push the final model to the Hub, under `name` or, for True, a name of its own.
+
+    Raises:
+        UserError: there is no final model, or the Hub refuses.
+    """
+    from dfwe.weights.hub import push
+
+    recipe = plan.interpolation.recipe
+    if recipe not in store:
+        raise UserError("push= needs the final model; run stage=interpolate or stage=all.")
+    own = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
+    log.info("Pushed to %s", push(store.folder(recipe), own if name is True else str(name)))
 
 
 def _scores(store: Store, step: Step) -> dict[str, Any]:

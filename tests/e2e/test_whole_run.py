@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dfwe.data.corpus import TLiDBCorpus
 
@@ -87,6 +88,18 @@ def test_the_final_model_loads_without_us_and_is_the_mixture_of_the_experts(resu
             for weight, expert in zip(results["dfwe"]["alpha"].values(), experts, strict=True)
         )
         torch.testing.assert_close(parameter.data, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_the_final_model_has_a_card_and_a_mergekit_file(results):
+    folder = Path(results["model_dir"])
+    card = (folder / "README.md").read_text()
+    alpha = results["dfwe"]["alpha"]
+    assert all(f"| {label} | {weight:.6f} |" in card for label, weight in alpha.items())
+    assert f"| {results['dfwe']['test']:.2f} |" in card
+    merge = yaml.safe_load((folder / "mergekit.yml").read_text())
+    weights = [model["parameters"]["weight"] for model in merge["models"]]
+    assert weights == list(alpha.values())
+    assert all((Path(model["model"]) / "config.json").is_file() for model in merge["models"])
 
 
 def test_the_table_fits_eighty_columns(finished):

@@ -8,6 +8,7 @@ from dfwe.errors import UserError
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
 PICKLED = "pytorch_model*.bin"  # taken only where a repository has nothing else
+NOT_PUSHED = ["mergekit.yml", "timings.jsonl"]  # paths and times of one machine
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -21,6 +22,38 @@ def local_folder(name: str | Path, revision: str | None = None) -> Path:
     if folder.is_dir() or not HUB_ID.fullmatch(str(name)):
         return folder
     return _from_hub(str(name), revision)
+
+
+def check_login() -> None:
+    """Raises UserError when nobody is logged in to the Hub; said before hours of work."""
+    from huggingface_hub import get_token
+
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        raise UserError("push= needs the Hub, but HF_HUB_OFFLINE is set; unset it, or push=false.")
+    if get_token() is None:
+        raise UserError("push= needs a login to the Hub; run `hf auth login` or set HF_TOKEN.")
+
+
+def push(folder: Path, name: str) -> str:
+    """Upload a model folder to the (new, private) Hub repository `name`; returns its address.
+
+    Raises:
+        UserError: the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    try:
+        repository = api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository.repo_id, folder_path=folder, ignore_patterns=NOT_PUSHED
+        )
+    except (HfHubHTTPError, OSError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"The Hub did not take {folder} as {name} ({reason}); upload it with: "
+                        f"hf upload {name} {folder}") from None  # fmt: skip
+    return str(repository)
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
