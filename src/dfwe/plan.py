@@ -9,7 +9,7 @@ from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import Model, family_of
+from dfwe.model.pretrained import Model
 from dfwe.proposals.loop import Search
 from dfwe.stages.bring import bring
 from dfwe.stages.evaluate import Evaluate
@@ -21,8 +21,6 @@ from dfwe.tasks.task import Task
 from dfwe.weights.preflight import preflight
 
 log = logging.getLogger(__name__)
-FAMILIES = {"seq2seq": "model=flan_t5_base", "encoder": "model=roberta_base",
-            "causal": "model=causal"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Plan:
         """Report on checkpoints that a person brings, unless they were mixed before.
 
         Raises:
-            UserError: they do not fit together, or the model is of another family.
+            UserError: they do not fit together, or are no `model` of this kind.
         """
         study = self.study
         if not study.checkpoints or self.interpolation.recipe in store:
@@ -135,12 +133,7 @@ class Plan:
         log.info("%s", report)
         if report.problems:
             raise UserError(report.problems[0])
-        found = family_of(report.checkpoints[0].source)
-        if found != study.model.family:
-            raise UserError(
-                f"{study.checkpoints[0]} is of the family {found}, but model={study.model.name} "
-                f"reads {study.model.family}; add {FAMILIES[found]}."
-            )
+        study.model.fits(report.checkpoints[0].source, study.task, study.corpus)
 
     def _monitor(self, tasks: tuple[Task, ...]) -> Task:
         """The paper watches the target's metric; `own` lets targets share a source's expert."""

@@ -1,5 +1,6 @@
 """Encoders with a head as a family of models: what they read, where their heads come from."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,21 @@ class Encoder(Model):
             raise UserError(
                 f"fit.monitor=target asks a source's expert for the target's dev score, but with "
                 f"model={self.name} it has no head for the target; set fit.monitor=own."
+            )
+
+    def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
+        super().fits(folder, task, corpus)
+        config = json.loads((folder / "config.json").read_text())
+        named = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
+        labels = [named[str(number)] for number in range(len(named))]
+        options = task.examples(corpus, "train")[0].options
+        unnamed = all(label.startswith("LABEL_") for label in labels)
+        same = [label.lower() for label in labels] == [option.lower() for option in options]
+        if len(labels) != len(options) or not (unnamed or same):
+            raise UserError(
+                f"The head of {folder} has the labels {', '.join(labels)}, but task={task.name} "
+                f"has, in this order, {', '.join(options)}; put the rows of the head and id2label "
+                "in its order, or fine-tune on the task here."
             )
 
     def start(self, folder: Path, task: Task, corpus: Corpus, seed: int) -> tuple[Any, Any]:

@@ -27,6 +27,10 @@ ENDINGS = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
            "LMHeadModel": "causal"}  # fmt: skip
 
 
+CHOICES = {"seq2seq": "model=flan_t5_base", "encoder": "model=roberta_base",
+           "causal": "model=causal"}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Model:
     """A pretrained sequence-to-sequence model and the limits of its input.
@@ -90,6 +94,22 @@ class Model:
                 f"{' or '.join(decoding.families)}, but model={self.name} is one of "
                 f"{self.family}; leave decoding= out to get the model's own."
             )
+
+    def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
+        """Raise UserError if the model in `folder`, made elsewhere, cannot be read as this one."""
+        found = family_of(folder)
+        if found != self.family:
+            raise UserError(
+                f"{folder} is of the family {found}, but model={self.name} reads {self.family}; "
+                f"add {CHOICES[found]}."
+            )
+        config = json.loads((folder / "config.json").read_text())
+        places = config.get("max_position_embeddings", config.get("n_positions"))
+        wanted = self.max_input + (self.max_target if found == "causal" else 0)
+        relative = "t5" in config["model_type"]  # there n_positions limits nothing
+        if places is not None and not relative and places < wanted:
+            raise UserError(f"{folder} has {places} positions, but model.max_input and max_target "
+                            f"ask for {wanted}; lower model.max_input.")  # fmt: skip
 
     def start(
         self, folder: Path, task: Task, corpus: Corpus, seed: int
