@@ -171,6 +171,11 @@ def test_groups_are_part_of_the_settings_and_reach_the_proposals():
     assert noted[0] != noted[1]
 
 
+def test_groups_are_chosen_as_a_config_group():
+    with pytest.raises(UserError, match="search/groups=part"):
+        Search(nelder_mead, groups="part")
+
+
 def test_proposals_without_groups_say_so():
     with pytest.raises(UserError, match=r"search=line gives all parameters one alpha"):
         Search(partial(line, points=5))(3, groups=2)

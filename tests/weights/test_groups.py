@@ -23,6 +23,7 @@ from dfwe.weights.space import WeightSpace
         ("bert.encoder.layer.3.output.dense.bias", ("encoder", "encoder.3")),
         ("cls.predictions.bias", ("head", "head")),
         ("classifier.out_proj.weight", ("head", "head")),
+        ("bert.pooler.dense.weight", ("head", "head")),
         ("model.layers.7.mlp.up_proj.weight", ("body", "body.7")),
         ("transformer.wte.weight", ("embedding", "embedding")),
     ],

@@ -80,6 +80,11 @@ class Search:
     proposals: Callable[..., Proposals]
     groups: Callable[[str], str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.groups is not None and not callable(self.groups):
+            raise UserError(f"search.groups={self.groups} is no choice of groups; write "
+                            "search/groups=part, block or none.")  # fmt: skip
+
     def __call__(self, n: int, groups: int = 1) -> Proposals:
         """Proposals for n experts and g groups.
 

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 
 from dfwe.errors import UserError
 
-HEADS = ("lm_head", "head", "classifier", "score", "cls", "qa_outputs", "predictions")
+HEADS = ("lm_head", "head", "classifier", "score", "cls", "qa_outputs", "predictions",
+         "pooler")  # fmt: skip
 EMBEDDINGS = ("shared", "embeddings", "embed_tokens", "embed_positions", "wte", "wpe")
 
 
