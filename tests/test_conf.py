@@ -80,3 +80,12 @@ def test_a_small_model_brings_its_own_fit_and_the_command_line_wins():
         compose("config", overrides=["model=tiny", "fit=table1"]).fit
         == compose("config", overrides=["fit=table1"]).fit
     )
+
+
+def test_a_task_may_come_without_sources(tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "mine.yaml").write_text((CONF / "task" / "emory.yaml").read_text())
+    place = [f"hydra.searchpath=[{tmp_path}]", "task=mine"]
+    assert "sources" not in compose("config", overrides=place)
+    named = compose("config", overrides=[*place, "+sources.list=[meld]"])
+    assert named.sources.list == ["meld"]

@@ -43,8 +43,9 @@ class Study:
         if len(set(self.checkpoints)) < len(self.checkpoints):
             raise UserError(f"checkpoints={list(self.checkpoints)} names one twice; name each "
                             "once.")  # fmt: skip
-        if not names:
-            raise UserError("sources.list is empty; name at least one source task.")
+        if not names and not self.checkpoints:
+            raise UserError("sources.list is empty; name at least one source task (a task without "
+                            "conf/sources/NAME.yaml: +sources.list=[a,b,c]).")  # fmt: skip
         if self.task.name in names:
             raise UserError(
                 f"The source '{self.task.name}' is the target task itself; leave it out of "

@@ -79,7 +79,7 @@ def _run(cfg: DictConfig) -> None:
 def _study(cfg: DictConfig) -> "Study":
     """The part of the configuration that decides weights, as objects."""
     build = partial(hydra.utils.instantiate, _convert_="all")
-    sources = tuple(build(_task(name)) for name in cfg.sources.list)
+    sources = tuple(build(_task(name)) for name in cfg.get("sources", {}).get("list", []))
     from dfwe.plan import Study
 
     return Study(
