@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from dfwe.errors import UserError
@@ -25,7 +26,7 @@ class Step(Protocol):
         """What a person calls it."""
         ...
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe: ...
 
     @property

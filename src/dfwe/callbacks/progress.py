@@ -41,7 +41,7 @@ class TrainingBar(L.Callback):
             completed=trainer.global_step,
         )  # fmt: skip
 
-    def on_train_batch_end(self, trainer: L.Trainer, *unused: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *unused: Any, **named: Any) -> None:
         self.progress.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -55,7 +55,7 @@ class TrainingBar(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.progress.stop()
 
-    def on_exception(self, *unused: Any) -> None:
+    def on_exception(self, *unused: Any, **named: Any) -> None:
         self.progress.stop()
 
 

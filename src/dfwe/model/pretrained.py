@@ -146,7 +146,7 @@ class Model:
         return Seq2Seq(network, task, decoding, dev, fit, seed)
 
 
-def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
 
     Raises:

@@ -15,7 +15,6 @@ from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
 from dfwe.recipe import Recipe
 from dfwe.stages.interpolate import Interpolate
-from dfwe.stages.train import Train
 from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class Evaluate:
 
     label: str
     group: str
-    baseline: Train
+    baseline: Step
     mixture: Interpolate
     task: Task
     corpus: Corpus

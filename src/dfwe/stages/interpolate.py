@@ -18,7 +18,6 @@ from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
 from dfwe.proposals.loop import Result, Search
 from dfwe.recipe import Recipe
-from dfwe.stages.train import Train
 from dfwe.tasks.task import Task
 
 VERSION = 1
@@ -31,7 +30,7 @@ class Interpolate:
 
     label: str
     group: str
-    experts: tuple[Train, ...]
+    experts: tuple[Step, ...]
     task: Task
     corpus: Corpus
     model: Model
