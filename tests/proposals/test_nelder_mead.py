@@ -143,6 +143,15 @@ def test_groups_begin_with_a_full_simplex_that_holds_the_plain_one():
     assert np.linalg.matrix_rank(edges) == 9
 
 
+def test_a_budget_below_the_first_simplex_is_told(caplog):
+    found = search(nelder_mead(5, evaluations=20, groups=4), lambda alpha: float(alpha[0, 0]))
+    assert found.evaluations == 6
+    assert "has 17 alphas, but only 14 evaluations" in caplog.text
+    caplog.clear()
+    search(nelder_mead(5, evaluations=30, groups=4), lambda alpha: float(alpha[0, 0]))
+    assert "first simplex" not in caplog.text
+
+
 def test_groups_find_weights_of_their_own():
     best = np.random.default_rng(0).dirichlet(np.full(3, 4.0), size=2)
     proposals = nelder_mead(3, evaluations=PLENTY, iterations=300, groups=2)

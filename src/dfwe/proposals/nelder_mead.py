@@ -1,5 +1,6 @@
 """Nelder-Mead on the simplex with the adaptive coefficients of Gao & Han (2012)."""
 
+import logging
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from dfwe.errors import UserError
 from dfwe.proposals.simplex import Alphas, Outcome, Proposals, centroid, grouped, opening
 
+log = logging.getLogger(__name__)
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
 ROUNDING = 1e-12  # a weight so little below zero is zero
 
@@ -108,6 +110,10 @@ def descend(start: Alphas, budget: int, iterations: int, *, together: bool = Fal
     x = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
     if x.size == 0:  # one expert: nothing to search
         return Outcome()
+    if len(start) > budget:
+        log.warning("The first simplex of Nelder-Mead has %d alphas, but only %d evaluations are "
+                    "left after the opening: nothing more is searched; raise "
+                    "search.proposals.evaluations.", len(start), max(budget, 0))  # fmt: skip
     c = Coefficients.adaptive(x.shape[1])
     asked = _Asked(budget, start.shape[1:])
     iteration = 0
