@@ -73,3 +73,24 @@ def text_examples():
                 (target,))
         for i in range(23)
     )  # fmt: skip
+
+
+FILM = "the film was good bad great poor plot actor and a of it how who".split()
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory):
+    """The folder of a tiny random BERT without a head, as a Hub checkpoint is."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    from dfwe.model.pretrained import save
+
+    folder = tmp_path_factory.mktemp("bert")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILM]
+    config = BertConfig(vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2,
+                        num_attention_heads=2, intermediate_size=32)  # fmt: skip
+    torch.manual_seed(0)
+    numbers = {word: number for number, word in enumerate(vocabulary)}
+    save(BertModel(config), BertTokenizer(numbers), folder)
+    return folder

@@ -1,7 +1,7 @@
 """Run a graph of steps: what is in the store is skipped, the rest is made in order."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -39,10 +39,17 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """Which kinds of step a call makes; the others must be in the store already."""
+    """Which kinds of step a call makes; the others must be in the store already.
+
+    Args:
+        name: as in `stage=`.
+        makes: the kinds of step.
+        work: what to do with study, stage and lab; None makes DFWE's plan of the study.
+    """
 
     name: str
     makes: tuple[str, ...]
+    work: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "makes", tuple(self.makes))

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dfwe.errors import UserError
 
 if TYPE_CHECKING:
+    from dfwe.execute import Stage
     from dfwe.lab import Lab
     from dfwe.plan import Study
 
@@ -60,7 +61,11 @@ def _run(cfg: DictConfig) -> None:
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     study = _study(cfg)
     stage = hydra.utils.instantiate(cfg.stage, _convert_="all")
-    lab = _lab(cfg)
+    (stage.work or _ensemble)(study, stage, _lab(cfg))
+
+
+def _ensemble(study: "Study", stage: "Stage", lab: "Lab") -> None:
+    """DFWE: experts, fine-tunings, search, evaluation."""
     from dfwe.execute import execute
     from dfwe.plan import Plan
     from dfwe.summary import present, publish

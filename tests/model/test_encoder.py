@@ -7,9 +7,6 @@ import torch
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
-    BertModel,
-    BertTokenizer,
     RobertaConfig,
     RobertaModel,
 )
@@ -73,24 +70,8 @@ MANY = make_task("many", ("x", "y", "z", "w"), Labels("x"), MultilabelF1())
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny random BERT without a head, as a Hub checkpoint is."""
-    place = tmp_path_factory.mktemp("bert")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    config = BertConfig(vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2,
-                        num_attention_heads=2, intermediate_size=32)  # fmt: skip
-    torch.manual_seed(0)
-    save(
-        BertModel(config),
-        BertTokenizer({word: number for number, word in enumerate(vocabulary)}),
-        place,
-    )
-    return place
-
-
-@pytest.fixture(scope="module")
-def encoder(folder):
-    return Encoder("bert", str(folder), max_input=12)
+def encoder(bert):
+    return Encoder("bert", str(bert), max_input=12)
 
 
 def fitted(encoder, start, task, tasks, tmp_path, seed=3):
@@ -107,8 +88,8 @@ def fitted(encoder, start, task, tasks, tmp_path, seed=3):
     return module, dev
 
 
-def test_the_head_is_decided_by_task_and_seed_alone(encoder, folder, tmp_path):
-    one, tokenizer = encoder.start(folder, MOOD, CORPUS, 0)
+def test_the_head_is_decided_by_task_and_seed_alone(encoder, bert, tmp_path):
+    one, tokenizer = encoder.start(bert, MOOD, CORPUS, 0)
     torch.manual_seed(99)
     save(one, tokenizer, tmp_path)
     other, _ = encoder.start(tmp_path, KIND, CORPUS, 0)  # another task's checkpoint
@@ -117,15 +98,15 @@ def test_the_head_is_decided_by_task_and_seed_alone(encoder, folder, tmp_path):
     assert torch.equal(one.classifier.weight, back.classifier.weight)
     assert float(one.classifier.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
     assert not torch.equal(
-        one.classifier.weight, encoder.start(folder, MOOD, CORPUS, 1)[0].classifier.weight
+        one.classifier.weight, encoder.start(bert, MOOD, CORPUS, 1)[0].classifier.weight
     )
     assert other.config.num_labels == 2
 
 
 def test_a_checkpoint_of_the_task_keeps_its_head_and_loads_with_transformers(
-    encoder, folder, tmp_path
+    encoder, bert, tmp_path
 ):
-    module, _ = fitted(encoder, folder, MOOD, [MOOD], tmp_path)
+    module, _ = fitted(encoder, bert, MOOD, [MOOD], tmp_path)
     trained = module.network.classifier.weight
     again, _ = encoder.start(tmp_path, MOOD, CORPUS, 7)
     assert torch.equal(again.classifier.weight, trained)
@@ -136,8 +117,8 @@ def test_a_checkpoint_of_the_task_keeps_its_head_and_loads_with_transformers(
 
 @pytest.mark.parametrize(("task", "kind"), [(MOOD, "single_label_classification"),
                                             (MANY, "multi_label_classification")])  # fmt: skip
-def test_the_loss_is_transformers_own(task, kind, encoder, folder):
-    network, tokenizer = encoder.start(folder, task, CORPUS, 0)
+def test_the_loss_is_transformers_own(task, kind, encoder, bert):
+    network, tokenizer = encoder.start(bert, task, CORPUS, 0)
     split = encoder.encode(task, CORPUS, "train", tokenizer)
     module = encoder.module(network, task, Classify(), split)
     index = list(range(len(split)))
@@ -150,8 +131,8 @@ def test_the_loss_is_transformers_own(task, kind, encoder, folder):
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
 
 
-def test_answers_are_the_heads(encoder, folder):
-    network, tokenizer = encoder.start(folder, MANY, CORPUS, 0)
+def test_answers_are_the_heads(encoder, bert):
+    network, tokenizer = encoder.start(bert, MANY, CORPUS, 0)
     torch.nn.init.normal_(network.classifier.weight)
     split = encoder.encode(MANY, CORPUS, "test", tokenizer)
     scores = evaluate(network, evaluation_batches(split), split, MANY, Classify())
@@ -166,10 +147,10 @@ def test_answers_are_the_heads(encoder, folder):
 
 
 def test_training_on_several_tasks_leaves_the_scored_ones_head_in_the_network(
-    encoder, folder, tmp_path
+    encoder, bert, tmp_path
 ):
-    module, dev = fitted(encoder, folder, MOOD, [MOOD, KIND, MANY], tmp_path)
-    fresh = encoder.module(*encoder.start(folder, MOOD, CORPUS, 3)[:1], MOOD, Classify(), dev,
+    module, dev = fitted(encoder, bert, MOOD, [MOOD, KIND, MANY], tmp_path)
+    fresh = encoder.module(*encoder.start(bert, MOOD, CORPUS, 3)[:1], MOOD, Classify(), dev,
                            train={"kind": dev}, seed=3)  # fmt: skip
     assert {name: len(held) for name, held in module.heads.items()} == {"kind": 2, "many": 2}
     assert module.heads["kind"][1].shape == (2, 16)
@@ -180,13 +161,13 @@ def test_training_on_several_tasks_leaves_the_scored_ones_head_in_the_network(
     assert again == module.scores
 
 
-def test_fine_tunings_of_different_experts_interpolate(encoder, folder, tmp_path):
+def test_fine_tunings_of_different_experts_interpolate(encoder, bert, tmp_path):
     from dfwe.weights.space import WeightSpace
 
     places = []
     for name, task in (("mood", MOOD), ("kind", KIND)):
         expert, tuned = tmp_path / name, tmp_path / f"{name}-tuned"
-        fitted(encoder, folder, task, [task], expert)
+        fitted(encoder, bert, task, [task], expert)
         fitted(encoder, expert, MOOD, [MOOD], tuned)
         places.append(tuned)
     space = WeightSpace.from_pretrained(places)
@@ -196,12 +177,12 @@ def test_fine_tunings_of_different_experts_interpolate(encoder, folder, tmp_path
     assert torch.allclose(network.classifier.weight, (one + two) / 2)
 
 
-def test_a_roberta_has_its_whole_head_made_anew(tmp_path, folder):
+def test_a_roberta_has_its_whole_head_made_anew(tmp_path, bert):
     from dfwe.model.classifier import fresh_head, head_names
 
     config = RobertaConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1,
                            num_attention_heads=2, intermediate_size=32)  # fmt: skip
-    save(RobertaModel(config), AutoTokenizer.from_pretrained(folder), tmp_path)
+    save(RobertaModel(config), AutoTokenizer.from_pretrained(bert), tmp_path)
     network, _ = Encoder("roberta", str(tmp_path)).start(tmp_path, MOOD, CORPUS, 0)
     head = fresh_head(network, 3, "mood", 0)
     assert sorted(head) == sorted(head_names(network)) == [
@@ -211,9 +192,9 @@ def test_a_roberta_has_its_whole_head_made_anew(tmp_path, folder):
     assert all(torch.equal(network.get_parameter(name), held) for name, held in head.items())
 
 
-def test_the_input_starts_with_cls_and_ends_with_sep_however_long(encoder, folder):
+def test_the_input_starts_with_cls_and_ends_with_sep_however_long(encoder, bert):
     asked = make_task("asked", ("x", "y"), prompt=lambda i: f"how {'who ' * (i % 20)}it")
-    _, tokenizer = encoder.start(folder, asked, CORPUS, 0)
+    _, tokenizer = encoder.start(bert, asked, CORPUS, 0)
     split = encoder.encode(asked, CORPUS, "dev", tokenizer)
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     assert all(ids[0] == cls and ids[-1] == sep for ids in split.sources)
@@ -221,14 +202,14 @@ def test_the_input_starts_with_cls_and_ends_with_sep_however_long(encoder, folde
     assert split.sources[1] == tokenizer(split.examples[1].source)["input_ids"]
 
 
-def test_a_prompt_that_never_varies_is_left_out(encoder, folder):
-    _, tokenizer = encoder.start(folder, MOOD, CORPUS, 0)
+def test_a_prompt_that_never_varies_is_left_out(encoder, bert):
+    _, tokenizer = encoder.start(bert, MOOD, CORPUS, 0)
     split = encoder.encode(MOOD, CORPUS, "dev", tokenizer)
     assert split.sources[3] == tokenizer(split.examples[3].context)["input_ids"]
 
 
-def test_what_a_head_cannot_answer_is_refused(encoder, folder):
-    _, tokenizer = encoder.start(folder, MOOD, CORPUS, 0)
+def test_what_a_head_cannot_answer_is_refused(encoder, bert):
+    _, tokenizer = encoder.start(bert, MOOD, CORPUS, 0)
     free = make_task("free", (), FreeText())
     free = replace(free, read=lambda *a: [Example("e", "e", "the film", "", "x", ("x",))])
     with pytest.raises(UserError, match="task=free is answered in free text"):
@@ -253,6 +234,6 @@ def test_a_package_that_is_not_installed_is_named():
         _ = Encoder("none", "package:no_such_weights/model").folder
 
 
-def test_a_weight_file_with_another_digest_is_refused(folder):
+def test_a_weight_file_with_another_digest_is_refused(bert):
     with pytest.raises(UserError, match="sha256 differs"):
-        Encoder("bert", str(folder), sha256="0" * 64).start(folder, MOOD, CORPUS, 0)
+        Encoder("bert", str(bert), sha256="0" * 64).start(bert, MOOD, CORPUS, 0)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dfwe.errors import UserError
+from dfwe.model.freeze import KNOWN, Trained
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Fit:
         precision: Lightning's name: `32-true`, or `bf16-mixed`.
         monitor: whose dev score selects the epoch: the `target`'s (the paper), or the expert's
             `own`, so that targets can share a source's expert.
+        parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.
         tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
             up to rounding, so it is no part of a recipe.
     """
@@ -32,6 +34,7 @@ class Fit:
     warmup: int = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     monitor: Literal["target", "own"] = "target"
+    parameters: Trained = "all"
     tokens: int = 2048
 
     def __post_init__(self) -> None:
@@ -40,6 +43,9 @@ class Fit:
                             f"fit.batch={self.batch}.")  # fmt: skip
         if self.monitor not in ("target", "own"):
             raise UserError(f"fit.monitor={self.monitor} is unknown; choose target or own.")
+        if self.parameters not in KNOWN:
+            raise UserError(f"fit.parameters={self.parameters} is unknown; choose one of "
+                            f"{', '.join(KNOWN)}.")  # fmt: skip
         if self.epochs < 1 or self.learning_rate <= 0:
             raise UserError(f"fit.epochs={self.epochs} and fit.learning_rate={self.learning_rate} "
                             "must be positive.")  # fmt: skip
@@ -48,4 +54,6 @@ class Fit:
         """What decides weights; `monitor` shows in the recipe as the monitored task."""
         kept = asdict(self)
         del kept["tokens"], kept["monitor"]
+        if self.parameters == "all":  # as recipes said it before there was a choice
+            del kept["parameters"]
         return kept

@@ -14,6 +14,7 @@ from dfwe.model.batches import Batch
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded
 from dfwe.model.fit import Fit
+from dfwe.model.freeze import freeze
 from dfwe.model.scoring import Predictions, Scores, predict, summarise
 from dfwe.recipe import digest
 from dfwe.tasks.task import Task
@@ -42,6 +43,8 @@ class ScoredModule(L.LightningModule):
         self.automatic_optimization = False  # a step is a list of micro-batches
         # from_pretrained leaves a network without dropout, and Lightning keeps it so.
         self.network = network.train(fit is not None)
+        if fit is not None:
+            freeze(network, fit.parameters)
         self.task = task
         self.decoding = decoding
         self.dev = dev

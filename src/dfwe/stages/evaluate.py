@@ -96,7 +96,7 @@ class Evaluate:
         network, tokenizer = load(lab.store.folder(self.mixture.recipe))
         device = lab.trainer(logger=False).strategy.root_device
         flatten(network)
-        network.to(device)
+        network.to(device)  # type: ignore[arg-type]
         test = self.model.encode(self.task, self.corpus, "test", tokenizer, lab.tokens)
         batches = [batch.to(device) for batch in evaluation_batches(test)]
         models = {

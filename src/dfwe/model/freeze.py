@@ -1,0 +1,38 @@
+"""Which parameters a fit trains: all, or few (BitFit, Ben Zaken et al. 2022)."""
+
+from typing import Any, Literal
+
+from dfwe.errors import UserError
+
+Trained = Literal["all", "biases", "norms"]
+KNOWN = ("all", "biases", "norms")
+
+
+def freeze(network: Any, trained: Trained) -> None:
+    """Leave gradients only to what is trained: `biases` or layer `norms`, and the head always.
+
+    Raises:
+        UserError: the body has no such parameters, as a T5 has no biases.
+    """
+    if trained == "all":
+        return
+    body = f"{network.base_model_prefix}."
+    whole = not any(name.startswith(body) for name, _ in network.named_parameters())
+    kept = 0
+    for name, parameter in network.named_parameters():
+        inside = whole or name.startswith(body)
+        parameter.requires_grad = not inside or _is(trained, name)
+        kept += inside and parameter.requires_grad
+    if not kept:
+        other = "norms" if trained == "biases" else "all"
+        raise UserError(
+            f"fit.parameters={trained} leaves nothing to train: a {network.config.model_type} has "
+            f"none in its body; set fit.parameters={other}."
+        )
+
+
+def _is(trained: Trained, name: str) -> bool:
+    owner, _, kind = name.rpartition(".")
+    if trained == "biases":
+        return kind == "bias"
+    return "norm" in owner.rpartition(".")[2].lower()

@@ -1,0 +1,79 @@
+"""Fine-tuned models without their heads, as points of one weight space."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfwe.errors import UserError
+from dfwe.model.pretrained import is_seq2seq, load
+from dfwe.weights.checkpoints import Checkpoint
+from dfwe.weights.layout import Layout
+from dfwe.weights.modules import row_of
+from dfwe.weights.space import WeightSpace
+
+BASE = "pretrained"  # the label of the model the others started from
+
+
+def load_body(folder: Path) -> tuple[Any, Any]:
+    """The float32 network without its classification head, and its tokenizer.
+
+    A sequence-to-sequence model has none; it is loaded whole.
+    """
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    if is_seq2seq(folder):
+        return load(folder)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # the head is left out on purpose
+    try:
+        network = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        return network.eval(), AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"No encoder can be loaded from {folder}: {reason}") from None
+
+
+def body_space(
+    base: Path, folders: Sequence[Path], labels: Sequence[str], cache: Path | None = None
+) -> tuple[WeightSpace, Any, Any]:
+    """The bodies of `folders` and, as the last row, the pretrained body; network, tokenizer.
+
+    Rows of checkpoints stay mapped. `space.write(alpha, network)` makes the network any point.
+
+    Raises:
+        UserError: a checkpoint has another architecture than `base`.
+    """
+    network, tokenizer = load_body(base)
+    layout = Layout.of(network)
+    prefix = f"{network.base_model_prefix}."
+    rows = [body_row(folder, layout, prefix, cache) for folder in folders]
+    space = WeightSpace([*rows, row_of(network, layout)], layout, [*labels, BASE])
+    return space, network, tokenizer
+
+
+def body_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = None) -> Tensor:
+    """A checkpoint's theta (P,) restricted to the body; mapped where its parts lie together."""
+    checkpoint = Checkpoint.read(Path(folder).expanduser())
+    whole = checkpoint.row(cache)
+    places = {
+        name.removeprefix(prefix): (start, stop, shape)
+        for name, start, stop, shape in checkpoint.layout.spans()
+    }
+    spans = []
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
+        start, stop, found = places.get(name, (0, 0, None))
+        if found != shape:
+            raise UserError(
+                f"'{name}' is {'missing' if found is None else f'of shape {found}'} in {folder}, "
+                f"the pretrained model's has shape {shape}; compare models of one architecture."
+            )
+        spans.append((start, stop))
+    follows = all(a[1] == b[0] for a, b in pairwise(spans))
+    if follows:
+        return whole[spans[0][0] : spans[-1][1]]
+    return torch.cat([whole[start:stop] for start, stop in spans])

@@ -1,0 +1,191 @@
+"""The step that takes generalised losses along paths, and what follows from them (sec. 4-6)."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import Example, fingerprint
+from dfwe.errors import UserError
+from dfwe.execute import Step
+from dfwe.lab import Lab
+from dfwe.recipe import Recipe
+from dfwe.region.points import Point, hulls, lines, singles
+from dfwe.region.settings import Settings
+from dfwe.region.steps import Grid
+from dfwe.region.tables import curves, odds
+from dfwe.tasks.task import Task
+
+VERSION = 1
+SIZES = ("texts", "inside", "perturbed", "pairs", "points", "outward", "steps")
+Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Linear probes on the grid's models and on points between, around and beyond them."""
+
+    label: str
+    group: str
+    grid: Grid
+    tasks: tuple[Task, ...]
+    corpus: Corpus
+    settings: Settings
+
+    stage = "region/paths"
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return self.grid.models
+
+    @cached_property
+    def probed(self) -> dict[str, Task]:
+        """The tasks that a linear probe can learn: one label of a fixed set."""
+        return {task.name: task for task in self.tasks if self._is_single_label(task)}
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        sizes = {key: value for key, value in asdict(self.settings).items() if key in SIZES}
+        families = [self.settings.family(owner) for owner in self.grid.owners]
+        texts = {
+            name: [fingerprint(self._texts(task, split)) for split in ("train", "dev")]
+            for name, task in self.probed.items()
+        }
+        settings = {**sizes, "families": families, "probes": texts}
+        return Recipe(self.stage, VERSION, settings, tuple(s.recipe for s in self.parents))
+
+    def run(self, lab: Lab) -> None:
+        """Probe every point, or go on with what is missing, and commit tables and curves."""
+        began = time.monotonic()
+        if not self.probed:
+            raise UserError("No dataset of this study has one label of a fixed set for each text, "
+                            "which a linear probe needs; name some in sources.list.")  # fmt: skip
+        work = lab.store.work(self.recipe)
+        owners, probed = self.grid.owners, list(self.probed)
+        points = [
+            p for part in (singles, hulls, lines) for p in part(owners, probed, self.settings)
+        ]
+        losses = self._measure(lab, points, work / "losses.jsonl")
+        scores = {
+            "odds": odds(points, losses, owners, self.settings),
+            "curves": curves(points, losses),
+        }
+        pictures = self._pictures(scores["curves"], work)
+        log = lab.open_log(self.recipe, name=f"{self.stage}: {self.label}", group=self.group,
+                           folder=lab.output)  # fmt: skip
+        try:
+            log.images({f"region/{path.stem}": path for path in pictures})
+            columns = list(scores["odds"][0])
+            log.tables("region/odds", columns, [list(row.values()) for row in scores["odds"]])
+        finally:
+            log.finish()
+
+        def fill(folder: Path) -> None:
+            for path in (*pictures, work / "losses.jsonl"):
+                path.rename(folder / path.name)
+
+        lab.store.commit(self.recipe, fill, {**scores, "seconds": time.monotonic() - began})
+
+    def _measure(self, lab: Lab, points: Sequence[Point], ledger: Path) -> Losses:
+        """(point, dataset) -> loss, noted line by line; what is noted is not measured again."""
+        losses = _noted(ledger)
+        missing = [p for p in points if any((p.name, d) not in losses for d in p.probes)]
+        if not missing:
+            return losses
+        from dfwe.callbacks.progress import scoring_bar
+        from dfwe.region.geometry import gram
+        from dfwe.weights.layout import flatten
+
+        space, body, tokenizer = self.grid.space(lab)
+        flatten(body)
+        norms = np.sqrt(np.diag(gram(space.rows[:-1], space.rows[-1])))
+        probes = {name: self._probe(lab, task, tokenizer) for name, task in self.probed.items()}
+        device = lab.trainer(logger=False).strategy.root_device
+        body.to(device)
+        with scoring_bar(f"probe {self.label}", len(missing)) as advance, ledger.open("a") as out:
+            for point in missing:
+                self._write(point, space, body, norms)
+                for dataset in point.probes:
+                    if (point.name, dataset) not in losses:
+                        loss, accuracy = probes[dataset](body)
+                        losses[point.name, dataset] = loss
+                        row = [point.name, dataset, loss if np.isfinite(loss) else None, accuracy]
+                        out.write(json.dumps(row) + "\n")
+                        out.flush()
+                advance()
+        return losses
+
+    def _write(self, point: Point, space: Any, body: Any, norms: np.ndarray) -> None:
+        """Put the point into the body; a perturbed base is as far out as some model is."""
+        from dfwe.region.paths import perturbed
+        from dfwe.weights.layout import flat
+
+        if point.alpha is not None:
+            space.write(point.alpha, body)
+            return
+        norm = float(np.random.default_rng(point.seed).choice(norms))
+        held = flat(body, space.layout)
+        assert held is not None
+        held.copy_(perturbed(space.rows[-1], norm, point.seed))
+
+    def _probe(self, lab: Lab, task: Task, tokenizer: Any) -> Any:
+        from dfwe.region.probe import Probe, Texts
+
+        held = []
+        for split in ("train", "dev"):
+            encoded = self.grid.model.encode(task, self.corpus, split, tokenizer, lab.tokens)
+            examples = task.examples(self.corpus, split)
+            index = self._chosen(len(encoded))
+            part = replace(
+                encoded,
+                examples=tuple(encoded.examples[i] for i in index),
+                sources=[encoded.sources[i] for i in index],
+                targets=[encoded.targets[i] for i in index],
+                options=[encoded.options[i] for i in index],
+            )
+            held.append(Texts.of(part, [task.answer.gold(examples[i]) for i in index]))
+        return Probe(task.name, *held)
+
+    def _chosen(self, count: int) -> list[int]:
+        size = self.settings.texts
+        if size is None or size >= count:
+            return list(range(count))
+        return sorted(np.random.default_rng(0).choice(count, size, replace=False).tolist())
+
+    def _texts(self, task: Task, split: str) -> list[Example]:
+        examples = task.examples(self.corpus, split)
+        return [examples[i] for i in self._chosen(len(examples))]
+
+    def _is_single_label(self, task: Task) -> bool:
+        examples = task.examples(self.corpus, "train")
+        options = examples[0].options
+        return bool(options) and all(
+            e.options == options and isinstance(task.answer.gold(e), int) for e in examples
+        )
+
+    def _pictures(self, found: dict[str, Any], work: Path) -> list[Path]:
+        from dfwe.report.maps import loss_curves
+
+        return [
+            loss_curves({kind: rows["points"] for kind, rows in found[name].items()},
+                        None, work / f"{name}.png")
+            for name in ("line", "outward")
+        ]  # fmt: skip
+
+
+def _noted(ledger: Path) -> Losses:
+    """What the ledger holds; a last line that a kill cut short is dropped."""
+    if not ledger.is_file():
+        return {}
+    text = ledger.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        ledger.write_text(whole)
+    rows = [json.loads(line) for line in whole.splitlines()]
+    return {(name, d): float("inf") if loss is None else loss for name, d, loss, _ in rows}

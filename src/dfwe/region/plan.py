@@ -1,0 +1,141 @@
+"""The graph of steps behind a region study: a grid of models, its geometry, paths, centroids."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dfwe.data.corpus import Corpus
+from dfwe.errors import UserError
+from dfwe.execute import Step
+from dfwe.plan import Plan, Study
+from dfwe.region.losses import Paths
+from dfwe.region.settings import Settings
+from dfwe.region.steps import Centroid, Geometry, Grid, Transfer
+from dfwe.stages.pretrain import Pretrain
+from dfwe.stages.train import Train
+from dfwe.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """Every dataset (task and sources) x every seed, and what is learned from where they lie."""
+
+    study: Study
+    settings: Settings
+
+    @cached_property
+    def base(self) -> Pretrain | None:
+        """The step that makes the pretrained model, if it is made here."""
+        return Plan(self.study).pretraining
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return (self.study.task, *self.study.sources)
+
+    def model(self, task: Task, seed: int) -> Train:
+        """One model of the grid: the very expert that DFWE trains on the task alone."""
+        return self._train("experts", task, seed, self.study.corpus, self.base)
+
+    @cached_property
+    def grid(self) -> Grid:
+        models = (self.model(task, seed) for task in self.tasks for seed in self.settings.seeds)
+        return Grid(tuple(models), self.study.model, self.base)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return Geometry(self.label, self.group, self.grid, self.settings)
+
+    @cached_property
+    def paths(self) -> Paths:
+        return Paths(self.label, self.group, self.grid, self.tasks, self.study.corpus,
+                     self.settings)  # fmt: skip
+
+    @cached_property
+    def centroids(self) -> dict[str, dict[str, Centroid]]:
+        """Dataset -> name of a start -> the average of models of unrelated datasets."""
+        return {task.name: dict(self._centroids(task)) for task in self.tasks}
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """What BitFit makes of each start."""
+        found = list(self._starts())
+        runs, starts, sizes = zip(*found, strict=True)
+        return Transfer(self.label, self.group, runs, starts, sizes, self.study.decoding,
+                        self.study.corpus)  # fmt: skip
+
+    @property
+    def steps(self) -> Iterator[Step]:
+        if self.base is not None:
+            yield self.base
+        yield from self.grid.models
+        yield self.geometry
+        yield self.paths
+        for starts in self.centroids.values():
+            yield from starts.values()
+        yield from self.transfer.runs
+        yield self.transfer
+
+    @property
+    def label(self) -> str:
+        return f"{len(self.tasks)} datasets x {len(self.settings.seeds)}"
+
+    @property
+    def group(self) -> str:
+        return f"region-{self.study.model.name}"
+
+    def _centroids(self, task: Task) -> Iterator[tuple[str, Centroid]]:
+        related = self.settings.related(task.name)
+        others = [step for step in self.grid.models if step.monitor.name not in related]
+        if not others:
+            raise UserError(f"Nothing is left to average for {task.name}: every dataset shares "
+                            "its texts; name other datasets in sources.list.")  # fmt: skip
+        few = min(self.settings.centroid.fewer, len(others))
+        drawn = sorted(np.random.default_rng(0).choice(len(others), few, replace=False))
+        for name, members in (
+            ("centroid", others),
+            (f"average of {few}", [others[i] for i in drawn]),
+        ):
+            grid = Grid(tuple(members), self.study.model, self.base)
+            yield name, Centroid(f"{name} for {task.name}", self.group, grid)
+
+    def _starts(self) -> Iterator[tuple[Train, str, int | None]]:
+        """(training, name of its start, training rows)."""
+        chosen = self.settings.centroid
+        fit = replace(self.study.fit, parameters=chosen.parameters, patience=None,
+                      learning_rate=chosen.learning_rate, epochs=chosen.epochs)  # fmt: skip
+        for task in self.tasks:
+            starts: dict[str, Step | None] = {"pretrained": self.base, **self.centroids[task.name]}
+            for limit in chosen.limits:
+                corpus = _limited(self.study.corpus, limit)
+                for name, start in starts.items():
+                    for seed in chosen.seeds:
+                        run = self._train("finetune", task, seed, corpus, start, fit)
+                        yield replace(run, label=f"{task.name} from {name}, {seed}"), name, limit
+
+    def _train(
+        self,
+        stage: str,
+        task: Task,
+        seed: int,
+        corpus: Corpus,
+        start: Step | None,
+        fit: Any = None,
+    ) -> Train:
+        study = self.study
+        return Train(
+            stage, f"{task.name} {seed}", self.group, (task,), task, corpus, study.model,
+            fit or study.fit, study.decoding, seed, start,
+        )  # fmt: skip
+
+
+def _limited(corpus: Corpus, limit: int | None) -> Corpus:
+    """The corpus with at most so many rows of train and dev."""
+    if limit is None:
+        return corpus
+    if not hasattr(corpus, "limit"):
+        raise UserError(f"corpus={corpus.name} cannot be cut to {limit} rows; set "
+                        "region.centroid.limits=[null] and choose its own shots.")  # fmt: skip
+    return replace(corpus, limit=limit)  # type: ignore[type-var]

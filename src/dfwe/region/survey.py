@@ -1,0 +1,133 @@
+"""A folder of checkpoints as it is: which belong together, which stand apart, which to average."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfwe.errors import UserError
+from dfwe.region.geometry import Matrix, cosine, gram, plane, tree, variance
+
+SEPARATE = 0.1  # silhouette below which models count as one region
+NEAREST = 3
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the geometry of checkpoints says.
+
+    Args:
+        labels: (n,) the checkpoints.
+        regions: groups of checkpoints that belong together, the largest first.
+        outliers: checkpoints that belong to none.
+        nearest: checkpoint -> the others by similarity, the best first: what to mix it with.
+        products: (n, n) inner products of the task vectors.
+    """
+
+    labels: tuple[str, ...]
+    regions: tuple[tuple[str, ...], ...]
+    outliers: tuple[str, ...]
+    nearest: dict[str, tuple[str, ...]]
+    products: Matrix
+
+    @property
+    def owners(self) -> list[str]:
+        """The region of each checkpoint."""
+        names = {label: f"region {k + 1}" for k, held in enumerate(self.regions) for label in held}
+        return [names.get(label, "outlier") for label in self.labels]
+
+    def results(self) -> dict[str, Any]:
+        """`results.json`; `sources` are the experts to give DFWE for a target of that name."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        return {
+            "regions": [
+                {"average": list(held),
+                 "variance": variance(self.products, [index[x] for x in held])}
+                for held in self.regions
+            ],
+            "outliers": list(self.outliers),
+            "sources": {label: list(held[:NEAREST]) for label, held in self.nearest.items()},
+            "labels": list(self.labels),
+            "cosine": cosine(self.products).tolist(),
+        }  # fmt: skip
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """Heat map, tree and plane."""
+        from dfwe.report.maps import dendrogram, heat_map, plane_map
+
+        similar = cosine(self.products)
+        return [
+            heat_map(similar, self.owners, folder / "cosine.png"),
+            dendrogram(tree(similar), self.labels, self.owners, folder / "tree.png"),
+            plane_map(*plane(self.products), self.owners, folder / "plane.png"),
+        ]
+
+
+def survey(labels: Sequence[str], products: Matrix) -> Survey:
+    """Cut the tree of average linkage where the silhouette is best; lone leaves are outliers."""
+    similar = cosine(products)
+    found = _cut(similar)
+    regions = [
+        tuple(labels[i] for i in np.flatnonzero(found == k).tolist()) for k in np.unique(found)
+    ]
+    nearest = {
+        label: tuple(labels[int(j)] for j in np.argsort(-similar[i], kind="stable") if j != i)
+        for i, label in enumerate(labels)
+    }
+    kept = sorted((held for held in regions if len(held) > 1), key=len, reverse=True)
+    outliers = tuple(held[0] for held in regions if len(held) == 1)
+    return Survey(tuple(labels), tuple(kept), outliers, nearest, products)
+
+
+def survey_folders(
+    checkpoints: str | Sequence[str], base: str | None = None, cache: Path | None = None
+) -> Survey:
+    """Survey a folder of checkpoints, or several; similarity is around `base` or their mean.
+
+    Raises:
+        UserError: fewer than three checkpoints, or different architectures.
+    """
+    from dfwe.region.bodies import body_row, body_space
+
+    folders = _folders(checkpoints)
+    if len(folders) < 3:
+        raise UserError(f"region.checkpoints={checkpoints} holds {len(folders)} checkpoints; "
+                        "three or more are needed to see which belong together.")  # fmt: skip
+    names = [folder.name for folder in folders]
+    labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    start = folders[0] if base is None else Path(base).expanduser()
+    space, network, _ = body_space(start, folders, labels, cache)
+    if base is None:
+        return survey(labels, gram(space.rows[:-1]))
+    origin = body_row(start, space.layout, f"{network.base_model_prefix}.", cache)
+    return survey(labels, gram(space.rows[:-1], origin))
+
+
+def _cut(similar: Matrix) -> np.ndarray:
+    """The cluster (n,) of each model."""
+    from scipy.cluster.hierarchy import fcluster
+    from sklearn.metrics import silhouette_score
+
+    linkage, n = tree(similar), len(similar)
+    apart = np.clip(1.0 - similar, 0.0, None)
+    np.fill_diagonal(apart, 0.0)
+    best, score = np.zeros(n, dtype=int), SEPARATE
+    for k in range(2, n):
+        found = fcluster(linkage, k, "maxclust")
+        if len(set(found.tolist())) == k:
+            reached = float(silhouette_score(apart, found, metric="precomputed"))
+            if reached > score:
+                best, score = found, reached
+    return best
+
+
+def _folders(checkpoints: str | Sequence[str]) -> list[Path]:
+    if not isinstance(checkpoints, str):
+        return [Path(folder).expanduser() for folder in checkpoints]
+    root = Path(checkpoints).expanduser()
+    if not root.is_dir():
+        raise UserError(f"region.checkpoints={checkpoints} is not a folder; give one that holds "
+                        "checkpoints, or a list of them.")  # fmt: skip
+    return sorted(path.parent for path in root.glob("*/config.json"))

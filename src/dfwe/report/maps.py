@@ -1,0 +1,94 @@
+"""Pictures of regions in weight space: similarity, its tree, a plane, losses along paths."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.report.plots import GREY, INK, _figure, _legend, _save, colours
+
+Matrix = NDArray[np.float64]
+
+
+def heat_map(similar: Matrix, owners: Sequence[str], path: Path) -> Path:
+    """Cosine similarity (n, n) of task vectors, models of one owner side by side."""
+    n, names = len(owners), list(dict.fromkeys(owners))
+    order = sorted(range(n), key=lambda i: names.index(owners[i]))
+    figure, grid = _figure(1, 1, (7.2, 6.2))
+    axes = grid[0][0]
+    shown = similar[np.ix_(order, order)]
+    apart = shown[~np.eye(n, dtype=bool)]
+    image = axes.imshow(shown, cmap="viridis", vmin=min(0.0, apart.min()), vmax=apart.max())
+    counts = [sum(owner == name for owner in owners) for name in names]
+    edges = np.cumsum(counts)
+    for edge in edges[:-1]:
+        axes.axhline(edge - 0.5, color="white", lw=1)
+        axes.axvline(edge - 0.5, color="white", lw=1)
+    middles = edges - np.array(counts) / 2 - 0.5
+    axes.set_xticks(middles, names, rotation=45, ha="right")
+    axes.set_yticks(middles, names)
+    axes.grid(False)
+    figure.colorbar(image, ax=axes, label="cosine similarity of task vectors", shrink=0.85)
+    return _save(figure, path)
+
+
+def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], path: Path) -> Path:
+    """The tree of average linkage on 1 - cosine; a model's name has its owner's colour."""
+    from scipy.cluster.hierarchy import dendrogram as draw
+
+    figure, grid = _figure(1, 1, (7.6, 1.2 + 0.2 * len(labels)))
+    axes = grid[0][0]
+    draw(linkage, labels=list(labels), orientation="right", ax=axes, color_threshold=0,
+         above_threshold_color=GREY, leaf_font_size=8)  # fmt: skip
+    colour = colours(owners)
+    owner = dict(zip(labels, owners, strict=True))
+    for text in axes.get_yticklabels():
+        text.set_color(colour[owner[text.get_text()]])
+    axes.set_xlabel("1 - cosine similarity")
+    axes.grid(False)
+    return _save(figure, path)
+
+
+def plane_map(
+    places: Matrix, shares: tuple[float, float], owners: Sequence[str], path: Path
+) -> Path:
+    """Models on the two directions in which they differ most; the centroid of each owner as x."""
+    figure, grid = _figure(1, 1, (7.4, 5.2))
+    axes = grid[0][0]
+    for name, colour in colours(owners).items():
+        mine = places[[owner == name for owner in owners]]
+        axes.plot(mine[:, 0], mine[:, 1], "o", color=colour, ms=6, mew=0, alpha=0.85, label=name)
+        axes.plot(*mine.mean(0), "x", color=colour, ms=8)
+    axes.set(xlabel=f"first direction ({shares[0]:.0%} of the variance)",
+             ylabel=f"second direction ({shares[1]:.0%})")  # fmt: skip
+    _legend(axes)
+    return _save(figure, path)
+
+
+def loss_curves(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], base: float | None, path: Path
+) -> Path:
+    """Generalised loss along lines, with 95 % bands.
+
+    Args:
+        curves: kind of line -> rows of t, mean, low, high, sorted by t.
+        base: the pretrained body's loss, dashed.
+    """
+    figure, grid = _figure(1, 1, (7.8, 4.4))
+    axes = grid[0][0]
+    for kind, colour in colours(curves).items():
+        rows = curves[kind]
+        t = [row["t"] for row in rows]
+        axes.plot(t, [row["mean"] for row in rows], ".-", color=colour, label=kind)
+        axes.fill_between(t, [row["low"] for row in rows], [row["high"] for row in rows],
+                          color=colour, alpha=0.18, lw=0)  # fmt: skip
+    if base is not None:
+        axes.axhline(base, color=INK, lw=1, ls=(0, (4, 3)), label="pretrained")
+    if any(abs(row["t"]) > 2 for rows in curves.values() for row in rows):
+        axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_yscale("log")
+    axes.set(xlabel="t (0 and 1: the two models)", ylabel="generalised loss (nats)")
+    _legend(axes)
+    return _save(figure, path)

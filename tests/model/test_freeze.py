@@ -1,0 +1,70 @@
+"""BitFit changes biases and head only, bit for bit; what has no biases says so."""
+
+import pytest
+import torch
+
+from dfwe.data.dialogue import Example
+from dfwe.errors import UserError
+from dfwe.lab import lightning_trainer
+from dfwe.model.batches import Data
+from dfwe.model.decoding import Classify
+from dfwe.model.encoder import Encoder
+from dfwe.model.fit import Fit
+from dfwe.model.freeze import freeze
+from dfwe.tasks.decode import Label
+from dfwe.tasks.metrics import Accuracy
+from dfwe.tasks.task import Task
+
+pytestmark = [  # Lightning's own, not ours to mend
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+SAID = ("good", "bad")
+EXAMPLES = [
+    Example(f"e{i}", f"e{i}", f"the film was {SAID[i % 2]}", "", SAID[i % 2], (SAID[i % 2],), SAID)
+    for i in range(16)
+]
+TASK = Task("mood", "mood", lambda *a: EXAMPLES, Label(), (Accuracy(),), 1, labels=SAID)
+
+
+class Corpus:
+    name = "films"
+
+    def dialogues(self, split):
+        return ()
+
+
+@pytest.mark.parametrize(("trained", "last"), [("biases", "bias"), ("norms", "LayerNorm")])
+def test_only_the_chosen_parameters_and_the_head_change_bit_for_bit(trained, last, bert, tmp_path):
+    encoder, corpus = Encoder("bert", str(bert), max_input=12), Corpus()
+    network, tokenizer = encoder.start(bert, TASK, corpus, 0)
+    before = {name: held.detach().clone() for name, held in network.named_parameters()}
+    split = encoder.encode(TASK, corpus, "train", tokenizer)
+    fit = Fit(learning_rate=1e-2, epochs=2, monitor="own", parameters=trained)
+    module = encoder.module(network, TASK, Classify(), split, train={"mood": split}, fit=fit)
+    trainer = lightning_trainer(accelerator="cpu", devices=1, logger=False, max_epochs=2,
+                                reload_dataloaders_every_n_epochs=1,
+                                default_root_dir=tmp_path)  # fmt: skip
+    trainer.fit(module, Data({"mood": split}, split, fit, seed=0))
+    changed = {n for n, held in network.named_parameters() if not torch.equal(held, before[n])}
+    allowed = {n for n in before if n.startswith("classifier") or last in n.split(".")}
+    assert changed <= allowed
+    # A key's bias adds the same to every score of a softmax: its gradient is rounding alone.
+    assert {n for n in allowed if "key" not in n} <= changed
+
+
+def test_a_model_without_biases_offers_layer_norms(make_network):
+    network = make_network()
+    with pytest.raises(UserError, match=r"a t5 has none in its body; set fit\.parameters=norms"):
+        freeze(network, "biases")
+    freeze(network, "norms")
+    trained = [name for name, held in network.named_parameters() if held.requires_grad]
+    assert trained
+    assert all("layer_norm" in name for name in trained)
+
+
+def test_all_is_the_default_and_leaves_recipes_as_they_were():
+    assert "parameters" not in Fit().settings()
+    assert Fit(parameters="biases").settings()["parameters"] == "biases"
+    with pytest.raises(UserError, match=r"fit\.parameters=bias is unknown"):
+        Fit(parameters="bias")

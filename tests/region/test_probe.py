@@ -1,0 +1,61 @@
+"""Linear probes against scikit-learn's logistic regression, features against the network's."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+
+from dfwe.model.encode import encode, encode_labels
+from dfwe.region.bodies import load_body
+from dfwe.region.probe import Probe, Texts, features, probe_loss
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_probe_is_scikit_learns_logistic_regression(classes):
+    centres = RNG.normal(size=(classes, 12))
+    labels, gold = RNG.integers(0, classes, 90), RNG.integers(0, classes, 60)
+    x, dev = (centres[y] + 2 * RNG.normal(size=(len(y), 12)) for y in (labels, gold))
+    loss, accuracy = probe_loss(5 + 3 * x, labels, 5 + 3 * dev, gold, penalty=0.05)
+    scaler = StandardScaler().fit(x)
+    # Two classes: ours has a weight vector for each, which halves the penalty on their difference.
+    theirs = LogisticRegression(C=(2 if classes == 2 else 1) / (0.05 * 90), tol=1e-10,
+                                max_iter=10_000)  # fmt: skip
+    theirs.fit(scaler.transform(x), labels)
+    said = theirs.predict_proba(scaler.transform(dev))
+    assert loss == pytest.approx(log_loss(gold, said, labels=range(classes)), abs=1e-4)
+    assert accuracy == pytest.approx(np.mean(said.argmax(1) == gold))
+
+
+def test_an_encoders_features_are_its_first_tokens_states(bert, label_examples):
+    body, tokenizer = load_body(bert)
+    encoded = encode_labels(label_examples, [[0]] * 37, tokenizer, max_input=20)
+    found = features(body, Texts.of(encoded, [0] * 37))
+    assert found.shape == (37, 16)
+    for i in (0, 5, 36):
+        with torch.no_grad():
+            state = body(torch.tensor([encoded.sources[i]])).last_hidden_state[0, 0]
+        assert found[i] == pytest.approx(state.numpy(), abs=1e-5)
+
+
+def test_a_t5s_features_are_its_encoders_mean(make_network, tokenizer, label_examples):
+    network = make_network()
+    encoded = encode(label_examples, tokenizer, max_input=40, max_target=8)
+    found = features(network, Texts.of(encoded, [0] * 37))
+    with torch.no_grad():
+        states = network.encoder(torch.tensor([encoded.sources[3]])).last_hidden_state[0]
+    assert found[3] == pytest.approx(states.mean(0).numpy(), abs=1e-5)
+
+
+def test_a_body_that_overflows_has_an_infinite_loss(bert, label_examples):
+    body, tokenizer = load_body(bert)
+    encoded = encode_labels(label_examples, [[0]] * 37, tokenizer, max_input=20)
+    texts = Texts.of(encoded, [i % 2 for i in range(37)])
+    probe = Probe("t", texts, texts)
+    assert 0 < probe(body)[0] < np.inf
+    with torch.no_grad():
+        body.encoder.layer[1].output.LayerNorm.weight.fill_(torch.nan)
+    assert probe(body) == (np.inf, 0.0)

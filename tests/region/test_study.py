@@ -1,0 +1,195 @@
+"""A whole study on a tiny encoder, made once; resuming; a survey of one's own checkpoints."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dfwe.data.table import TableCorpus, classification
+from dfwe.errors import UserError
+from dfwe.execute import Stage, execute
+from dfwe.lab import CSV, Lab, lightning_trainer
+from dfwe.model.decoding import Classify
+from dfwe.model.encoder import Encoder
+from dfwe.model.fit import Fit
+from dfwe.plan import Study
+from dfwe.proposals.loop import Search
+from dfwe.region.bodies import body_space
+from dfwe.region.plan import RegionPlan
+from dfwe.region.settings import Settings, Start
+from dfwe.region.study import region, results
+from dfwe.region.survey import survey_folders
+from dfwe.store import Store
+from dfwe.tasks.decode import Label
+from dfwe.tasks.metrics import Accuracy
+from dfwe.tasks.task import Task
+
+pytestmark = [  # Lightning's own, not ours to mend
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+WORDS = "film was great poor plot actor of how who".split()
+SETTINGS = Settings(
+    seeds=(0, 1), families={"f": ("one", "two")}, same_texts=(("one", "two"),), texts=12, inside=2,
+    perturbed=2, pairs=1, points=3, outward=1, steps=2,
+    centroid=Start(seeds=(0,), limits=(12,), fewer=1, epochs=1),
+)  # fmt: skip
+STAGE = Stage("region", ("experts", "region/geometry", "region/paths", "region/centroid",
+                         "finetune", "region/transfer"))  # fmt: skip
+
+
+def make_task(name):
+    read = partial(classification, context="{text}", prompt="")
+    return Task(name, name, read, Label(), (Accuracy(),), 1, labels=("bad", "good"))
+
+
+@pytest.fixture(scope="module")
+def study(bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    for number, name in enumerate(("one", "two", "three")):
+        (folder / name).mkdir()
+        for split in ("train", "dev", "test"):
+            rows = [
+                {"id": f"{split}{i}", "label": ("bad", "good")[(i + number) % 2],
+                 "text": " ".join(WORDS[(i * k + number) % 9] for k in range(1, 5))}
+                for i in range(24)
+            ]  # fmt: skip
+            (folder / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    one, two, three = map(make_task, ("one", "two", "three"))
+    return Study(
+        TableCorpus("texts", str(folder), ("one", "two", "three"), limit=16), one, (two, three),
+        Encoder("bert", str(bert), max_input=12), Classify(),
+        Fit(learning_rate=3e-3, epochs=1, monitor="own"), Search(lambda n: iter(())), 0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    trainer = partial(lightning_trainer, accelerator="cpu", devices=1)
+    return Lab(Store(folder / "store"), trainer, CSV(), folder / "out", lambda stage: stage)
+
+
+@pytest.fixture(scope="module")
+def plan(study, lab):
+    plan = RegionPlan(study, SETTINGS)
+    region(study, STAGE, lab, SETTINGS)
+    return plan
+
+
+def test_a_study_ends_with_tables_pictures_and_results(plan, lab):
+    found = json.loads((lab.output / "results.json").read_text())
+    assert {len(found["grid"]), len(found["geometry"]["labels"])} == {6}
+    assert set(found["geometry"]["clusters"]) == {"dataset", "family"}
+    assert 0 <= found["geometry"]["clusters"]["dataset"]["accuracy"] <= 1
+    assert {row["level"] for row in found["paths"]["odds"]} == {"dataset", "family", "general"}
+    assert set(found["paths"]["curves"]["line"]) == {"same dataset", "same family", "across"}
+    starts = {row["start"] for row in found["transfer"]}
+    assert starts == {"pretrained", "centroid", "average of 1"}
+    assert all(row["gain"] == 0 for row in found["transfer"] if row["start"] == "pretrained")
+    pictures = {path.stem for path in lab.output.glob("*.png")}
+    assert pictures == {"cosine", "tree", "plane", "line", "outward"}
+
+
+def test_a_centroid_leaves_out_the_target_and_what_shares_its_texts(plan, lab):
+    parents = {step.monitor.name for step in plan.centroids["one"]["centroid"].parents}
+    assert parents == {"three"}
+    step = plan.centroids["one"]["centroid"]
+    mean = load_file(lab.store.weights(step.recipe) / "model.safetensors")
+    parts = [load_file(lab.store.weights(s.recipe) / "model.safetensors") for s in step.parents]
+    for name, held in mean.items():
+        wanted = sum(part[f"bert.{name}"] for part in parts) / 2
+        assert torch.allclose(held, wanted, atol=1e-6), name
+
+
+def test_bitfit_runs_start_from_the_centroid_and_move_its_biases_alone(plan, lab):
+    run = next(s for s in plan.transfer.runs if s.label == "one from centroid, 0")
+    start = load_file(lab.store.weights(run.start.recipe) / "model.safetensors")
+    tuned = load_file(lab.store.weights(run.recipe) / "model.safetensors")
+    moved = {n for n, held in start.items() if not torch.equal(held, tuned[f"bert.{n}"])}
+    assert moved
+    assert all(name.endswith("bias") for name in moved)
+
+
+def test_the_grid_is_dfwes_own_experts(plan, study):
+    from dfwe.plan import Plan
+
+    mine = {step.recipe.address for step in plan.grid.models}
+    assert Plan(study).experts[0].recipe.address in mine
+
+
+def test_what_is_in_the_store_is_not_made_again(plan, study, lab, caplog):
+    caplog.set_level("INFO")
+    execute(plan.steps, STAGE, lab)
+    assert caplog.messages == ["Everything stage=region makes is in the store; nothing to train."]
+
+
+def test_killed_probing_goes_on_from_its_ledger(plan, lab, tmp_path):
+    whole = lab.store.folder(plan.paths.recipe) / "losses.jsonl"
+    lines = whole.read_text().splitlines(keepends=True)
+    ledger = tmp_path / "losses.jsonl"
+    ledger.write_text("".join(lines[:5]) + lines[5][:7])
+    from dfwe.region.points import hulls, singles
+
+    owners = plan.grid.owners
+    points = [p for part in (singles, hulls) for p in part(owners, list(plan.paths.probed),
+                                                           SETTINGS)]  # fmt: skip
+    plan.paths._measure(lab, points, ledger)
+    again = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert again == [json.loads(line) for line in lines[: len(again)]]
+
+
+def test_bodies_are_the_checkpoints_without_their_heads(plan, lab, bert):
+    folder = lab.store.weights(plan.grid.models[0].recipe)
+    space, body, _ = body_space(bert, [folder], ["x"])
+    space.write([1, 0], body)
+    held = load_file(folder / "model.safetensors")
+    for name, value in body.named_parameters():
+        assert torch.equal(value, held[f"bert.{name}"]), name
+    space.write([0, 1], body)
+    assert torch.equal(body.pooler.dense.weight,
+                       load_file(bert / "model.safetensors")["pooler.dense.weight"])  # fmt: skip
+
+
+def test_a_later_stage_says_nothing_of_what_it_did_not_make(plan, lab):
+    found = results(plan, replace(STAGE, makes=("experts", "region/geometry")), lab.store)
+    assert found["transfer"] is None
+
+
+def test_a_survey_finds_regions_outliers_and_sources(bert, tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    held = load_file(bert / "model.safetensors")
+    drift = {name: [torch.randn(v.shape, generator=rng) for _ in range(3)]
+             for name, v in held.items()}  # fmt: skip
+    from safetensors.torch import save_file
+
+    for label, which in (("a1", 0), ("a2", 0), ("b1", 1), ("b2", 1), ("b3", 1), ("odd", 2)):
+        folder = tmp_path / label
+        folder.mkdir()
+        (folder / "config.json").write_bytes((bert / "config.json").read_bytes())
+        moved = {n: v + 0.1 * drift[n][which] + 0.03 * torch.randn(v.shape, generator=rng)
+                 for n, v in held.items()}  # fmt: skip
+        save_file(moved, folder / "model.safetensors")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "a1" / name).write_bytes((bert / name).read_bytes())
+    found = survey_folders(str(tmp_path), str(bert))
+    assert found.regions == (("b1", "b2", "b3"), ("a1", "a2"))
+    assert found.outliers == ("odd",)
+    assert found.nearest["a1"][0] == "a2"
+    assert {path.name for path in found.pictures(tmp_path)} == {"cosine.png", "tree.png",
+                                                                "plane.png"}  # fmt: skip
+    assert survey_folders(str(tmp_path)).regions[0] == ("b1", "b2", "b3")  # without their base
+    with pytest.raises(UserError, match="three or more"):
+        survey_folders([str(tmp_path / "a1")])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [({"seeds": (1,)}, "two or more different seeds"), ({"points": 2}, "at least 3")],
+)
+def test_settings_that_make_no_sense_are_refused(wrong, found):
+    with pytest.raises(UserError, match=found):
+        Settings(**wrong)
