@@ -175,15 +175,17 @@ def test_a_survey_finds_regions_outliers_and_sources(bert, tmp_path):
         save_file(moved, folder / "model.safetensors")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "a1" / name).write_bytes((bert / name).read_bytes())
-    found = survey_folders(str(tmp_path), str(bert))
+    found = survey_folders([str(tmp_path)], str(bert))
     assert found.regions == (("b1", "b2", "b3"), ("a1", "a2"))
     assert found.outliers == ("odd",)
     assert found.nearest["a1"][0] == "a2"
     assert {path.name for path in found.pictures(tmp_path)} == {"cosine.png", "tree.png",
                                                                 "plane.png"}  # fmt: skip
-    assert survey_folders(str(tmp_path)).regions[0] == ("b1", "b2", "b3")  # without their base
+    assert survey_folders([str(tmp_path)]).regions[0] == ("b1", "b2", "b3")  # without their base
     with pytest.raises(UserError, match="three or more"):
         survey_folders([str(tmp_path / "a1")])
+    with pytest.raises(UserError, match="holds none"):
+        survey_folders([str(tmp_path / "b9")])
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,7 @@ class Settings:
         outward: lines that are followed beyond their ends.
         steps: log steps of such a line on each side, up to t = 32.
         centroid: what is compared from a centroid.
-        checkpoints: a folder of checkpoints, or several, to survey instead of a grid.
-        base: the checkpoint they started from.
+        base: the checkpoint that a survey's checkpoints started from.
     """
 
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
@@ -57,7 +56,6 @@ class Settings:
     outward: int = 2
     steps: int = 10
     centroid: Start = field(default_factory=Start)
-    checkpoints: str | Sequence[str] | None = None
     base: str | None = None
 
     def __post_init__(self) -> None:

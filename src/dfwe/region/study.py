@@ -21,9 +21,9 @@ PICTURES = ("cosine", "tree", "plane", "line", "outward")
 
 
 def region(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
-    """The whole study of a grid; with `region.checkpoints`, a survey of what is there."""
-    if settings.checkpoints is not None:
-        _survey(lab, settings)
+    """The whole study of a grid; with `checkpoints`, a survey of what is there."""
+    if study.checkpoints:
+        _survey(study.checkpoints, lab, settings)
         return
     plan = RegionPlan(study, settings)
     execute([step for step in plan.steps if step.stage in stage.makes], stage, lab)
@@ -102,12 +102,11 @@ def _row(
             "sd": float(np.std(scores)), "gain": gain, "low": low, "high": high}  # fmt: skip
 
 
-def _survey(lab: Lab, settings: Settings) -> None:
+def _survey(checkpoints: Sequence[str], lab: Lab, settings: Settings) -> None:
     from dfwe.region.survey import survey_folders
 
-    assert settings.checkpoints is not None
     lab.output.mkdir(parents=True, exist_ok=True)
-    found = survey_folders(settings.checkpoints, settings.base, lab.store.cache("flat"))
+    found = survey_folders(checkpoints, settings.base, lab.store.cache("flat"))
     found.pictures(lab.output)
     write_json(lab.output / "results.json", found.results())
     console = Console()

@@ -82,9 +82,9 @@ def survey(labels: Sequence[str], products: Matrix) -> Survey:
 
 
 def survey_folders(
-    checkpoints: str | Sequence[str], base: str | None = None, cache: Path | None = None
+    checkpoints: Sequence[str], base: str | None = None, cache: Path | None = None
 ) -> Survey:
-    """Survey a folder of checkpoints, or several; similarity is around `base` or their mean.
+    """Survey checkpoints, or folders that hold them; similarity is around `base` or their mean.
 
     Raises:
         UserError: fewer than three checkpoints, or different architectures.
@@ -93,7 +93,7 @@ def survey_folders(
 
     folders = _folders(checkpoints)
     if len(folders) < 3:
-        raise UserError(f"region.checkpoints={checkpoints} holds {len(folders)} checkpoints; "
+        raise UserError(f"checkpoints={list(checkpoints)} names {len(folders)} checkpoints; "
                         "three or more are needed to see which belong together.")  # fmt: skip
     names = [folder.name for folder in folders]
     labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
@@ -123,11 +123,13 @@ def _cut(similar: Matrix) -> np.ndarray:
     return best
 
 
-def _folders(checkpoints: str | Sequence[str]) -> list[Path]:
-    if not isinstance(checkpoints, str):
-        return [Path(folder).expanduser() for folder in checkpoints]
-    root = Path(checkpoints).expanduser()
-    if not root.is_dir():
-        raise UserError(f"region.checkpoints={checkpoints} is not a folder; give one that holds "
-                        "checkpoints, or a list of them.")  # fmt: skip
-    return sorted(path.parent for path in root.glob("*/config.json"))
+def _folders(checkpoints: Sequence[str]) -> list[Path]:
+    found: list[Path] = []
+    for item in checkpoints:
+        root = Path(item).expanduser()
+        inside = sorted(path.parent for path in root.glob("*/config.json"))
+        if not inside and not (root / "config.json").is_file():
+            raise UserError(f"{root} is no checkpoint and holds none; name folders that "
+                            "save_pretrained wrote, or a folder of them.")  # fmt: skip
+        found += [root] if (root / "config.json").is_file() else inside
+    return found
