@@ -61,10 +61,11 @@ def _run(cfg: DictConfig) -> None:
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     study = _study(cfg)
     stage = hydra.utils.instantiate(cfg.stage, _convert_="all")
-    (stage.work or _ensemble)(study, stage, _lab(cfg))
+    work = stage.work or partial(_ensemble, push=cfg.push)
+    work(study, stage, _lab(cfg))
 
 
-def _ensemble(study: "Study", stage: "Stage", lab: "Lab") -> None:
+def _ensemble(study: "Study", stage: "Stage", lab: "Lab", push: str | None) -> None:
     """DFWE: experts, fine-tunings, search, evaluation."""
     from dfwe.execute import execute
     from dfwe.plan import Plan
@@ -73,12 +74,12 @@ def _ensemble(study: "Study", stage: "Stage", lab: "Lab") -> None:
 
     plan = Plan(study)
     plan.check(lab.store)
-    if cfg.push:
+    if push:
         check_login()
     execute(plan.steps, stage, lab)
     present(plan, stage, lab)
-    if cfg.push:
-        publish(plan, lab.store, cfg.push)
+    if push:
+        publish(plan, lab.store, push)
 
 
 def _study(cfg: DictConfig) -> "Study":
