@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dfwe.errors import UserError
-from dfwe.model.pretrained import is_seq2seq, load
+from dfwe.model.pretrained import load
 from dfwe.weights.checkpoints import Checkpoint
 from dfwe.weights.layout import Layout
 from dfwe.weights.modules import row_of
@@ -21,16 +21,18 @@ BASE = "pretrained"  # the label of the model the others started from
 def load_body(folder: Path) -> tuple[Any, Any]:
     """The float32 network without its classification head, and its tokenizer.
 
-    A sequence-to-sequence model has none; it is loaded whole.
+    A language model has none; it is loaded whole.
     """
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    if is_seq2seq(folder):
-        return load(folder)
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # the head is left out on purpose
     try:
+        config = AutoConfig.from_pretrained(folder)
+        named = " ".join(config.architectures or ())
+        if config.is_encoder_decoder or "CausalLM" in named or "LMHead" in named:
+            return load(folder)
         network = AutoModel.from_pretrained(folder, dtype=torch.float32)
         return network.eval(), AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:

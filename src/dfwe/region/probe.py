@@ -47,19 +47,21 @@ class Probe:
 
 
 def features(body: Any, texts: Texts) -> NDArray[np.float64]:
-    """What a head would read (m, d): the first token's state, or a T5 encoder's mean state."""
+    """What a head would read (m, d): an encoder's first token, a language model's mean state.
+
+    Of a sequence-to-sequence model it is the encoder's.
+    """
     body.eval()
-    encoder = body.get_encoder() if body.config.is_encoder_decoder else body
+    encoder = body.get_encoder() if body.config.is_encoder_decoder else body.base_model
+    whole = body.get_output_embeddings() is not None
     rows: list[Any] = [None] * len(texts.labels)
     with torch.inference_mode():
         for batch in texts.batches:
             states = encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
-            if body.config.is_encoder_decoder:
-                mask = batch.mask[..., None].to(states.dtype)
-                read = (states * mask).sum(1) / mask.sum(1)
-            else:
-                read = states[:, 0]
-            for position, row in zip(batch.index.tolist(), read.double().numpy(), strict=True):
+            mask = batch.mask[..., None].to(states.dtype)
+            read = (states * mask).sum(1) / mask.sum(1) if whole else states[:, 0]
+            read = read.double().cpu().numpy()
+            for position, row in zip(batch.index.tolist(), read, strict=True):
                 rows[position] = row
     return np.stack(rows)
 
