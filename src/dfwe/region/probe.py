@@ -56,7 +56,7 @@ def features(body: Any, texts: Texts) -> NDArray[np.float64]:
     whole = body.get_output_embeddings() is not None
     rows: list[Any] = [None] * len(texts.labels)
     with torch.inference_mode():
-        for batch in texts.batches:
+        for batch in (batch.to(body.device) for batch in texts.batches):
             states = encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
             mask = batch.mask[..., None].to(states.dtype)
             read = (states * mask).sum(1) / mask.sum(1) if whole else states[:, 0]
