@@ -63,7 +63,7 @@ def test_a_mixture_of_adapters_is_the_mixture_of_the_merged_models(base, tmp_pat
 
 
 def test_scales_of_their_own_and_tensors_trained_as_a_whole(base, tmp_path):
-    held = lora(rank=2) | {f"{HEAD}.weight": torch.ones(40, 16)}
+    held = lora(rank=2) | {f"{HEAD}.base_layer.weight": torch.ones(40, 16)}
     changes = {"use_rslora": True, "alpha_pattern": {"SelfAttention.q": 3}}
     folder = adapter(tmp_path / "a", base, held, **changes)
     space = WeightSpace.from_pretrained([folder])
@@ -91,17 +91,36 @@ def test_what_cannot_be_merged_is_named_with_the_way_out(base, tmp_path, changes
     assert "PROBLEM" in str(preflight([folder]))
 
 
+def gpt2():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 0, "eos_token_id": 1}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, **ends))
+
+
+PARTLY = {"target_modules": ["q", "v", "wo", "shared"], "rank_pattern": {"wo": 2},
+          "alpha_pattern": {"v": 5}, "modules_to_save": ["lm_head"]}  # fmt: skip
+TURNED = {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True, "bias": "all"}
+
+
 @pytest.mark.filterwarnings("default")  # peft's own
-def test_peft_merges_to_the_same_weights(tmp_path, make_t5, save):
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [("t5", PARTLY), ("gpt2", TURNED), ("gpt2", {**TURNED, "use_rslora": True})],
+)
+def test_peft_merges_to_the_same_weights(tmp_path, make_t5, save, kind, changes):
     peft = pytest.importorskip("peft")
-    base = save(make_t5(), tmp_path / "base")
-    network = type(make_t5()).from_pretrained(base)
+    made = make_t5() if kind == "t5" else gpt2()
+    base = save(made, tmp_path / "base")
+    network = type(made).from_pretrained(base)
     torch.manual_seed(1)
-    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["q", "v", "wo", "shared"],
-                             rank_pattern={"wo": 2}, alpha_pattern={"v": 5},
-                             init_lora_weights=False, modules_to_save=["lm_head"])  # fmt: skip
+    config = peft.LoraConfig(r=4, lora_alpha=6, init_lora_weights=False, **changes)
     tuned = peft.get_peft_model(network, config)
-    tuned.base_model.model.lm_head.modules_to_save.default.weight.data += 0.5
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1
     tuned.save_pretrained(tmp_path / "adapter")
     tuned.merge_and_unload().save_pretrained(tmp_path / "merged")
     spaces = [WeightSpace.from_pretrained([tmp_path / name]) for name in ("adapter", "merged")]

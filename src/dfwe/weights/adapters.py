@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ADAPTER, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
 LORA = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B)(?:\.weight)?")
+WRAPPED = re.compile(r"(modules_to_save|base_layer)\.")  # peft's, around a module's own tensors
 WAYOUT = "merge it with peft's merge_and_unload() and save the model with save_pretrained"
 
 
@@ -89,7 +90,7 @@ class Adapter(Checkpoint):
         for name in sorted(self.adapter.tensors):
             plain = name.removeprefix(PREFIX)
             lora = LORA.fullmatch(plain)
-            target = f"{lora.group(1)}.weight" if lora else plain.replace("modules_to_save.", "")
+            target = f"{lora.group(1)}.weight" if lora else WRAPPED.sub("", plain)
             found.setdefault(self._in_base(target), []).append(name)
         return found
 
