@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check format tiny clean
+.PHONY: quickstart test check format bench bench-full tiny clean
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,22 @@ check: .venv/.done
 format: .venv/.done
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
+
+# What others' tools need, kept apart: mergekit asks for older versions than ours.
+.venv/.bench: .venv/.done
+	$(BIN)/pip install --quiet ctranslate2==4.8.1
+	$(BIN)/pip install --quiet --no-deps --target .venv/bench mergekit==0.1.4 accelerate==1.15.0 \
+		pydantic==2.10.6 pydantic-core==2.27.2 annotated-types==0.7.0 immutables==0.21
+	@touch $@
+
+# Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
+bench bench-full: export OMP_NUM_THREADS = 1
+bench bench-full: export MERGEKIT = env PYTHONPATH=.venv/bench $(BIN)/python -m mergekit.scripts.run_yaml
+bench: .venv/.bench
+	$(BIN)/python benchmarks/bench.py
+
+bench-full: .venv/.bench
+	$(BIN)/python benchmarks/bench.py --shape base --out benchmarks/results_base.json
 
 # Make the shipped tiny model anew (20 minutes on one core).
 tiny: .venv/.done

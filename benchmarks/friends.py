@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
-from time import process_time
 from typing import Any
 
 from dfwe.data.dialogue import Example
@@ -53,31 +52,44 @@ def network(shape: str) -> Any:
     return made.eval()
 
 
+def has_bf16() -> bool:
+    """Whether this processor multiplies bf16 matrices; without, bf16 is many times slower."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
 def spread(examples: tuple[Example, ...], number: int) -> tuple[Example, ...]:
     """At most `number` examples, evenly over the split and in its order."""
     number = min(number, len(examples))
     return tuple(examples[i * len(examples) // number] for i in range(number))
 
 
-def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def interleaved(
+    ways: Mapping[str, Callable[[], Any]], rounds: int, warm: bool = True
+) -> dict[str, float]:
     """Median processor seconds of each way, taken in turns on one thread, after a warm-up.
 
-    With one thread processor time is the time a free machine would take.
+    With one thread processor time is the time a free machine would take; that of programs a way
+    runs counts too.
     """
     import torch
 
     torch.set_num_threads(1)
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
+    for number in range(rounds + warm):
         for name, way in ways.items():
-            began = process_time()
+            began = sum(os.times()[:4])
             way()
-            if number:
-                times[name].append(process_time() - began)
+            if number >= warm:
+                times[name].append(sum(os.times()[:4]) - began)
     return {name: median(values) for name, values in times.items()}
 
 
-def row(name: str, ours: float, reference: float, note: str) -> dict[str, Any]:
+def row(
+    name: str, ours: float | None, reference: float | None, note: str, unit: str = "s"
+) -> dict[str, Any]:
     """A line of `results.json`; a ratio above 1 says that ours is faster."""
-    return {"name": name, "ours": ours, "reference": reference, "ratio": reference / ours,
-            "unit": "s", "note": note}  # fmt: skip
+    ratio = None if ours is None or reference is None else reference / ours
+    return {"name": name, "ours": ours, "reference": reference, "ratio": ratio, "unit": unit,
+            "note": note}  # fmt: skip

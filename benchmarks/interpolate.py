@@ -7,13 +7,13 @@ benchmarks/interpolate.py` prints the rows.
 import argparse
 import json
 import logging
+import os
+import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -22,27 +22,10 @@ from safetensors.torch import load_file
 from dfwe.weights.layout import flatten
 from dfwe.weights.merge import mergekit_yaml
 from dfwe.weights.space import WeightSpace
-from friends import network
+from friends import interleaved, network, row
 
 EXPERTS = 5
 ALPHA = (0.3, 0.25, 0.2, 0.15, 0.1)
-
-
-def interleaved(
-    *ways: Callable[[], Any], rounds: int, clock: Callable[[], float] = time.process_time
-) -> list[float]:
-    """Median seconds of each way, run in turn A B A B ... after one warm-up each.
-
-    One thread's processor time is what it takes on a machine that has nothing else to do.
-    """
-    times: list[list[float]] = [[] for _ in ways]
-    for turn in range(rounds + 1):
-        for way, seen in zip(ways, times, strict=True):
-            began = clock()
-            way()
-            if turn:
-                seen.append(clock() - began)
-    return [median(seen) for seen in times]
 
 
 def make_experts(root: Path, shape: str) -> tuple[Any, list[Path]]:
@@ -61,10 +44,10 @@ def make_experts(root: Path, shape: str) -> tuple[Any, list[Path]]:
     return made, folders
 
 
-def naive(states: list[dict[str, Any]], module: Any) -> None:
+def naive(states: list[dict[str, Any]], module: Any, alpha: Any = ALPHA) -> None:
     """The usual way: a sum for each name, then load_state_dict."""
     mixed = {
-        name: sum(a * state[name] for a, state in zip(ALPHA, states, strict=True))
+        name: sum(float(a) * state[name] for a, state in zip(alpha, states, strict=True))
         for name in states[0]
     }
     module.load_state_dict(mixed, strict=False)
@@ -83,7 +66,7 @@ def triad(space: WeightSpace) -> Callable[[], None]:
     return run
 
 
-def rows(shape: str = "small", rounds: int = 9) -> list[dict[str, Any]]:
+def rows(shape: str = "small", rounds: int = 5) -> list[dict[str, Any]]:
     """The benchmark's rows; ratio = the reference's time over ours."""
     torch.set_num_threads(1)
     logging.getLogger("dfwe").setLevel(logging.ERROR)  # these experts have no tokenizer
@@ -93,28 +76,32 @@ def rows(shape: str = "small", rounds: int = 9) -> list[dict[str, Any]]:
         states = [load_file(path / "model.safetensors") for path in folders]
         flat = network(shape)
         flatten(flat)
-        ours, usual, streams = interleaved(
-            lambda: space.write(ALPHA, flat), lambda: naive(states, plain), triad(space),
-            rounds=rounds,
-        )  # fmt: skip
-        limit = streams * (EXPERTS + 1) / 3
+        ways = {
+            "ours": lambda: space.write(ALPHA, flat),
+            "naive": lambda: naive(states, plain),
+            "triad": triad(space),
+        }
+        seconds = interleaved(ways, rounds)
+        ours, limit = seconds["ours"], seconds["triad"] * (EXPERTS + 1) / 3
         gigabytes = 4e-9 * space.size * (EXPERTS + 1) / ours
         said = f"{space.size:,} parameters, {EXPERTS} experts mapped, one thread"
         return [
-            _row("interpolate/naive", ours, usual, said),
-            _row("interpolate/triad_limit", ours, limit,
-                 f"{gigabytes:.1f} GB/s; the limit over ours is the share of it that is reached"),
-            *mergekit(space, folders, Path(folder)),
+            row("interpolate/naive", ours, seconds["naive"], said),
+            row("interpolate/triad_limit", ours, limit,
+                f"{gigabytes:.1f} GB/s; the limit over ours is the share of it that is reached"),
+            mergekit(space, folders, Path(folder)),
         ]  # fmt: skip
 
 
-def mergekit(space: WeightSpace, folders: list[Path], root: Path) -> list[dict[str, Any]]:
-    """Disk to disk: mergekit's linear merge against `export`; nothing where it is missing."""
-    program = shutil.which("mergekit-yaml")
-    if program is None:
-        note = "mergekit is not installed"
-        return [{"name": "interpolate/mergekit", "ours": None, "reference": None, "ratio": None,
-                 "unit": "s", "note": note}]  # fmt: skip
+def mergekit(space: WeightSpace, folders: list[Path], root: Path) -> dict[str, Any]:
+    """Disk to disk: mergekit's linear merge against `export`.
+
+    MERGEKIT is the command that runs it (`make bench` sets it), by default `mergekit-yaml`.
+    """
+    command = shlex.split(os.environ.get("MERGEKIT", "mergekit-yaml"))
+    name = "interpolate/mergekit"
+    if shutil.which(command[0]) is None:
+        return row(name, None, None, "not measured: mergekit is not installed")
     config = root / "merge.yaml"
     config.write_text(mergekit_yaml(ALPHA, folders))
 
@@ -123,19 +110,18 @@ def mergekit(space: WeightSpace, folders: list[Path], root: Path) -> list[dict[s
         space.export(ALPHA, root / "ours")
 
     def theirs() -> None:
-        subprocess.run([program, config, root / "theirs"], check=True, capture_output=True)
+        subprocess.run([*command, config, root / "theirs"], check=True, capture_output=True)
 
-    times = interleaved(ours, theirs, rounds=3, clock=time.perf_counter)
-    return [_row("interpolate/mergekit", *times, "disk to disk, its start-up included")]
-
-
-def _row(name: str, ours: float, reference: float, note: str) -> dict[str, Any]:
-    return {"name": name, "ours": ours, "reference": reference, "ratio": reference / ours,
-            "unit": "s", "note": note}  # fmt: skip
+    try:
+        seconds = interleaved({"ours": ours, "theirs": theirs}, rounds=1, warm=False)
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode().strip().splitlines()[-1]
+        return row(name, None, None, f"not measured: mergekit failed ({reason})")
+    return row(name, seconds["ours"], seconds["theirs"], "disk to disk, its start-up included")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="small", choices=["small", "base"])
-    for row in rows(parser.parse_args().shape):
-        print(json.dumps(row))
+    for found in rows(parser.parse_args().shape):
+        print(json.dumps(found))

@@ -1,9 +1,14 @@
 """Scoring one candidate on a dev set: ours against TLiDB's way and transformers' `generate`."""
 
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from friends import interleaved, network, row, spread, task_examples, tokenizer_of
+from friends import has_bf16, interleaved, network, row, spread, task_examples, tokenizer_of
 
 
 def tlidb(net: Any, batches: list[Any], new_tokens: int) -> None:
@@ -35,7 +40,26 @@ def plain(encoded: Any, size: int) -> list[Any]:
     return [collate(encoded, part, [1.0] * len(part)) for part in parts]
 
 
-def timed(net: Any, name: str, examples: int, rounds: int) -> dict[str, float]:
+def ctranslate2(net: Any, encoded: Any, limit: int, folder: Path) -> Callable[[], Any]:
+    """CTranslate2 in fp32, greedy, on batches of 32 sorted by length; one conversion, not timed.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    from ctranslate2 import Translator
+    from ctranslate2.converters import TransformersConverter
+
+    net.save_pretrained(folder / "net")
+    encoded.tokenizer.save_pretrained(folder / "net")
+    TransformersConverter(str(folder / "net")).convert(str(folder / "converted"))
+    translator = Translator(str(folder / "converted"), inter_threads=1, intra_threads=1)
+    words = [encoded.tokenizer.convert_ids_to_tokens(list(ids)) for ids in encoded.sources]
+    return lambda: translator.translate_batch(
+        words, beam_size=1, max_batch_size=32, max_decoding_length=limit, min_decoding_length=limit
+    )
+
+
+def timed(net: Any, name: str, examples: int, rounds: int, folder: Path) -> dict[str, float]:
     """Seconds of each way on the dev split of a task.
 
     Random weights hardly ever end an answer: all decode to the limit, at most 12 tokens.
@@ -48,6 +72,7 @@ def timed(net: Any, name: str, examples: int, rounds: int) -> dict[str, float]:
     from dfwe.model.batches import evaluation_batches
     from dfwe.model.decoding import Greedy, Likelihood
     from dfwe.model.encode import encode
+    from dfwe.model.pretrained import fuse_gelu
     from dfwe.model.scoring import evaluate
 
     task, train = task_examples(name, "train")
@@ -56,32 +81,49 @@ def timed(net: Any, name: str, examples: int, rounds: int) -> dict[str, float]:
     dev = spread(task_examples(name, "dev")[1], examples)
     encoded = encode(dev, tokenizer_of(train), max_input=512, max_target=128)
     batches, eights, many = evaluation_batches(encoded), plain(encoded, 8), plain(encoded, 32)
+    mine = fuse_gelu(deepcopy(net))
     ways = {
         "tlidb": lambda: tlidb(net, eights, limit),
         "generate": lambda: generate(net, eights, limit),
         "generate32": lambda: generate(net, many, limit),
-        "greedy": lambda: evaluate(net, batches, encoded, task, Greedy()),
-        "likelihood": lambda: evaluate(net, batches, encoded, task, Likelihood()),
+        "greedy": lambda: evaluate(mine, batches, encoded, task, Greedy()),
+        "likelihood": lambda: evaluate(mine, batches, encoded, task, Likelihood()),
     }
+    if has_bf16():
+        half = deepcopy(mine).to(torch.bfloat16)
+        ways["bf16"] = lambda: evaluate(half, batches, encoded, task, Greedy())
+    with suppress(ImportError):
+        ways["ctranslate2"] = ctranslate2(net, encoded, limit, folder)
     with torch.inference_mode():
         theirs = encoded.tokenizer.batch_decode(ways["generate"](), skip_special_tokens=True)
         assert list(ways["greedy"]().texts) == theirs
         return interleaved(ways, rounds)
 
 
-def rows(shape: str = "small", examples: int = 48, rounds: int = 3) -> list[dict[str, Any]]:
+def rows(shape: str = "small", examples: int = 16, rounds: int = 2) -> list[dict[str, Any]]:
     """Rows of label scoring (emory) and text scoring (qa)."""
     net, found = network(shape), []
     for kind, name in (("labels", "emory"), ("text", "qa")):
-        seconds = timed(net, name, examples, rounds)
-        note = f"flan-t5-{shape} shape, {examples} dev examples of {name}, fp32, one thread"
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = timed(net, name, examples, rounds, Path(folder))
+        note = f"flan-t5-{shape} shape, {examples} dev examples of {name}, one thread"
+        ours = seconds["greedy"]
         found += [
-            row(f"score_{kind}/{way}", seconds["greedy"], seconds[way], f"{note}, greedy")
+            row(f"score_{kind}/{way}", ours, seconds[way], f"{note}, fp32, greedy")
             for way in ("tlidb", "generate", "generate32")
         ]
         if kind == "labels":
-            mine, theirs = seconds["likelihood"], seconds["tlidb"]
-            found.append(row("score_labels/tlidb_likelihood", mine, theirs, f"{note}, likelihood"))
+            found.append(row("score_labels/tlidb_likelihood", seconds["likelihood"],
+                             seconds["tlidb"], f"{note}, fp32, likelihood"))  # fmt: skip
+            missing = "not measured: this processor has no bf16 instructions"
+            said = f"{note}, ours in bf16, greedy" if "bf16" in seconds else missing
+            reference = seconds["tlidb"] if "bf16" in seconds else None
+            found.append(row("score_labels/tlidb_bf16", seconds.get("bf16"), reference, said))
+        else:
+            upper = seconds.get("ctranslate2")
+            said = (f"{note}, fp32, greedy; conversion not counted, no likelihoods"
+                    if upper else "not measured: ctranslate2 is not installed")  # fmt: skip
+            found.append(row("score_text/ctranslate2", ours if upper else None, upper, said))
     return found
 
 

@@ -34,13 +34,23 @@ class OpenLog(Protocol):
 
 @dataclass(frozen=True)
 class Lab:
-    """Where and how a plan runs; nothing here changes a weight."""
+    """Where and how a plan runs; nothing here changes a weight.
+
+    Args:
+        command: from a stage's name to the command line that makes it.
+        workers: processes of one thread that share a search's dev split, on a CPU.
+    """
 
     store: Store
     trainer: Callable[..., "L.Trainer"]
     open_log: OpenLog
     output: Path
-    command: Callable[[str], str]  # stage name -> the command line that makes it
+    command: Callable[[str], str]
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError(f"workers={self.workers} can score nothing; give 1 or more.")
 
     @property
     def tokens(self) -> Path:

@@ -122,6 +122,7 @@ def _lab(cfg: DictConfig) -> "Lab":
         open_log=build(cfg.logger),
         output=Path(HydraConfig.get().runtime.output_dir),
         command=_command_for(HydraConfig.get().overrides.task),
+        workers=cfg.workers,
     )
 
 

@@ -103,6 +103,23 @@ def test_a_search_killed_at_ten_random_moments_ends_with_the_same_bytes(
     assert again.best.row() == unbroken.best.row()
 
 
+def test_a_screened_search_cut_within_any_line_is_completed_to_the_same_bytes(tmp_path):
+    def screen(alpha):
+        return Measure(round(score(alpha).score, 1), precision="bf16")
+
+    path = tmp_path / "trials.jsonl"
+    first = run(path, screen=screen, top=3)
+    whole = path.read_bytes()
+    assert whole.count(b'"bf16"') > 10
+    assert first.best.precision == "fp32"
+    lines = whole.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        path.write_bytes(b"".join(lines[:number]) + line[: len(line) // 2])
+        again = run(path, screen=screen, top=3)
+        assert path.read_bytes() == whole
+        assert again.best.row() == first.best.row()
+
+
 def test_floats_and_failures_are_read_back_as_they_were(tmp_path, whole):
     path = tmp_path / "trials.jsonl"
     path.write_bytes(whole)

@@ -53,6 +53,46 @@ def test_only_an_fp32_trial_can_win():
     assert search(listed([0.1, 0.4, 0.9]), score).alpha[0] == 0.4
 
 
+def shifted(alpha):
+    """A screen that is wrong by ten points, and most of all where the first weight is largest."""
+    return Measure(100 * alpha[0] - 10 + 30 * (alpha[0] > 0.8), precision="bf16")
+
+
+def test_a_screen_steers_and_the_best_are_scored_again():
+    told = []
+
+    def proposals():
+        for batch in ([0.1, 0.5], [0.2, 0.7, 0.9], [0.6]):
+            told.append((yield np.array([[first, 1 - first] for first in batch])).tolist())
+
+    def score(alpha):
+        return Measure(0.0 if alpha[0] > 0.8 else 100 * alpha[0])
+
+    found = search(proposals(), score, screen=shifted, top=2)
+    assert told == [[10.0, 50.0], [pytest.approx(v) for v in (10.0, 60.0, 110.0)], [50.0]]
+    rows = [(trial.precision, trial.alpha[0], trial.score) for trial in found.trials[-2:]]
+    assert rows == [("fp32", 0.9, 0.0), ("fp32", 0.7, pytest.approx(70.0))]
+    assert (found.best.index, found.best.precision) == (7, "fp32")
+    assert [trial.precision for trial in found.trials] == ["fp32"] * 2 + ["bf16"] * 4 + [
+        "fp32"
+    ] * 2
+
+
+def test_what_the_proposals_settle_on_is_scored_again():
+    chosen = Outcome(alpha=np.array([0.2, 0.8]))
+    found = search(
+        listed([0.1], [0.2, 0.9], outcome=chosen), lambda alpha: alpha[0], screen=shifted, top=1
+    )
+    assert (found.score, found.best.precision) == (0.2, "fp32")
+
+
+def test_screening_is_part_of_a_searchs_settings_only_when_asked_for():
+    assert "screen" not in Search(nelder_mead).settings()
+    assert Search(nelder_mead, screen=3).settings()["screen"] == 3
+    with pytest.raises(UserError, match=r"search\.screen=0"):
+        Search(nelder_mead, screen=0)
+
+
 def test_a_method_may_settle_on_another_than_the_best():
     chosen = Outcome(iterations=3, alpha=np.array([0.25, 0.75]))
     found = search(listed([0.25, 0.9], outcome=chosen), lambda alpha: alpha[0])

@@ -2,14 +2,18 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import lightning as L
+import torch
 from numpy.typing import NDArray
 
 from dfwe.errors import UserError
 from dfwe.model.batches import Batch
-from dfwe.model.scoring import evaluate
+from dfwe.model.scoring import predictions, summarise
+from dfwe.model.shards import Shards
 from dfwe.proposals.ledger import Ledger
 from dfwe.proposals.loop import Measure, Result, Search, Trial, search
 from dfwe.weights.space import WeightSpace
@@ -28,6 +32,7 @@ class Interpolate(L.Callback):
         proposals: the search's settings (`conf/search`).
         ledger: where every trial is noted; an unfinished one is gone on with.
         on_trial: called after each trial with it and the best so far.
+        workers: processes that share the dev split, on a CPU.
     """
 
     def __init__(
@@ -36,29 +41,41 @@ class Interpolate(L.Callback):
         proposals: Search,
         ledger: Ledger,
         on_trial: Callable[[Trial, Trial], None] | None = None,
+        workers: int = 1,
     ) -> None:
         self.space = space
         self.proposals = proposals
         self.ledger = ledger
         self.on_trial = on_trial
+        self.workers = workers
         self.result: Result | None = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         loader: Sequence[Batch] = trainer.val_dataloaders  # type: ignore[assignment]
         batches = [batch.to(pl_module.device) for batch in loader]
 
-        def score(alpha: NDArray[Any]) -> Measure:
-            self.space.write(alpha, pl_module.network)
-            scores = evaluate(
-                pl_module.network, batches, pl_module.dev, pl_module.task, pl_module.decoding
-            )
-            return Measure(scores.score, scores.loglik, scores.metrics)
+        network = pl_module.network
+        networks = {"fp32": network}
+        if self.proposals.screen is not None:
+            networks["bf16"] = deepcopy(network).to(torch.bfloat16)
+        about = (pl_module.dev, pl_module.task, pl_module.decoding)
 
-        self.result = search(
-            self.proposals(self.space.n, len(self.space.groups)), score, ledger=self.ledger,
-            on_trial=self.on_trial,
-        )  # fmt: skip
-        self.space.write(self.result.alpha, pl_module.network)  # theta(alpha*), Eq. 2
+        def predict(part: Sequence[Batch], precision: str, alpha: NDArray[Any]) -> Any:
+            self.space.write(alpha, networks[precision])
+            return predictions(networks[precision], part, *about)
+
+        with Shards(predict, batches, self.workers) as shards:
+
+            def score(alpha: NDArray[Any], precision: str = "fp32") -> Measure:
+                found = summarise(shards(precision, alpha), *about[:2])
+                return Measure(found.score, found.loglik, found.metrics, precision)
+
+            self.result = search(
+                self.proposals(self.space.n, len(self.space.groups)), score,
+                screen=partial(score, precision="bf16") if "bf16" in networks else None,
+                top=self.proposals.screen or 0, ledger=self.ledger, on_trial=self.on_trial,
+            )  # fmt: skip
+        self.space.write(self.result.alpha, network)  # theta(alpha*), Eq. 2
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         assert self.result is not None

@@ -59,6 +59,29 @@ def summarise(predictions: Sequence[Predictions], encoded: Encoded, task: Task) 
     return Scores(score, metrics, loglik, ordered)
 
 
+def predictions(
+    network: Any,
+    batches: Iterable[Batch],
+    encoded: Encoded,
+    task: Task,
+    decoding: Decoding,
+    on_batch: Callable[[], None] | None = None,
+) -> list[Predictions]:
+    """What a network answers to batches; its training mode is left as it was."""
+    training = network.training
+    network.eval()
+    found = []
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                found.append(predict(network, batch, encoded, task, decoding))
+                if on_batch is not None:
+                    on_batch()
+    finally:
+        network.train(training)
+    return found
+
+
 def evaluate(
     network: Any,
     batches: Iterable[Batch],
@@ -67,16 +90,6 @@ def evaluate(
     decoding: Decoding,
     on_batch: Callable[[], None] | None = None,
 ) -> Scores:
-    """Score a network on a split; its training mode is left as it was."""
-    training = network.training
-    network.eval()
-    predictions = []
-    try:
-        with torch.inference_mode():
-            for batch in batches:
-                predictions.append(predict(network, batch, encoded, task, decoding))
-                if on_batch is not None:
-                    on_batch()
-    finally:
-        network.train(training)
-    return summarise(predictions, encoded, task)
+    """Score a network on a split."""
+    found = predictions(network, batches, encoded, task, decoding, on_batch)
+    return summarise(found, encoded, task)

@@ -75,12 +75,18 @@ class Search:
         proposals: from the number of experts to their proposals.
         groups: from a parameter's name to its group's, for an alpha a group
             (`dfwe.weights.groups`); None for one alpha.
+        screen: bf16 steers, and so many of the best are scored again in float32; None scores
+            every candidate in float32. Pays where the hardware multiplies bf16.
     """
 
     proposals: Callable[..., Proposals]
     groups: Callable[[str], str] | None = None
+    screen: int | None = None
 
     def __post_init__(self) -> None:
+        if self.screen is not None and self.screen < 1:
+            raise UserError(f"search.screen={self.screen} scores nothing again in float32; give "
+                            "the number of best candidates to score again, or null.")  # fmt: skip
         if self.groups is not None and not callable(self.groups):
             raise UserError(f"search.groups={self.groups} is no choice of groups; write "
                             "search/groups=part, block or none.")  # fmt: skip
@@ -108,6 +114,8 @@ class Search:
                 key: list(value.items()) if isinstance(value, Mapping) else value
                 for key, value in _described(self.groups).items()
             }
+        if self.screen is not None:
+            found["screen"] = self.screen
         return found
 
     @property
@@ -126,6 +134,8 @@ def search(
     proposals: Proposals,
     score: Score,
     *,
+    screen: Score | None = None,
+    top: int = 5,
     ledger: Ledger | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
@@ -138,6 +148,9 @@ def search(
     Args:
         proposals: `scores = yield alphas`, alphas (m, n), scores (m,).
         score: alpha (n,) -> points, or a `Measure`.
+        screen: a cheaper score, whose `Measure.precision` is not "fp32", that steers after the
+            first batch; the `top` best, and what the proposals settle on, are then scored by
+            `score`, and only what `score` has scored can win.
         ledger: notes every trial; an unfinished ledger is replayed and gone on with.
         map: scores the new candidates of a batch, in order; `pool.map` scores them in parallel.
         on_trial: called with each trial and the best so far.
@@ -148,38 +161,59 @@ def search(
     trials: list[Trial] = []
     known: dict[bytes, Trial] = {}
     repeats = 0
-    attempt = partial(_attempt, score)
+
+    def measure(alphas: list[NDArray[np.float64]], score: Score) -> None:
+        attempt = partial(_attempt, score)
+        for trial, seconds in _scored(alphas, len(trials), ledger, attempt, map):
+            if ledger is not None and seconds is not None:
+                ledger.append(trial, seconds)
+            trials.append(trial)
+            known[trial.alpha.tobytes()] = trial
+            if on_trial is not None:
+                on_trial(trial, max(trials, key=_key))
+
     try:
-        alphas = next(proposals)
+        alphas, steering = next(proposals), score
         while True:
             alphas = np.array(alphas, dtype=np.float64, order="C") + 0.0  # no -0.0: bytes are keys
             fresh = _fresh(alphas, known)
             repeats += len(alphas) - len(fresh)
-            for trial, seconds in _scored(fresh, len(trials), ledger, attempt, map):
-                if ledger is not None and seconds is not None:
-                    ledger.append(trial, seconds)
-                trials.append(trial)
-                known[trial.alpha.tobytes()] = trial
-                if on_trial is not None:
-                    on_trial(trial, max(trials, key=_key))
+            measure(fresh, steering)
             _check_scored(trials)
             values = np.array([known[alpha.tobytes()].value for alpha in alphas])
-            alphas = proposals.send(values)
+            alphas, steering = proposals.send(values), screen or score
     except StopIteration as stop:
         outcome = stop.value or Outcome()
     _check_scored(trials)
+    _warn(trials, repeats)
+    if screen is not None:
+        settled = [] if outcome.alpha is None else [known[outcome.alpha.tobytes()]]
+        measure(_unsure([*settled, *_leaders(trials, top)]), score)
     if ledger is not None:
         ledger.check_end(len(trials))
-    _warn(trials, repeats)
     best = max(trials, key=_key) if outcome.alpha is None else known[outcome.alpha.tobytes()]
     return Result(best, tuple(trials), outcome.iterations, repeats)
 
 
-def _key(trial: Trial) -> tuple[bool, bool, float, float, int]:
-    """The order of trials: a lower precision steers the search, but only fp32 can win."""
+def _leaders(trials: list[Trial], top: int) -> list[Trial]:
+    """The `top` best trials, whatever their precision."""
+    return sorted(trials, key=_merit, reverse=True)[:top]
+
+
+def _unsure(trials: list[Trial]) -> list[NDArray[np.float64]]:
+    """The alphas that only the screen has scored, each once."""
+    return list({t.index: t.alpha for t in trials if t.precision != "fp32"}.values())
+
+
+def _merit(trial: Trial) -> tuple[bool, float, float, int]:
+    """By score, ties by log-likelihood, then the earlier one."""
     loglik = -np.inf if trial.loglik is None else trial.loglik
-    exact = trial.precision == "fp32"
-    return trial.score is not None, exact, trial.value, loglik, -trial.index
+    return trial.score is not None, trial.value, loglik, -trial.index
+
+
+def _key(trial: Trial) -> tuple[Any, ...]:
+    """The order of trials: a lower precision steers the search, but only fp32 can win."""
+    return trial.score is not None, trial.precision == "fp32", *_merit(trial)
 
 
 def _check_scored(trials: list[Trial]) -> None:

@@ -109,7 +109,8 @@ class Interpolate:
                     {"search/score": trial.score, "search/best": best.score}, step=trial.index
                 )
 
-            callback = SearchCallback(space, self.search, Ledger(work / "trials.jsonl"), follow)
+            ledger = Ledger(work / "trials.jsonl")
+            callback = SearchCallback(space, self.search, ledger, follow, lab.workers)
             trainer = lab.trainer(
                 logger=False, callbacks=[callback],
                 default_root_dir=work,
