@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-CSV = "logger=csv"
+CSV = ("logger=csv", "store=another")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def brought(finished):
 def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
     folder, names = brought
     listed = ",".join(map(str, names))
-    process = dfwe(folder, "stage=all", "task=relations", "corpus=sample", "model=tiny", CSV,
+    process = dfwe(folder, "stage=all", "task=relations", "corpus=sample", "model=tiny", *CSV,
                    f"checkpoints=[{listed}]", "search=corners")  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert "second has no tokenizer" in process.stdout + process.stderr
@@ -62,7 +62,7 @@ def test_checkpoints_that_do_not_fit_are_named_before_anything_is_made(brought, 
     state.pop("lm_head.weight")
     save_file(state, other / "model.safetensors", {"format": "pt"})
     process = dfwe(folder, "stage=interpolate", "task=relations", "corpus=sample", "model=tiny",
-                   CSV, f"checkpoints=[{first},{other}]")  # fmt: skip
+                   *CSV, f"checkpoints=[{first},{other}]")  # fmt: skip
     assert process.returncode == 1
     assert "PROBLEM" in process.stdout + process.stderr
     assert "save both models tied or both untied" in process.stderr

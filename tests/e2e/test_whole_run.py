@@ -125,7 +125,9 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
     files = sorted(folder.rglob("run-*.wandb"))
     store = Path(results["model_dir"]).parent
     addresses = {path.name for path in store.iterdir() if (path / "recipe.json").exists()}
-    assert {file.stem.removeprefix("run-") for file in files} == addresses
+    logged = {file.stem.removeprefix("run-") for file in files}
+    assert logged <= addresses  # other tests may have added to the store
+    assert len(logged) == 2 * len(results["experts"]) + 2
     search = next(f for f in files if f.stem.endswith(Path(results["model_dir"]).name))
     shown = subprocess.run(
         [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(search)],

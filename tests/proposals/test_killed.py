@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-# One process loads torch, forks searches and kills each at a random moment. A score takes a
-# millisecond or so, that the moments fall anywhere: between trials, in a write, in the export.
+# One process loads torch, forks searches and kills each at a random moment, which falls anywhere:
+# in a score, between trials, in a write; the last one at the end, where the model is written.
 SCRIPT = """
 import os, random, shutil, signal, sys, time
 from pathlib import Path
@@ -22,7 +22,7 @@ inputs = torch.randn(200, 6)
 
 def score(alpha):
     space.write(alpha, module)
-    time.sleep(0.001)
+    time.sleep(0.005)
     with torch.no_grad():
         return 100 * (module(inputs).argmax(1) == truth(inputs).argmax(1)).double().mean().item()
 
@@ -32,16 +32,20 @@ def run(folder):
     shutil.rmtree(folder / "model", ignore_errors=True)
     space.export(found.alpha, folder / "model")
 
-began = time.monotonic()
+def lines(folder):
+    path = folder / "trials.jsonl"
+    return path.read_bytes().count(b"\\n") if path.exists() else 0
+
 run(root / "whole")
-length = time.monotonic() - began
 moments, deaths = random.Random(0), 0
-for _ in range(10):
+for trial in [*sorted(moments.sample(range(1, 45), 9)), lines(root / "whole")]:
     child = os.fork()
     if child == 0:
         run(root / "broken")
         os._exit(0)
-    time.sleep(moments.uniform(0, 0.25 * length))
+    while lines(root / "broken") < trial:
+        time.sleep(0.0005)
+    time.sleep(moments.uniform(0, 0.005))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     deaths += os.WIFSIGNALED(status)
