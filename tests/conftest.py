@@ -1,12 +1,17 @@
 """Shared fixtures: a tiny random T5 of Flan's shape, its tokenizer, examples."""
 
 import os
+from dataclasses import dataclass
+from functools import partial
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
-from dfwe.data.dialogue import Example
+from dfwe.data.dialogue import Dialogue, Example, Turn
+from dfwe.tasks.decode import Label
+from dfwe.tasks.metrics import F1
+from dfwe.tasks.task import Task
 
 WORDS = tuple(
     "anna ben carla bridge river coffee angry happy sad calm lost found the a is was to of in "
@@ -94,3 +99,96 @@ def bert(tmp_path_factory):
     numbers = {word: number for number, word in enumerate(vocabulary)}
     save(BertModel(config), BertTokenizer(numbers), folder)
     return folder
+
+
+@dataclass(frozen=True)
+class ToyCorpus:
+    """A few dialogues of four lines each; a closed one fails when its test split is asked for."""
+
+    closed: bool = False
+    name: str = "toy"
+
+    def dialogues(self, split):
+        import numpy as np
+
+        if self.closed and split == "test":
+            raise AssertionError("the test split was read")
+        rng = np.random.default_rng(["train", "dev", "test"].index(split))
+        return tuple(
+            Dialogue(
+                f"{split}{d}",
+                tuple(Turn(("anna",), sentence(rng, 3, 9), {"mood": str(rng.choice(LABELS))})
+                      for _ in range(4)),
+                {}, {},
+            )
+            for d in range(4)
+        )  # fmt: skip
+
+    def labels(self, title):
+        return LABELS
+
+    def whole(self):
+        return self
+
+
+def toy_task(name):
+    """The moods of the lines, asked for by a prompt of its own."""
+
+    def read(dialogues, title, labels):
+        return [
+            Example(f"{d.id}_{i}", d.id, f"context: {turn.text}", f"{name}:",
+                    turn.annotations["mood"], (turn.annotations["mood"],), tuple(labels))
+            for d in dialogues
+            for i, turn in enumerate(d.turns)
+        ]  # fmt: skip
+
+    return Task(name, name, read, Label(), [F1("micro"), F1("weighted")], 5)
+
+
+TOY_TASKS = {name: toy_task(name) for name in ("mood", "tone", "air", "voice")}
+
+
+@pytest.fixture(scope="session")
+def make_study(tokenizer, make_network, tmp_path_factory):
+    """Settings -> a study that takes a second or two, on a random model."""
+    from dfwe.model.decoding import Likelihood
+    from dfwe.model.fit import Fit
+    from dfwe.model.pretrained import Model, save
+    from dfwe.plan import Study
+    from dfwe.proposals.loop import Search
+    from dfwe.proposals.nelder_mead import nelder_mead
+
+    folder = tmp_path_factory.mktemp("toy") / "model"
+    save(make_network(), tokenizer, folder)
+
+    def make(target="mood", sources=("tone", "air", "voice"), closed=False, **settings):
+        model = Model("toy", str(folder), max_input=32, max_target=6)
+        usual = {
+            "corpus": ToyCorpus(closed), "model": model,
+            "decoding": Likelihood(), "fit": Fit(learning_rate=3e-3, epochs=1, effective_batch=8),
+            "search": Search(partial(nelder_mead, evaluations=9, iterations=3)), "seed": 0,
+        }  # fmt: skip
+        tasks = tuple(TOY_TASKS[name] for name in sources)
+        return Study(task=TOY_TASKS[target], sources=tasks, **usual | settings)
+
+    return make
+
+
+def toy_lab(folder):
+    """A lab on the CPU with CSV logs."""
+    from dfwe.lab import CSV, Lab, lightning_trainer
+    from dfwe.store import Store
+
+    trainer = partial(lightning_trainer, accelerator="cpu", devices=1)
+    command = "python -m dfwe.run stage={}".format
+    return Lab(Store(folder / "store"), trainer, CSV(), folder / "run", command)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return toy_lab(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_lab(tmp_path_factory):
+    return toy_lab(tmp_path_factory.mktemp("lab"))

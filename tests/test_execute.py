@@ -47,6 +47,12 @@ def test_a_second_call_makes_nothing_again(lab):
     assert (expert.runs, tuned.runs) == (["emory"], ["emory"])
 
 
+def test_equal_steps_are_made_once(lab):
+    twins = [Made("experts", "emory"), Made("experts", "emory")]
+    execute(twins, Stage("experts", ("experts",)), lab)
+    assert [step.runs for step in twins] in ([["emory"], []], [[], ["emory"]])
+
+
 def test_a_missing_parent_is_an_error_with_the_command_that_makes_it(lab):
     expert = Made("experts", "meld")
     tuned = Made("finetune", "meld", (expert,))

@@ -62,7 +62,8 @@ def execute(steps: Iterable[Step], stage: Stage, lab: Lab) -> None:
         UserError: a parent is missing and this stage does not make it.
     """
     wanted = [step for step in steps if step.stage in stage.makes]
-    missing = [step for step in wanted if step.recipe not in lab.store]
+    lacking = [step for step in wanted if step.recipe not in lab.store]
+    missing = list({step.recipe.address: step for step in lacking}.values())  # each once
     for number, step in enumerate(missing, 1):
         _check_parents(step, lab)
         with lab.store.lock(step.recipe):

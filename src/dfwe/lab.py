@@ -1,5 +1,6 @@
 """The few frozen things every step needs: where results go, how they are logged, what trains."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class RunLog(Protocol):
     def tables(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
     def images(self, pictures: Mapping[str, Path]) -> None: ...
     def summary(self, values: Mapping[str, Any]) -> None: ...
+    def result(self, recipe: Recipe, folder: Path) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -30,6 +32,9 @@ class OpenLog(Protocol):
     """What `conf/logger/*.yaml` builds: opens the log of a recipe."""
 
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog: ...
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,37 @@ class WandBLog:
     def summary(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))
 
+    def result(self, recipe: Recipe, folder: Path) -> None:
+        """The digest of the stored weights; online also an artifact, its parents' as inputs.
+
+        The artifact refers to the store's folder and uploads nothing. Offline the lineage stands
+        in the run's config (`parents`) and summary.
+        """
+        import wandb
+        from wandb.errors import CommError
+
+        digest = json.loads((folder / "recipe.json").read_text()).get("weights_sha256")
+        self.run.summary.update({"weights_sha256": digest})
+        if self.run.offline:
+            return
+        for parent in recipe.parents:
+            try:
+                self.run.use_artifact(f"{_artifact(parent)}:latest")
+            except CommError:
+                log.info(
+                    "%s is not on the W&B server; the lineage starts here.", _artifact(parent)
+                )
+        metadata = {**recipe.describe(), "weights_sha256": digest}
+        made = wandb.Artifact(_artifact(recipe), type="model", metadata=metadata)
+        made.add_reference(folder.as_uri(), checksum=False)
+        self.run.log_artifact(made)
+
     def finish(self) -> None:
         self.run.finish()
+
+
+def _artifact(recipe: Recipe) -> str:
+    return f"{recipe.stage}-{recipe.address}"
 
 
 @dataclass(frozen=True)
@@ -153,6 +187,9 @@ class CSVLog:
         from dfwe.store import write_json
 
         write_json(self.folder / "summary.json", dict(values))
+
+    def result(self, recipe: Recipe, folder: Path) -> None:
+        """Nothing to do: recipe.json in the store has the digest and the parents."""
 
     def finish(self) -> None:
         self.lightning.finalize("success")

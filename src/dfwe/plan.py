@@ -1,7 +1,8 @@
 """The graph of steps behind a target task: S*, its experts, fine-tunings, search, evaluation."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from dfwe.data.corpus import Corpus
@@ -15,6 +16,7 @@ from dfwe.stages.bring import bring
 from dfwe.stages.evaluate import Evaluate
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.pretrain import Pretrain
+from dfwe.stages.test import ROLE, Test
 from dfwe.stages.train import Train
 from dfwe.store import Store
 from dfwe.tasks.task import Task
@@ -25,7 +27,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Study:
-    """What decides the result for one target task: the composed configuration as objects."""
+    """What decides the result for one target task: the composed configuration as objects.
+
+    Args:
+        checkpoints: a person's own, to be mixed instead of experts made here.
+        controls: name -> from the plan to the step whose weights contend (`dfwe.controls`).
+        landscapes: name -> from the plan to a search over three experts, to be drawn.
+    """
 
     corpus: Corpus
     task: Task
@@ -35,7 +43,9 @@ class Study:
     fit: Fit
     search: Search
     seed: int
-    checkpoints: tuple[str, ...] = ()  # a person's own, to be mixed instead of experts made here
+    checkpoints: tuple[str, ...] = ()
+    controls: Mapping[str, "Control"] = field(default_factory=dict)
+    landscapes: Mapping[str, "Control"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -43,6 +53,11 @@ class Study:
         if len(set(self.checkpoints)) < len(self.checkpoints):
             raise UserError(f"checkpoints={list(self.checkpoints)} names one twice; name each "
                             "once.")  # fmt: skip
+        if self.checkpoints and (self.controls or self.landscapes):
+            raise UserError(
+                "Controls train models of their own, which checkpoints=[...] leaves no room for; "
+                "leave experiment=controls or checkpoints out."
+            )
         if not names and not self.checkpoints:
             raise UserError("sources.list is empty; name at least one source task (a task without "
                             "conf/sources/NAME.yaml: +sources.list=[a,b,c]).")  # fmt: skip
@@ -59,6 +74,21 @@ class Study:
     def group(self) -> str:
         """How runs are grouped in the logger: target and seed."""
         return f"{self.task.name}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model in the comparison, and where its test score stands.
+
+    Args:
+        made: the step whose weights it has; for a vote, the vote itself.
+        tested: the step whose `test` has its score under `role`.
+    """
+
+    name: str
+    made: Step
+    tested: Step
+    role: str
 
 
 @dataclass(frozen=True)
@@ -116,10 +146,46 @@ class Plan:
             study.corpus, study.model, study.decoding,
         )  # fmt: skip
 
-    @property
+    @cached_property
+    def contenders(self) -> tuple[Contender, ...]:
+        """Fine-tuning alone, the uniform average, the controls, DFWE."""
+        own = {
+            id(self.baseline): "baseline",
+            id(self.interpolation): "dfwe",
+            **{id(step): step.label for step in self.finetuned},
+        }
+        found = [
+            Contender("baseline", self.baseline, self.evaluation, "baseline"),
+            Contender("uniform", self.interpolation, self.evaluation, "uniform"),
+        ]
+        for name, build in self.study.controls.items():
+            made = build(self)
+            if id(made) in own:
+                tested, role = self.evaluation, own[id(made)]
+            else:
+                tested, role = self._tested(made), ROLE
+            found.append(Contender(name, made, tested, role))
+        return (*found, Contender("dfwe", self.interpolation, self.evaluation, "dfwe"))
+
+    @cached_property
+    def drawn(self) -> tuple[Step, ...]:
+        """The searches that show the landscape between three experts."""
+        return tuple(build(self) for build in self.study.landscapes.values())
+
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
         first = () if self.pretraining is None else (self.pretraining,)
-        return (*first, *self.experts, *self.finetuned, self.interpolation, self.evaluation)
+        own = (*first, *self.experts, *self.finetuned, self.interpolation, self.evaluation)
+        more = (*(contender.tested for contender in self.contenders), *self.drawn)
+        return tuple({id(step): step for last in (*own, *more) for step in lineage(last)}.values())
+
+    def _tested(self, made: Step) -> Step:
+        study = self.study
+        if made.stage == "evaluate":  # a vote has its score already
+            return made
+        return Test(
+            made.label, study.group, made, study.task, study.corpus, study.model, study.decoding
+        )
 
     def check(self, store: Store) -> None:
         """Report on checkpoints that a person brings, unless they were mixed before.
@@ -150,3 +216,13 @@ class Plan:
             stage, label, study.group, tasks, monitor, study.corpus, study.model, study.fit,
             study.decoding, study.seed, expert or self.pretraining,
         )  # fmt: skip
+
+
+def lineage(step: Step) -> Iterator[Step]:
+    """The step's ancestors, parents first, and the step; one that is reached twice comes twice."""
+    for parent in step.parents:
+        yield from lineage(parent)
+    yield step
+
+
+Control = Callable[[Plan], Step]

@@ -98,7 +98,16 @@ def _study(cfg: DictConfig) -> "Study":
         search=build(cfg.search),
         seed=cfg.seed,
         checkpoints=tuple(cfg.checkpoints),
+        controls={name: build(control) for name, control in cfg.controls.items()},
+        landscapes={name: build(search) for name, search in cfg.landscapes.items()},
     )
+
+
+def study_of(task: str, seed: int) -> "Study":
+    """The study of another task and seed, all else as on this command line."""
+    given = HydraConfig.get().overrides.task
+    kept = [item for item in given if item.split("=")[0] not in ("task", "seed", "stage")]
+    return _study(hydra.compose("config", overrides=[*kept, f"task={task}", f"seed={seed}"]))
 
 
 def _task(name: str) -> DictConfig:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from dfwe.errors import UserError
+from dfwe.evidence.compare import described, entries, gain, parts
 from dfwe.execute import Stage, Step
 from dfwe.lab import Lab
 from dfwe.plan import Plan
@@ -28,6 +29,8 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
     baseline = seen.get(plan.baseline.label, {}) | _scores(store, plan.baseline)
     evaluation = _scores(store, plan.evaluation) if "evaluate" in stage.makes else {}
     test = evaluation.get("test", {})
+    found = entries(plan, store) if test else {}
+    plain = mixture.get("one_standard_error", {})
     seconds = {
         "experts": _seconds(store, plan.experts),
         "finetune": _seconds(store, plan.finetuned),
@@ -60,7 +63,16 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
             "evaluations": mixture.get("evaluations"),
             "iterations": mixture.get("iterations"),
         },
+        "one_standard_error": {  # the plainest mixture that dev cannot tell from the best
+            "alpha": plain.get("alpha"),
+            "dev": _dev(plain),
+            "test": _score(test, "one_standard_error"),
+        },
+        "optimism": mixture["dev"]["score"] - test["dfwe"]["score"] if test else None,
         "delta": test["dfwe"]["score"] - test["baseline"]["score"] if test else None,
+        "contenders": described(found) if test else None,
+        "interval": gain([found["dfwe"]], [found["baseline"]])[1] if test else None,
+        "parts": parts([found]) if test else None,
         "seconds": seconds,
         "model_dir": str(store.folder(plan.interpolation.recipe)) if mixture else None,
     }
@@ -69,7 +81,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
 def present(plan: Plan, stage: Stage, lab: Lab) -> None:
     """Write the run's folder and print the table; the last line is results.json's path."""
     from dfwe.report.plots import learning_curves
-    from dfwe.report.tables import summary
+    from dfwe.report.tables import contenders, summary
 
     lab.output.mkdir(parents=True, exist_ok=True)
     found = results(plan, stage, lab.store)
@@ -91,6 +103,8 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
         describe(plan, found, lab.store)
     console = Console()
     console.print(summary(found))
+    if plan.study.controls and found["contenders"]:
+        console.print(contenders(found["contenders"]))
     if plan.pretraining is not None and plan.pretraining.recipe in lab.store:
         folder = lab.store.folder(plan.pretraining.recipe)
         console.print(f"base model   {folder}", soft_wrap=True, highlight=False)
@@ -147,4 +161,4 @@ def _dev(scores: dict[str, Any]) -> float | None:
 
 
 def _score(test: dict[str, Any], name: str) -> float | None:
-    return test[name]["score"] if test else None
+    return test[name]["score"] if name in test else None

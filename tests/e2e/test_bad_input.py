@@ -18,6 +18,8 @@ MISTAKES = {
     "no source": (["task=emory", "sources.list=[]"], "at least one source"),
     "missing data": (["corpus=feta_friends", "corpus.path=nowhere"], "point DFWE_DATA"),
     "batch that does not divide": (["fit.batch=7"], "not a multiple"),
+    "controls of checkpoints": (["experiment=controls", "checkpoints=[a,b]"], "no room for"),
+    "nothing to report": (["stage=report"], "has no finished run of emory, reading"),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
 }
 

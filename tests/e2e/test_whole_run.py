@@ -21,18 +21,27 @@ def results(finished):
 def test_results_have_every_key(results):
     assert set(results) == {
         "task", "seed", "model", "corpus", "sources", "experts", "baseline", "uniform", "dfwe",
-        "delta", "seconds", "model_dir",
+        "one_standard_error", "optimism", "delta", "interval", "contenders", "parts",
+        "seconds", "model_dir",
     }  # fmt: skip
     assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
     assert set(results["dfwe"]) == {"alpha", "dev", "test", "evaluations", "iterations"}
     assert set(results["seconds"]) == {"experts", "finetune", "interpolate", "evaluate"}
     assert sum(results["dfwe"]["alpha"].values()) == pytest.approx(1)
     assert results["delta"] == results["dfwe"]["test"] - results["baseline"]["test"]
+    assert results["optimism"] == results["dfwe"]["dev"] - results["dfwe"]["test"]
+    assert results["interval"][0] <= results["delta"] <= results["interval"][1]
+    assert results["one_standard_error"]["dev"] <= results["dfwe"]["dev"]
 
 
 def test_the_mixture_is_never_worse_on_dev_than_an_expert(results):
     assert results["dfwe"]["dev"] >= max(row["dev"] for row in results["experts"])
     assert results["dfwe"]["dev"] >= results["uniform"]["dev"]
+
+
+def test_what_dev_can_resolve_is_said_before_the_search_moves(finished):
+    (line,) = [line for line in finished[1].stdout.splitlines() if "is within noise" in line]
+    assert line.startswith("Dev has ")
 
 
 def test_trials_hold_every_evaluated_alpha(finished, results):

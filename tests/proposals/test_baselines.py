@@ -1,5 +1,7 @@
 """The proposals beside Nelder-Mead: openings, budgets, seeds and hand-computed choices."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,14 @@ def test_a_line_is_evenly_spaced_between_its_ends():
 def test_a_line_goes_from_the_centroid_to_the_best_expert():
     found = search(baselines.line(4), lambda a: -abs(a[2] - 0.7))
     np.testing.assert_allclose(found.alpha, [0.1, 0.1, 0.7, 0.1], atol=1e-12)
+
+
+def test_a_lattice_is_every_multiple_of_its_step():
+    proposals = baselines.lattice(3, points=5)
+    next(proposals)
+    found = {tuple(row) for row in proposals.send(np.zeros(4))}
+    whole = [row for row in product(range(5), repeat=3) if sum(row) == 4]
+    assert found == {tuple(k / 4 for k in row) for row in whole}
 
 
 def test_an_unknown_end_of_a_line_is_refused_with_the_choice():

@@ -219,3 +219,10 @@ def test_groups_are_chosen_as_a_config_group():
 def test_proposals_without_groups_say_so():
     with pytest.raises(UserError, match=r"search=line gives all parameters one alpha"):
         Search(partial(line, points=5))(3, groups=2)
+
+
+@pytest.mark.parametrize(("within", "first"), [(0.0, 0.9), (0.5, 0.4), (3.0, 0.5)])
+def test_within_an_error_the_trial_nearest_the_average_is_chosen(within, first):
+    scores = {0.0: 49.0, 0.4: 50.5, 0.5: 48.0, 0.9: 51.0}
+    found = search(listed(scores), lambda alpha: scores[alpha[0]])
+    assert found.nearest_centroid(within).alpha[0] == first

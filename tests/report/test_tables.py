@@ -1,11 +1,10 @@
-"""The terminal's table and Table 2 as Markdown."""
+"""The terminal's table."""
 
-import copy
 import re
 
 import pytest
 
-from dfwe.report.tables import clock, markdown, render
+from dfwe.report.tables import clock, render
 
 LABELS = ["characters", "characters+sources", "meld", "qa", "reading"]
 ALPHA = [0.12, 0.41, 0.05, 0.22, 0.2]
@@ -115,30 +114,3 @@ def test_models_not_made_yet_show_a_dash(unsearched: dict) -> None:
 )  # fmt: skip
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert clock(seconds) == text
-
-
-def test_markdown_has_a_line_a_task_and_the_mean(results: dict) -> None:
-    other = copy.deepcopy({**results, "task": "qa", "majority": 30.0})
-    other["baseline"]["test"], other["dfwe"]["test"] = 50.0, 49.0
-    assert markdown([{**results, "majority": 20.0}, other]).splitlines() == [
-        "| task | majority | fine-tuning | uniform | DFWE | delta |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| characters | 20.00 | 40.50 | 39.25 | 43.75 | +3.25 |",
-        "| qa | 30.00 | 50.00 | 39.25 | 49.00 | -1.00 |",
-        "| **mean** | 25.00 | 45.25 | 39.25 | 46.38 | +1.12 |",
-    ]
-
-
-def test_markdown_sets_published_numbers_beside_the_measured(results: dict) -> None:
-    text = markdown([results], {"characters": {"baseline": 62.366, "dfwe": 64.469}})
-    head, _, row, mean = text.splitlines()
-    assert "majority" not in head
-    assert row.endswith("| +3.25 | 62.37 | 64.47 | +2.10 |")
-    assert mean.endswith("| +3.25 | 62.37 | 64.47 | +2.10 |")
-
-
-def test_markdown_gives_no_mean_over_a_part_of_the_tasks(results: dict) -> None:
-    half = copy.deepcopy({**results, "task": "qa"})
-    half["dfwe"]["test"] = None
-    mean = markdown([results, half]).splitlines()[-1]
-    assert mean == "| **mean** | 40.50 | 39.25 | – | – |"  # noqa: RUF001

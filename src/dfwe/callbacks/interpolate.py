@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfwe.errors import UserError
 from dfwe.model.batches import Batch
-from dfwe.model.scoring import predictions, summarise
+from dfwe.model.scoring import Scores, predictions, summarise
 from dfwe.model.shards import Shards
 from dfwe.proposals.ledger import Ledger
 from dfwe.proposals.loop import Measure, Result, Search, Trial, search
@@ -33,6 +33,7 @@ class Interpolate(L.Callback):
         ledger: where every trial is noted; an unfinished one is gone on with.
         on_trial: called after each trial with it and the best so far.
         workers: processes that share the dev split, on a CPU.
+        on_scores: called with each alpha scored here and its answers.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Interpolate(L.Callback):
         ledger: Ledger,
         on_trial: Callable[[Trial, Trial], None] | None = None,
         workers: int = 1,
+        on_scores: Callable[[NDArray[Any], Scores], None] | None = None,
     ) -> None:
         self.space = space
         self.proposals = proposals
         self.ledger = ledger
         self.on_trial = on_trial
         self.workers = workers
+        self.on_scores = on_scores
         self.result: Result | None = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -68,6 +71,8 @@ class Interpolate(L.Callback):
 
             def score(alpha: NDArray[Any], precision: str = "fp32") -> Measure:
                 found = summarise(shards(precision, alpha), *about[:2])
+                if self.on_scores is not None:
+                    self.on_scores(alpha, found)
                 return Measure(found.score, found.loglik, found.metrics, precision)
 
             self.result = search(

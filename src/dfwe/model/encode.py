@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -35,6 +36,11 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @cached_property
+    def tokens(self) -> int:
+        """How many a pass over the split reads and teaches."""
+        return sum(map(len, self.sources)) + sum(map(len, self.targets))
 
 
 def encode(

@@ -1,5 +1,7 @@
 """Proposals to compare Nelder-Mead with: soups, lines, coordinates, random search."""
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,20 @@ def line(
     alphas = (1 - t) * ends[start] + t * ends[end]
     scores = yield alphas
     return Outcome(alpha=alphas[np.argmax(scores)])
+
+
+def lattice(n: int, *, points: int = 9) -> Proposals:
+    """Every alpha whose entries are multiples of 1 / (points - 1): a landscape, for a few experts.
+
+    Args:
+        points: on each edge, both ends included.
+    """
+    yield opening(n)
+    steps = points - 1
+    cuts = combinations(range(steps + n - 1), n - 1)  # stars and bars
+    edges = np.array([(-1, *cut, steps + n - 1) for cut in cuts])
+    yield (np.diff(edges) - 1) / steps
+    return Outcome()
 
 
 def coordinate(n: int, *, evaluations: int = 120, width: float = 0.5) -> Proposals:

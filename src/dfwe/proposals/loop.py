@@ -17,6 +17,7 @@ from dfwe.proposals.ledger import Ledger, Trial
 from dfwe.proposals.simplex import Outcome, Proposals
 
 log = logging.getLogger(__name__)
+Proposer = Callable[..., Proposals]  # n -> proposals; what conf/search/*.yaml names
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
 FLAT = 12  # so many last trials of one and the same score, and the search says so
 
@@ -66,6 +67,17 @@ class Result:
     def evaluations(self) -> int:
         return len(self.trials)
 
+    def nearest_centroid(self, within: float) -> Trial:
+        """The trial nearest the uniform average of those at most `within` points below the best.
+
+        With the best's standard error, the one-standard-error rule (Breiman et al. 1984): the
+        plainest mixture that the dev split cannot tell from the best.
+        """
+        n = self.alpha.shape[-1]
+        close = [trial for trial in self.trials if trial.precision == self.best.precision
+                 and trial.value >= self.score - within]  # fmt: skip
+        return min(close, key=lambda trial: (np.square(trial.alpha - 1 / n).sum(), -trial.value))
+
 
 @dataclass(frozen=True)
 class Search:
@@ -79,7 +91,7 @@ class Search:
             every candidate in float32. Pays where the hardware multiplies bf16.
     """
 
-    proposals: Callable[..., Proposals]
+    proposals: Proposer
     groups: Callable[[str], str] | None = None
     screen: int | None = None
 

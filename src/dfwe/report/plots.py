@@ -31,7 +31,7 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """
     stages = [stage for stage in STAGES if any(h["stage"] == stage for h in histories)]
     colour = colours(h["label"] for h in histories)
-    figure, grid = _figure(2, len(stages), (4.6 * len(stages) + 1.8, 5.2), [2, 1])
+    figure, grid = figure_of(2, len(stages), (4.6 * len(stages) + 1.8, 5.2), [2, 1])
     for column, stage in enumerate(stages):
         score, loss = grid[0][column], grid[1][column]
         members = [h for h in histories if h["stage"] == stage]
@@ -64,7 +64,7 @@ def search_trajectory(
     alphas = np.array([np.reshape(t["alpha"], (-1, n)).mean(axis=0) for t in trials])  # (m, n)
     loglik = _column(trials, "loglik")
     heights = [3.2, 1.1, 1.8] if np.isfinite(loglik).any() else [3.2, 1.8]
-    figure, grid = _figure(len(heights), 1, (9.2, 1.1 * sum(heights)), heights)
+    figure, grid = figure_of(len(heights), 1, (9.2, 1.1 * sum(heights)), heights)
     axes = list(grid[:, 0])
     named = np.any([_pure(alphas), _centroid(alphas)], axis=0)
     opening = len(named) if named.all() else int(named.argmin())
@@ -90,7 +90,7 @@ def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
     if any(isinstance(value, Mapping) for value in alpha.values()):
         return _group_bars(alpha, path)
     uniform = 1 / len(alpha)
-    figure, grid = _figure(1, 1, (6.4, 0.9 + 0.42 * len(alpha)))
+    figure, grid = figure_of(1, 1, (6.4, 0.9 + 0.42 * len(alpha)))
     axes = grid[0][0]
     bars = axes.barh(
         list(alpha), list(alpha.values()), color=list(colours(alpha).values()), height=0.66
@@ -108,7 +108,7 @@ def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
 
 def _group_bars(alpha: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     labels = list(dict.fromkeys(label for weights in alpha.values() for label in weights))
-    figure, grid = _figure(1, 1, (7.4, 1.2 + 0.34 * len(alpha)))
+    figure, grid = figure_of(1, 1, (7.4, 1.2 + 0.34 * len(alpha)))
     axes = grid[0][0]
     left = np.zeros(len(alpha))
     for label, colour in colours(labels).items():
@@ -198,14 +198,20 @@ def _column(trials: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float6
     return np.array([np.nan if t[name] is None else t[name] for t in trials], dtype=np.float64)
 
 
-def _figure(
-    rows: int, columns: int, size: tuple[float, float], heights: Sequence[float] | None = None
+def figure_of(
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    heights: Sequence[float] | None = None,
+    *,
+    sharex: bool = True,
 ) -> tuple["Figure", Any]:
     """A figure of its own, on Agg: pyplot would keep it and could open a window."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex="col", height_ratios=heights)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex="col" if sharex else False,
+                           height_ratios=heights)  # fmt: skip
     for axes in grid.flat:
         _plain(axes)
     return figure, grid

@@ -1,4 +1,4 @@
-"""Results as tables: in the terminal at the end of a run, and as Markdown."""
+"""Results as a table in the terminal at the end of a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,49 +46,29 @@ def summary(results: Results) -> Group:
     return Group(*_head(results), table, *(Text(line, style="dim") for line in _footer(results)))
 
 
+def contenders(rows: Sequence[Results]) -> Table:
+    """DFWE and the controls: dev, test, the gain over fine-tuning and its interval, seconds."""
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for name in ("dev", "test", "delta", "95 % interval", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    base = rows[0]["test"]
+    for row in rows:
+        span = row["interval"]
+        noise = DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
+        table.add_row(
+            row["name"].replace("_", " "), points(row["dev"]), points(row["test"]),
+            signed(row["test"], base), noise, clock(row["seconds"]),
+        )  # fmt: skip
+    return table
+
+
 def render(results: Results, width: int = 80) -> str:
     """The summary as plain text."""
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(summary(results))
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-
-
-def markdown(
-    rows: Sequence[Results], published: Mapping[str, Mapping[str, float]] | None = None
-) -> str:
-    """Table 2 for several targets: baseline, uniform average, DFWE and delta on test.
-
-    Args:
-        rows: one `results.json` a task; a row may carry `majority`, the score of always answering
-            the most frequent training answer.
-        published: task -> {"baseline": points, "dfwe": points}, to stand beside what was measured.
-
-    A mean is given where every row has the value; a column that no row has is left out.
-    """
-    majority = _averaged([row.get("majority") for row in rows])
-    tuned, uniform, mixed = (
-        _averaged([row[model]["test"] for row in rows])
-        for model in ("baseline", "uniform", "dfwe")
-    )
-    columns = {
-        "majority": list(map(points, majority)),
-        "fine-tuning": list(map(points, tuned)),
-        "uniform": list(map(points, uniform)),
-        "DFWE": list(map(points, mixed)),
-        "delta": list(map(signed, mixed, tuned)),
-    }
-    if published is not None:
-        paper = [published.get(row["task"], {}) for row in rows]
-        tuned, mixed = (_averaged([p.get(model) for p in paper]) for model in ("baseline", "dfwe"))
-        columns["published fine-tuning"] = list(map(points, tuned))
-        columns["published DFWE"] = list(map(points, mixed))
-        columns["published delta"] = list(map(signed, mixed, tuned))
-    known = {name: cells for name, cells in columns.items() if set(cells) != {DASH}}
-    lines = [["task", *known], ["---", *["---:"] * len(known)]]
-    for number, task in enumerate([*(row["task"] for row in rows), "**mean**"]):
-        lines.append([task, *(cells[number] for cells in known.values())])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def points(value: float | None) -> str:
@@ -129,7 +109,9 @@ def _footer(results: Results) -> list[str]:
     _, groups = _weights(results)
     which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
     grouped = [f"an alpha each for {which}: results.json"] if groups else []
-    return [*grouped, *(", ".join(parts) for parts in (searched, spent) if parts)]
+    span = results.get("interval")
+    noise = [f"95 % interval of the delta {span[0]:+.2f} to {span[1]:+.2f}"] if span else []
+    return [*grouped, *noise, *(", ".join(parts) for parts in (searched, spent) if parts)]
 
 
 def _weights(results: Results) -> tuple[dict[str, float], list[str]]:
@@ -139,9 +121,3 @@ def _weights(results: Results) -> tuple[dict[str, float], list[str]]:
     if not rows or not isinstance(rows[0], Mapping):
         return dict(alpha), []
     return {label: sum(row[label] for row in rows) / len(rows) for label in rows[0]}, list(alpha)
-
-
-def _averaged(values: Sequence[float | None]) -> list[float | None]:
-    """The values and, behind them, their mean; none where a value is missing."""
-    present = [value for value in values if value is not None]
-    return [*values, sum(present) / len(present) if len(present) == len(values) > 0 else None]

@@ -2,10 +2,11 @@
 
 import csv
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example, fingerprint
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dfwe.model.scoring import Scores
 
 VERSION = 1
+ANSWERS = "answers.csv"  # instance id, then each model's answer
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Evaluate:
             run_log.finish()
 
         def fill(folder: Path) -> None:
+            texts = {name: value.texts for name, value in scores.items()}
+            write_answers(folder / ANSWERS, self.examples, texts)
             for name, key in (("predictions", "dfwe"), ("baseline_predictions", "baseline")):
                 self._write_predictions(folder / f"{name}.csv", scores[key])
 
@@ -104,6 +108,7 @@ class Evaluate:
             **{step.label: step for step in experts},
             "dfwe": self.mixture,
         }
+        plain = lab.store.scores(self.mixture.recipe).get("one_standard_error", {}).get("alpha")
         # The baseline may be an expert under another label: each model stands here by role.
         folders = [lab.store.weights(step.recipe) for step in models.values()]
         space = WeightSpace.from_pretrained(
@@ -112,14 +117,18 @@ class Evaluate:
         alphas = {name: [float(name == other) for other in models] for name in models}
         labels = {step.label for step in experts}
         alphas["uniform"] = [float(name in labels) / len(experts) for name in models]
-        scores = {}
-        with scoring_bar(f"test {self.label}", len(alphas) * len(batches)) as advance:
-            for name, alpha in alphas.items():
-                space.write(alpha, network)
-                scores[name] = evaluate(
-                    network, batches, test, self.task, self.decoding, on_batch=advance
-                )
-        return scores
+        if plain and set(plain) == labels:  # not one alpha a group
+            alphas["one_standard_error"] = [plain.get(name, 0.0) for name in models]
+        found: dict[str, Scores] = {}  # by alpha: what stands here twice is scored once
+        with scoring_bar(f"test {self.label}", len(set(map(str, alphas.values()))) * len(batches)
+                         ) as advance:  # fmt: skip
+            for alpha in alphas.values():
+                if str(alpha) not in found:
+                    space.write(alpha, network)
+                    found[str(alpha)] = evaluate(
+                        network, batches, test, self.task, self.decoding, on_batch=advance
+                    )
+        return {name: found[str(alpha)] for name, alpha in alphas.items()}
 
     def _write_predictions(self, path: Path, scores: "Scores") -> None:
         """FETA's submission format: instance id and prediction, without a header."""
@@ -127,3 +136,51 @@ class Evaluate:
             writer = csv.writer(file)
             for example, text in zip(self.examples, scores.texts, strict=True):
                 writer.writerow([example.id, text])
+
+
+class Tested(Step, Protocol):
+    """A step that scores a model on its task's test split."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def corpus(self) -> Corpus: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def decoding(self) -> Decoding: ...
+
+
+def test_model(step: Tested, lab: Lab, folder: Path) -> "Scores":
+    """Scores of the model in `folder` on the step's test split."""
+    from dfwe.callbacks.progress import scoring_bar
+    from dfwe.model.batches import evaluation_batches
+    from dfwe.model.scoring import evaluate
+
+    network, tokenizer = load(folder)
+    device = lab.trainer(logger=False).strategy.root_device
+    network.to(device)
+    test = step.model.encode(step.task, step.corpus, "test", tokenizer, lab.tokens)
+    batches = [batch.to(device) for batch in evaluation_batches(test)]
+    with scoring_bar(f"test {step.label}", len(batches)) as advance:
+        return evaluate(network, batches, test, step.task, step.decoding, on_batch=advance)
+
+
+def write_answers(
+    path: Path, examples: Sequence[Example], answers: Mapping[str, Sequence[str]]
+) -> None:
+    """Each model's answers to the test split, one column a model."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *answers])
+        for example, texts in zip(examples, zip(*answers.values(), strict=True), strict=True):
+            writer.writerow([example.id, *texts])
+
+
+def read_answers(path: Path) -> dict[str, tuple[str, ...]]:
+    """Model -> answers, in the order of the examples; empty for a result made without them."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        (_, *models), *rows = csv.reader(file)
+    return {model: tuple(row[k] for row in rows) for k, model in enumerate(models, 1)}

@@ -1,11 +1,13 @@
 """Stage `interpolate`: search the fine-tuned experts' mixture on dev (section 4.4, Eq. 2)."""
 
+import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,13 @@ from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
 from dfwe.proposals.loop import Result, Search
 from dfwe.recipe import Recipe
+from dfwe.tasks.bootstrap import replicates, resolution, standard_error
 from dfwe.tasks.task import Task
 
+if TYPE_CHECKING:
+    from dfwe.model.scoring import Scores
+
+log = logging.getLogger(__name__)
 VERSION = 1
 Named = dict[str, Any]  # of alpha: expert -> weight, or group -> expert -> weight
 
@@ -71,26 +78,31 @@ class Interpolate:
         )
         work = lab.store.work(self.recipe)
         try:
-            result = self._search(lab, space, folders[0], work, run_log)
+            result, module = self._search(lab, space, folders[0], work, run_log)
             alpha = named(result.alpha, space.labels, space.groups)
             pictures = self._pictures(result, space.labels, alpha, work)
             run_log.images({f"search/{name}": path for name, path in pictures.items()})
             run_log.tables("search/trials", *_table(result, space.labels, space.groups))
             run_log.summary({"dev/score": result.score, "evaluations": result.evaluations})
+            export = work / "export"
+            shutil.rmtree(export, ignore_errors=True)
+            space.export(result.alpha, export)
+
+            def fill(folder: Path) -> None:
+                for path in [*export.iterdir(), *pictures.values(), *work.glob("*.jsonl")]:
+                    path.rename(folder / path.name)
+
+            scores = self._scores(result, module.scores, space, time.monotonic() - began)
+            cost = {"tokens": result.evaluations * module.dev.tokens, "parameters": space.size}
+            made = lab.store.commit(self.recipe, fill, {**scores, **cost})
+            run_log.result(self.recipe, made)
         finally:
             run_log.finish()
-        export = work / "export"
-        shutil.rmtree(export, ignore_errors=True)
-        space.export(result.alpha, export)
 
-        def fill(folder: Path) -> None:
-            for path in [*export.iterdir(), *pictures.values(), *work.glob("*.jsonl")]:
-                path.rename(folder / path.name)
-
-        scores = self._scores(result, space.labels, alpha, time.monotonic() - began)
-        lab.store.commit(self.recipe, fill, scores)
-
-    def _search(self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog) -> Result:
+    def _search(
+        self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog
+    ) -> tuple[Result, Any]:
+        """What the search found, and the module that holds theta(alpha*) and its dev scores."""
         from dfwe.callbacks.interpolate import Interpolate as SearchCallback
         from dfwe.callbacks.progress import search_bar
         from dfwe.model.batches import scoring_loader
@@ -109,15 +121,30 @@ class Interpolate:
                     {"search/score": trial.score, "search/best": best.score}, step=trial.index
                 )
 
-            ledger = Ledger(work / "trials.jsonl")
-            callback = SearchCallback(space, self.search, ledger, follow, lab.workers)
+            ledger, hear = Ledger(work / "trials.jsonl"), self._resolution(space.n)
+            callback = SearchCallback(space, self.search, ledger, follow, lab.workers, hear)
             trainer = lab.trainer(
                 logger=False, callbacks=[callback],
                 default_root_dir=work,
             )  # fmt: skip
             trainer.validate(module, scoring_loader(dev), verbose=False)
         assert callback.result is not None
-        return callback.result
+        return callback.result, module
+
+    def _resolution(self, n: int) -> Callable[[Any, "Scores"], None]:
+        """Says what dev can resolve once the n experts are scored, which open every search."""
+        heard: list[tuple[str, ...]] = []
+
+        def hear(alpha: Any, scores: "Scores") -> None:
+            if len(heard) < n and alpha.max() == 1:
+                heard.append(scores.texts)
+                if len(heard) == n:
+                    examples = self.task.examples(self.corpus, "dev")
+                    sentence = resolution(self.task, heard, examples)
+                    if sentence is not None:
+                        log.info(sentence)
+
+        return hear
 
     def _pictures(
         self, result: Result, labels: tuple[str, ...], alpha: Named, work: Path
@@ -130,16 +157,17 @@ class Interpolate:
             "alpha": alpha_bars(alpha, work / "alpha.png"),
         }
 
-    def _scores(
-        self, result: Result, labels: tuple[str, ...], alpha: Named, seconds: float
-    ) -> dict[str, Any]:
+    def _scores(self, result: Result, dev: "Scores", space: Any, seconds: float) -> dict[str, Any]:
         centroid = next(trial for trial in result.trials if np.ptp(trial.alpha) == 0)
         best = result.best
-        pure = zip(labels, np.eye(len(labels)), strict=True)
+        examples = self.task.examples(self.corpus, "dev")
+        error = standard_error(replicates(self.task, dev.texts, examples))
+        plain = result.nearest_centroid(within=error)
+        pure = zip(space.labels, np.eye(space.n), strict=True)
         return {
             "stage": self.stage,
             "label": self.label,
-            "alpha": alpha,
+            "alpha": named(best.alpha, space.labels, space.groups),
             "dev": {"score": best.score, "metrics": best.metrics, "loglik": best.loglik},
             "uniform": {"dev": {"score": centroid.score, "metrics": centroid.metrics}},
             "experts": {
@@ -147,6 +175,11 @@ class Interpolate:
                 for label, corner in pure
                 for trial in result.trials
                 if (trial.alpha == corner).all()
+            },
+            "one_standard_error": {
+                "alpha": named(plain.alpha, space.labels, space.groups),
+                "dev": {"score": plain.score, "metrics": plain.metrics, "loglik": plain.loglik},
+                "standard_error": error,
             },
             "evaluations": result.evaluations,
             "iterations": result.iterations,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.data.corpus import Corpus
@@ -32,6 +31,7 @@ class Train:
         tasks: the training set, one or several tasks.
         monitor: the task whose dev score selects the epoch.
         start: the step whose weights training starts from; None starts from `model`.
+        head: the seed of a fresh head, where it is not `seed`: heads from one seed can be mixed.
     """
 
     stage: str
@@ -45,6 +45,7 @@ class Train:
     decoding: Decoding
     seed: int
     start: Step | None = None
+    head: int | None = None
 
     @property
     def parents(self) -> tuple[Step, ...]:
@@ -62,6 +63,7 @@ class Train:
             "fit": self.fit.settings(),
             "decoding": self.decoding.settings(),
             "seed": self.seed,
+            **({} if self.head is None else {"head": self.head}),
         }
         return Recipe(self.stage, VERSION, settings, tuple(step.recipe for step in self.parents))
 
@@ -74,17 +76,20 @@ class Train:
             self.recipe, name=f"{self.stage}: {self.label}", group=self.group, folder=lab.output
         )
         try:
-            network, tokenizer = self._fit(lab, best, run_log)
+            network, tokenizer, tokens = self._fit(lab, best, run_log)
+            best.restore(network)
+            cost = {"tokens": tokens * len(best.epochs), "parameters": network.num_parameters()}
+            made = lab.store.commit(
+                self.recipe,
+                lambda folder: save(network, tokenizer, folder),
+                {**self._scores(best), **cost},
+            )
+            run_log.result(self.recipe, made)
         finally:
             run_log.finish()
-        best.restore(network)
 
-        def fill(folder: Path) -> None:
-            save(network, tokenizer, folder)
-
-        lab.store.commit(self.recipe, fill, self._scores(best))
-
-    def _fit(self, lab: Lab, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any]:
+    def _fit(self, lab: Lab, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any, int]:
+        """The trained network, its tokenizer, and the tokens of an epoch."""
         import lightning as L
 
         from dfwe.callbacks.progress import TrainingBar
@@ -94,7 +99,8 @@ class Train:
         L.seed_everything(self.seed, verbose=False)
         model, corpus = self.model, self.corpus
         start = lab.store.weights(self.start.recipe) if self.start else model.folder
-        network, tokenizer = model.start(start, self.monitor, corpus, self.seed)
+        head = self.seed if self.head is None else self.head
+        network, tokenizer = model.start(start, self.monitor, corpus, head)
         train = {
             task.name: model.encode(task, corpus, "train", tokenizer, lab.tokens)
             for task in self.tasks
@@ -124,7 +130,7 @@ class Train:
         run_log.summary(
             {"best_epoch": best.best, "dev/best_score": best.epochs[best.best]["score"]}
         )
-        return network, tokenizer
+        return network, tokenizer, sum(split.tokens for split in train.values())
 
     def _scores(self, best: "BestEpoch") -> dict[str, Any]:
         chosen = best.epochs[best.best]

@@ -17,18 +17,46 @@ from numpy.typing import NDArray
 from dfwe.errors import UserError
 from dfwe.tasks.decode import INVALID, Compatibility, check_compatibility
 
+Counts = NDArray[np.float64]
+
 
 class Metric(Protocol):
-    """Answers and gold answers of a split -> points."""
+    """A score made from counts that add up over instances.
+
+    The counts of a split, or of dialogues drawn again and again (`bootstrap.py`), are sums of the
+    instances'; the points follow from them.
+    """
 
     @property
     def name(self) -> str: ...
 
+    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+        """What each instance adds, (m, k); k and its order are the metric's own."""
+        ...
+
+    def points(self, totals: Counts) -> Counts:
+        """Sums of counts (..., k) -> points (...)."""
+        ...
+
     def __call__(self, answers: Sequence, golds: Sequence) -> float: ...
 
 
+class Summed:
+    """Points of a split: those of its counts' sum."""
+
+    def __call__(self: Metric, answers: Sequence, golds: Sequence) -> float:
+        return float(self.points(self.counts(answers, golds).sum(axis=0)))
+
+
+class Share(Summed):
+    """A mean over instances: counts (value, 1)."""
+
+    def points(self, totals: Counts) -> Counts:
+        return 100.0 * totals[..., 0] / totals[..., 1]
+
+
 @dataclass(frozen=True)
-class F1:
+class F1(Summed):
     """F1 over single labels (scikit-learn's `f1_score`).
 
     An answer that is no label is wrong for every average. TLiDB lets macro F1 count it as one
@@ -46,63 +74,73 @@ class F1:
     def name(self) -> str:
         return f"f1_{self.average}"
 
-    def __call__(self, answers: Sequence, golds: Sequence) -> float:
-        from sklearn.metrics import f1_score
-
-        if self.average == "micro":  # with one label an instance, micro F1 is accuracy
-            return 100.0 * float(np.mean(np.asarray(answers) == np.asarray(golds)))
+    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+        """Right answers, answers and golds of each label, (m, 3 labels)."""
         present = {*golds, *answers}
         if self.compatibility is None:
             present -= {INVALID}
-        never: Any = 0.0  # a label that is never answered scores 0; the stubs know only "warn"
-        score = f1_score(
-            golds, answers, average=self.average, labels=sorted(present), zero_division=never
-        )
-        return 100.0 * float(score)
+        labels = np.array(sorted(present))
+        said = np.asarray(answers)[:, None] == labels
+        gold = np.asarray(golds)[:, None] == labels
+        return np.concatenate([said & gold, said, gold], axis=1).astype(np.float64)
+
+    def points(self, totals: Counts) -> Counts:
+        right, said, gold = np.split(totals, 3, axis=-1)  # (..., labels) each
+        if self.average == "micro":  # with one label an instance, micro F1 is accuracy
+            return 100.0 * right.sum(axis=-1) / gold.sum(axis=-1)
+        f1 = _ratio(2 * right, said + gold)
+        weights = gold if self.average == "weighted" else (said + gold > 0).astype(np.float64)
+        return 100.0 * (f1 * weights).sum(axis=-1) / weights.sum(axis=-1)
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Share):
     """The share of answers equal to the gold one."""
 
     name: str = "accuracy"
 
-    def __call__(self, answers: Sequence, golds: Sequence) -> float:
-        return 100.0 * float(np.mean(np.asarray(answers) == np.asarray(golds)))
+    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+        return _valued(np.asarray(answers) == np.asarray(golds))
 
 
 @dataclass(frozen=True)
-class MultilabelF1:
+class MultilabelF1(Summed):
     """Micro F1 over 0/1 rows, restricted to `labels` (column numbers) where given."""
 
     labels: tuple[int, ...] | None = None
     name: str = "f1_micro"
 
-    def __call__(self, answers: Sequence, golds: Sequence) -> float:
+    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+        """Right and wrong cells, (m, 2)."""
         said: NDArray = np.asarray(answers, dtype=bool)
         gold: NDArray = np.asarray(golds, dtype=bool)
         if self.labels is not None:
             said, gold = said[:, list(self.labels)], gold[:, list(self.labels)]
-        wrong, right = int((said ^ gold).sum()), int((said & gold).sum())
-        return 100.0 * 2 * right / (2 * right + wrong) if right else 0.0
+        cells = [(said & gold).sum(axis=1), (said ^ gold).sum(axis=1)]
+        return np.stack(cells, axis=1).astype(np.float64)
+
+    def points(self, totals: Counts) -> Counts:
+        right, wrong = totals[..., 0], totals[..., 1]
+        return 100.0 * _ratio(2 * right, 2 * right + wrong)
 
 
 @dataclass(frozen=True)
-class ExactMatch:
+class ExactMatch(Share):
     """The share of answers equal to any gold text, after SQuAD's normalisation."""
 
     name: str = "exact_match"
 
-    def __call__(self, answers: Sequence, golds: Sequence) -> float:
-        hits = [
-            normalise(answer) in {normalise(gold) for gold in texts}
-            for answer, texts in zip(answers, golds, strict=True)
-        ]
-        return 100.0 * float(np.mean(hits))
+    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+        return _valued(
+            [
+                normalise(answer) in {normalise(gold) for gold in texts}
+                for answer, texts in zip(answers, golds, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True)
-class TokenF1:
+class TokenF1(Summed):
     """Overlap of answer and gold words: the mean over instances (macro) or pooled (micro).
 
     Each answer is compared with the gold text that fits it best. TLiDB's micro value takes the
@@ -121,22 +159,39 @@ class TokenF1:
     def name(self) -> str:
         return f"token_f1_{self.average}"
 
-    def __call__(self, answers: Sequence, golds: Sequence) -> float:
-        counts = [
+    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+        """(best F1, 1) for macro; (2 common words, words said and in the gold text) for micro."""
+        found = [
             [_overlap(answer, gold) for gold in texts]
             for answer, texts in zip(answers, golds, strict=True)
         ]
         if self.average == "macro":
-            return 100.0 * float(np.mean([max(map(_f1, options)) for options in counts]))
+            return _valued([max(map(_f1, options)) for options in found])
+        chosen = [self._chosen(options) for options in found]
+        return np.array([(2.0 * both, said + gold) for both, said, gold in chosen])
+
+    def points(self, totals: Counts) -> Counts:
+        if self.average == "macro":
+            return 100.0 * totals[..., 0] / totals[..., 1]
+        # No words at all: every answer is rightly empty; TLiDB divides by zero instead.
+        nothing = 0.0 if self.compatibility == "tlidb" else 100.0
+        return np.where(totals[..., 1] > 0, 100.0 * _ratio(*np.moveaxis(totals, -1, 0)), nothing)
+
+    def _chosen(self, options: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
         if self.compatibility == "tlidb":
-            overlapping = [[c for c in options if c[0]] for options in counts]
-            chosen = [options[-1] for options in overlapping if options]
-        else:
-            chosen = [max(options, key=_f1) for options in counts]
-        if not chosen:
-            return 0.0  # TLiDB divides by zero where no answer overlaps its gold text
-        both, said, gold = (sum(column) for column in zip(*chosen, strict=True))
-        return 100.0 * _f1((both, said, gold))
+            return ([(0, 0, 0)] + [option for option in options if option[0]])[-1]
+        return max(options, key=_f1)
+
+
+def _valued(values: Any) -> Counts:
+    """(value, 1) for each instance, (m, 2)."""
+    column = np.asarray(values, dtype=np.float64)
+    return np.stack([column, np.ones_like(column)], axis=1)
+
+
+def _ratio(above: Counts, below: Counts) -> Counts:
+    """Nought where there is nothing below."""
+    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
 
 
 def _known(average: str, known: Sequence[str]) -> None:

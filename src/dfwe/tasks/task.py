@@ -49,10 +49,16 @@ class Task:
 
     def score(self, texts: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
         """Metric name -> points, and `score`, their mean: TLiDB's score of a task."""
-        answers = [self.answer(text, e) for text, e in zip(texts, examples, strict=True)]
-        golds = [self.answer.gold(example) for example in examples]
+        answers, golds = self.read_answers(texts, examples)
         values = {metric.name: metric(answers, golds) for metric in self.metrics}
         return {**values, "score": sum(values.values()) / len(values)}
+
+    def read_answers(
+        self, texts: Sequence[str], examples: Sequence[Example]
+    ) -> tuple[list[Any], list[Any]]:
+        """A model's answers and the gold ones, as the metrics compare them."""
+        answers = [self.answer(text, e) for text, e in zip(texts, examples, strict=True)]
+        return answers, [self.answer.gold(example) for example in examples]
 
     def settings(self) -> dict[str, Any]:
         """What decides a score, besides the examples: how answers are read and measured."""

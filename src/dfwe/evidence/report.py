@@ -1,0 +1,70 @@
+"""Stage `report`: Table 2 and its company, gathered from the store over tasks and seeds."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from dfwe.evidence.compare import described
+from dfwe.evidence.pictures import draw
+from dfwe.evidence.runs import Runs
+from dfwe.evidence.sheets import comparison, split, table2
+from dfwe.execute import Stage
+from dfwe.lab import Lab
+from dfwe.plan import Plan, Study
+from dfwe.store import write_text
+
+
+def report(
+    study: Study,
+    stage: Stage,
+    lab: Lab,
+    *,
+    studies: Callable[[str, int], Study],
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    published: Mapping[str, Mapping[str, float]],
+    published_on: str,
+) -> None:
+    """Write table2 and controls as .md, .csv and .tex, report.html, report.json; print Table 2.
+
+    Args:
+        studies: task, seed -> its study, all else as in `study`.
+        published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
+            `published_on`.
+    """
+    from dfwe.report.page import page
+
+    def plan(task: str, seed: int) -> Plan:
+        other = studies(task, seed)
+        if other.corpus == study.corpus:  # read once, kept in memory once
+            other = replace(other, corpus=study.corpus)
+        return Plan(other)
+
+    runs = Runs(plan, tasks, seeds, lab.store)
+    beside = published if study.corpus.name == published_on else {}
+    sheets = [table2(runs, beside), comparison(runs), *split(runs)]
+    lab.output.mkdir(parents=True, exist_ok=True)
+    for sheet in sheets:
+        write_text(lab.output / f"{sheet.name}.md", sheet.markdown())
+        write_text(lab.output / f"{sheet.name}.csv", sheet.csv())
+        write_text(lab.output / f"{sheet.name}.tex", sheet.latex())
+    lead = f"{study.corpus.name}, {study.model.name}; scores in points on the test split."
+    pictures = draw(runs, lab.output)
+    whole = page("Derivative-free weight-space ensembling", lead, sheets, pictures)
+    write_text(lab.output / "report.html", whole)
+    write_text(lab.output / "report.json", json.dumps(plain(runs), indent=1))
+    console = Console(width=200)
+    for sheet in sheets:
+        console.print(sheet.markdown(), markup=False, highlight=False, soft_wrap=True)
+    console.print(str(lab.output / "report.html"), soft_wrap=True, highlight=False)
+
+
+def plain(runs: Runs) -> dict[str, Any]:
+    """`report.json`: every run's contenders."""
+    return {
+        task: [{"seed": plan.study.seed, "contenders": described(found)} for plan, found in group]
+        for task, group in runs.found.items()
+    }

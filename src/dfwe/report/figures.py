@@ -1,0 +1,140 @@
+"""Pictures of a report: many runs at a time, as SVG for the page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.report.plots import COLOURS, DPI, GREY, INK, colours, figure_of
+
+Trials = Sequence[Mapping[str, Any]]  # rows of trials.jsonl
+
+
+def trajectories(runs: Mapping[str, Sequence[Trials]], path: Path) -> Path:
+    """The best dev score so far by evaluation, above the first; a panel a task, a line a seed."""
+    figure, panels = _panels(len(runs))
+    for axes, (task, searches) in zip(panels, runs.items(), strict=False):
+        for number, trials in enumerate(searches):
+            scores = [-np.inf if t["score"] is None else t["score"] for t in trials]
+            axes.step(range(len(scores)), np.maximum.accumulate(scores), where="post",
+                      color=COLOURS[number % len(COLOURS)], lw=1.3)  # fmt: skip
+        axes.set_title(task, loc="left", fontsize=10)
+        axes.set(xlabel="evaluation", ylabel="best dev score")
+    return _save(figure, path)
+
+
+def dev_against_test(points: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> Path:
+    """Contender -> (dev, test) of its runs; under the diagonal dev was too hopeful."""
+    figure, grid = figure_of(1, 1, (6.6, 5.0))
+    axes = grid[0][0]
+    colour = colours(points)
+    for number, (name, pairs) in enumerate(points.items()):
+        marker = "osD^vP*X"[number // len(COLOURS) % 8]
+        axes.plot(*zip(*pairs, strict=True), marker, color=colour[name], ms=5, label=name,
+                  alpha=0.8, ls="")  # fmt: skip
+    ends = [value for pairs in points.values() for pair in pairs for value in pair]
+    span = [min(ends), max(ends)]
+    axes.plot(span, span, color=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
+    axes.set(xlabel="dev score (points)", ylabel="test score (points)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False,
+                fontsize=8)  # fmt: skip
+    return _save(figure, path)
+
+
+def alphas(weights: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Path:
+    """Task -> each seed's alpha by expert: bars are means, dots are seeds."""
+    figure, panels = _panels(len(weights))
+    for axes, (task, rows) in zip(panels, weights.items(), strict=False):
+        names = list(rows[0])
+        values = np.array([[row[name] for name in names] for row in rows])  # (seeds, n)
+        axes.barh(names, values.mean(axis=0), color=list(colours(names).values()), height=0.66)
+        for row in values:
+            axes.plot(row, names, "o", ms=3, color=INK, mew=0)
+        axes.axvline(1 / len(names), color=INK, lw=1, ls=(0, (4, 3)), zorder=1.5)
+        axes.invert_yaxis()
+        axes.set_title(task, loc="left", fontsize=10)
+        axes.set(xlabel="alpha")
+        axes.tick_params(axis="y", labelsize=8)
+        axes.grid(False, axis="y")
+    return _save(figure, path)
+
+
+def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> Path:
+    """Dev score over the triangle of three experts, and along its three edges.
+
+    Args:
+        trials: a lattice's, alpha (3,) each.
+    """
+    alpha = np.array([t["alpha"] for t in trials])  # (m, 3)
+    score = np.array([np.nan if t["score"] is None else t["score"] for t in trials])
+    figure, grid = figure_of(1, 2, (9.2, 4.0))
+    triangle, lines = grid[0]
+    triangle.set_title(title, loc="left", fontsize=10)
+    _contours(figure, triangle, alpha, score, labels)
+    for number, (start, end) in enumerate(((0, 1), (1, 2), (2, 0))):
+        other = 3 - start - end
+        on = np.flatnonzero(alpha[:, other] == 0)
+        order = on[np.argsort(alpha[on, end])]
+        lines.plot(alpha[order, end], score[order], ".-", color=COLOURS[number],
+                   label=f"{labels[start]} to {labels[end]}")  # fmt: skip
+    lines.set(xlabel="t, from the first expert to the second", ylabel="dev score (points)")
+    lines.legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
+def cost_against_gain(points: Mapping[str, tuple[float, float]], unit: str, path: Path) -> Path:
+    """Contender -> (cost, mean gain over fine-tuning alone)."""
+    figure, grid = figure_of(1, 1, (7.6, 4.4))
+    axes = grid[0][0]
+    colour = colours(points)
+    for name, (cost, gain) in points.items():
+        axes.plot(cost, gain, "o", color=colour[name], ms=6)
+        axes.annotate(name, (cost, gain), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    axes.axhline(0, color=GREY, lw=1, zorder=1)
+    axes.set_xscale("log")
+    axes.set(xlabel=unit, ylabel="gain over fine-tuning alone (points)")
+    return _save(figure, path)
+
+
+def _contours(
+    figure: Any,
+    axes: Any,
+    alpha: NDArray[np.float64],
+    score: NDArray[np.float64],
+    labels: Sequence[str],
+) -> None:
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+    x, y = (alpha @ corners).T
+    known = np.isfinite(score)
+    if np.ptp(score[known]) > 0:
+        filled = axes.tricontourf(x[known], y[known], score[known], levels=12, cmap="viridis")
+        figure.colorbar(filled, ax=axes, shrink=0.8)
+    axes.plot(x, y, ".", color="white", ms=3, mec=GREY, mew=0.3)
+    best = np.nanargmax(score)
+    axes.plot(x[best], y[best], "o", mfc="none", mec=INK, ms=10, mew=1.4)
+    for (left, low), label, side in zip(corners, labels, ("top", "top", "bottom"), strict=True):
+        shift = (0, 6 if side == "bottom" else -6)
+        axes.annotate(label, (left, low), shift, textcoords="offset points", ha="center", va=side,
+                      fontsize=9)  # fmt: skip
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def _panels(count: int) -> tuple[Any, list[Any]]:
+    """A grid of at most three panels a row; those not needed stay away."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure, grid = figure_of(rows, columns, (3.4 * columns + 0.6, 2.5 * rows + 0.3), sharex=False)
+    panels = list(grid.flat)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
+
+
+def _save(figure: Any, path: Path) -> Path:
+    aside = path.with_name(f".{path.name}.part")
+    figure.savefig(aside, dpi=DPI, format="svg", metadata={"Date": None})
+    aside.replace(path)
+    return path

@@ -1,0 +1,110 @@
+"""Models made without a search: the base with the target's head, and merges of several."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.data.corpus import Corpus
+from dfwe.execute import Step
+from dfwe.lab import Lab
+from dfwe.model.pretrained import Model, save
+from dfwe.recipe import Recipe
+from dfwe.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dfwe.weights.space import WeightSpace
+
+VERSION = 1
+Method = Callable[["WeightSpace", "Tensor"], "Tensor"]  # experts, base (P,) -> theta (P,)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The pretrained model as training on `task` starts from it: theta_0."""
+
+    group: str
+    task: Task
+    corpus: Corpus
+    model: Model
+    seed: int
+    pretraining: Step | None = None
+
+    stage = "experts"
+    label = "base"
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return () if self.pretraining is None else (self.pretraining,)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        settings = {"model": self.model.settings(), "task": self.task.name, "seed": self.seed}
+        return Recipe("base", VERSION, settings, tuple(step.recipe for step in self.parents))
+
+    def run(self, lab: Lab) -> None:
+        folder = lab.store.weights(self.pretraining.recipe) if self.pretraining else None
+        network, tokenizer = self.model.start(
+            folder or self.model.folder, self.task, self.corpus, self.seed
+        )
+        lab.store.commit(self.recipe, lambda path: save(network, tokenizer, path), {})
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One model from several by a fixed rule, which sees no data.
+
+    Args:
+        stage: the stage that makes it.
+        experts: the models; those without a head for `task` get the one training would start from.
+        base: theta_0.
+        method: (space of the experts, theta_0) -> theta, as in `dfwe.weights.merge`.
+    """
+
+    stage: str
+    label: str
+    group: str
+    experts: tuple[Step, ...]
+    base: Base
+    method: Method
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return (self.base, *self.experts)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        method: Any = self.method
+        plain = isinstance(method, partial)
+        name, keywords = (method.func, method.keywords) if plain else (method, {})
+        settings = {"method": name.__name__, **keywords}
+        return Recipe("merge", VERSION, settings, tuple(step.recipe for step in self.parents))
+
+    def run(self, lab: Lab) -> None:
+        from dfwe.weights.space import WeightSpace
+
+        began = time.monotonic()
+        base = self.base
+        loaded = [
+            base.model.start(lab.store.weights(step.recipe), base.task, base.corpus, base.seed)
+            for step in self.parents
+        ]
+        whole = WeightSpace.from_modules([network for network, _ in loaded])
+        space = whole.with_rows(whole.rows[1:], [step.label for step in self.experts])
+        theta = self.method(space, whole.rows[0])
+        network, tokenizer = loaded[0]
+        whole.with_rows([theta], [self.label]).write([1.0], network)
+
+        def fill(folder: Path) -> None:
+            save(network, tokenizer, folder)
+
+        lab.store.commit(self.recipe, fill, {"seconds": time.monotonic() - began})
+
+
+def average(space: "WeightSpace", base: "Tensor") -> "Tensor":
+    """The experts' uniform average, whatever the base is."""
+    return space.at([1.0 / space.n] * space.n)

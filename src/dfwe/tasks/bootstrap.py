@@ -1,0 +1,88 @@
+"""Noise of a score: the paired bootstrap over dialogues, and over seeds (Efron & Tibshirani 1993).
+
+Instances of one dialogue stand or fall together, so dialogues are drawn, not instances. Models
+scored on the same examples see the same draws: differences of their replicates are paired.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.data.dialogue import Example
+from dfwe.tasks.task import Task
+
+DRAWS = 1000
+LEVEL = 0.95
+NORMAL = 1.96  # standard errors on each side that hold the LEVEL of a normal distribution
+Replicates = NDArray[np.float64]  # (draws,), in points
+
+
+def replicates(
+    task: Task,
+    texts: Sequence[str],
+    examples: Sequence[Example],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Replicates:
+    """The task's score on dialogues drawn with replacement, (draws,).
+
+    Args:
+        texts: a model's answers, in the order of the examples.
+        seed: of the draws; one seed and one set of examples give every model the same ones.
+    """
+    names = list(dict.fromkeys(example.dialogue for example in examples))
+    place = {name: k for k, name in enumerate(names)}
+    member = np.array([place[example.dialogue] for example in examples])
+    drawn = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1.0 / len(names)), size=draws
+    )  # (draws, dialogues): how often each is in
+    answers, golds = task.read_answers(texts, examples)
+    scores = []
+    for metric in task.metrics:
+        counts = metric.counts(answers, golds)  # (m, k)
+        sums = np.zeros((len(names), counts.shape[1]))
+        np.add.at(sums, member, counts)
+        scores.append(metric.points(drawn @ sums))
+    return np.mean(scores, axis=0)
+
+
+def over_seeds(rows: NDArray[np.float64], seed: int = 0) -> Replicates:
+    """The mean over seeds, the seeds drawn with replacement as well: (seeds, draws) -> (draws,).
+
+    All rows share their draws of dialogues, as `replicates` gives them.
+    """
+    seeds, draws = rows.shape
+    chosen = np.random.default_rng([seed, seeds]).integers(seeds, size=(seeds, draws))
+    return np.take_along_axis(rows, chosen, axis=0).mean(axis=0)
+
+
+def interval(values: Replicates, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile interval."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def standard_error(values: Replicates) -> float:
+    """The replicates' standard deviation."""
+    return float(np.std(values, ddof=1))
+
+
+def resolution(
+    task: Task, models: Sequence[Sequence[str]], examples: Sequence[Example]
+) -> str | None:
+    """One sentence: the difference between two of the models' scores that is more than noise.
+
+    The median over their pairs; None for a single model.
+    """
+    rows = [replicates(task, texts, examples) for texts in models]
+    errors = [standard_error(one - other) for one, other in combinations(rows, 2)]
+    if not errors:
+        return None
+    dialogues = len({example.dialogue for example in examples})
+    return (
+        f"Dev has {len(examples)} instances in {dialogues} dialogues: one instance weighs "
+        f"{100 / len(examples):.2f} points, and between two of these models a difference below "
+        f"about {NORMAL * float(np.median(errors)):.1f} points is within noise ({LEVEL:.0%})."
+    )

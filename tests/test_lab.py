@@ -1,0 +1,60 @@
+"""What W&B is told of a result: digests offline, artifacts with their lineage online."""
+
+import json
+
+import pytest
+
+from dfwe.lab import WandBLog
+from dfwe.recipe import Recipe
+
+EXPERT = Recipe("experts", 1, {"seed": 0})
+TUNED = Recipe("finetune", 1, {"seed": 0}, (EXPERT,))
+
+
+class Run:
+    """Notes what a W&B run is told."""
+
+    def __init__(self, offline):
+        self.offline = offline
+        self.summary, self.used, self.logged = {}, [], []
+
+    def use_artifact(self, name):
+        import wandb
+
+        self.used.append(name)
+        if "lost" in self.summary:
+            raise wandb.errors.CommError("not there")
+
+    def log_artifact(self, artifact):
+        self.logged.append(artifact)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps({"weights_sha256": "ab12"}))
+    return tmp_path
+
+
+def told(run, folder):
+    log = WandBLog.__new__(WandBLog)  # without Lightning's logger, which wants a real run
+    log.run = run
+    log.result(TUNED, folder)
+    return run
+
+
+def test_offline_the_digest_is_in_the_summary(folder):
+    run = told(Run(offline=True), folder)
+    assert run.summary == {"weights_sha256": "ab12"}
+    assert run.used == run.logged == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_online_an_artifact_has_its_parents_as_inputs(folder, lost):
+    run = Run(offline=False)
+    run.summary.update({"lost": True} if lost else {})
+    told(run, folder)
+    assert run.used == [f"experts-{EXPERT.address}:latest"]
+    (made,) = run.logged
+    assert (made.name, made.type) == (f"finetune-{TUNED.address}", "model")
+    assert made.metadata["weights_sha256"] == "ab12"
+    assert made.metadata["parents"] == [EXPERT.address]
