@@ -99,7 +99,7 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
                 shutil.copy(path, lab.output / path.name)
     path = lab.output / "results.json"
     write_json(path, found)
-    if found["model_dir"]:
+    if found["model_dir"] and (found["delta"] is not None or not _described(found["model_dir"])):
         describe(plan, found, lab.store)
     console = Console()
     console.print(summary(found))
@@ -115,7 +115,11 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
 
 
 def describe(plan: Plan, found: dict[str, Any], store: Store) -> None:
-    """Write the final model's card and its mergekit file into its folder, as things stand now."""
+    """Write the final model's card and its mergekit file into its folder.
+
+    A card is written when the model is made and again when it is tested; a later run that does not
+    look at the test split leaves it as it is.
+    """
     from dfwe.report.card import model_card
     from dfwe.weights.hub import HUB_ID
     from dfwe.weights.merge import mergekit_yaml
@@ -130,6 +134,10 @@ def describe(plan: Plan, found: dict[str, Any], store: Store) -> None:
     if not any(isinstance(weight, dict) for weight in alpha):  # mergekit knows no such groups
         parents = [store.folder(expert.recipe) for expert in plan.finetuned]
         write_text(folder / "mergekit.yml", mergekit_yaml(alpha, parents))
+
+
+def _described(folder: str) -> bool:
+    return (Path(folder) / "README.md").exists()
 
 
 def publish(plan: Plan, store: Store, name: str | bool) -> None:

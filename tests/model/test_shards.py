@@ -43,7 +43,9 @@ def test_three_processes_answer_as_one_does(encoded, make_network):
     for workers in (1, 3):
         with Shards(predict, batches, workers) as shards:
             found.append([summarise(shards(factor), encoded, TASK) for factor in (1.0, -1.0, 1.0)])
-    assert found[0] == found[1]
+    for alone, shared in zip(*found, strict=True):  # threads add up in another order
+        assert (alone.texts, alone.metrics) == (shared.texts, shared.metrics)
+        assert alone.loglik == pytest.approx(shared.loglik, abs=1e-4)
     assert found[0][0] == found[0][2] != found[0][1]
     assert torch.get_num_threads() == threads
 
