@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from dfwe import Ledger, WeightSpace, nelder_mead, search
 
+torch.set_num_threads(1)  # a forked child cannot use the threads of its parent
 root = Path(sys.argv[1])
 torch.manual_seed(0)
 modules = [torch.nn.Linear(6, 4) for _ in range(4)]
