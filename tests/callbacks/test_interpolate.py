@@ -42,7 +42,7 @@ def searched(tmp_path_factory, make_network, tokenizer, label_examples):
             warnings.simplefilter("ignore")  # Lightning's hints about loaders
             trainer = lightning_trainer(accelerator="cpu", logger=False, callbacks=[callback],
                                         default_root_dir=folder)  # fmt: skip
-            trainer.validate(module, scoring_loader(encoded), verbose=False)
+            trainer.validate(module, scoring_loader(encoded, torch.device("cpu")), verbose=False)
         rows = [json.loads(line) for line in ledger.path.read_text().splitlines()]
         return callback.result, module, rows
 

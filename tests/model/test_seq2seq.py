@@ -109,7 +109,9 @@ def test_validate_alone_scores_a_module_without_a_fit(make_network, encoded):
     trainer = lightning_trainer(
         accelerator="cpu", devices=1, logger=False, enable_progress_bar=False
     )
-    (shown,) = trainer.validate(module, scoring_loader(encoded), verbose=False)
+    (shown,) = trainer.validate(
+        module, scoring_loader(encoded, trainer.strategy.root_device), verbose=False
+    )
     assert module.scores is not None
     assert shown["dev/score"] == pytest.approx(module.scores.score)
 

@@ -15,6 +15,7 @@ from dfwe.model.fit import Fit
 
 IGNORED = -100  # a target position without a token
 SCORING_TOKENS = 4096  # a decoder step reads all weights once a batch: fewer batches
+SCORING_TOKENS_ON_DEVICE = 32768  # an accelerator waits for launches, not for arithmetic
 
 
 @dataclass
@@ -62,6 +63,11 @@ def evaluation_batches(encoded: Encoded, tokens: int = SCORING_TOKENS) -> list[B
     lengths = [len(ids) for ids in encoded.sources]
     groups = _budgeted(range(len(encoded)), lengths, tokens)
     return [collate(encoded, group, [1.0] * len(group)) for group in groups]
+
+
+def scoring_tokens(device: torch.device) -> int:
+    """The token budget of `evaluation_batches` where a network scores."""
+    return SCORING_TOKENS if device.type == "cpu" else SCORING_TOKENS_ON_DEVICE
 
 
 class TrainingSteps(Dataset):
@@ -132,12 +138,14 @@ class Data(L.LightningDataModule):
         return DataLoader(self.steps, batch_size=None, generator=torch.Generator())
 
     def val_dataloader(self) -> DataLoader:
-        return scoring_loader(self.dev)
+        assert self.trainer is not None
+        return scoring_loader(self.dev, self.trainer.strategy.root_device)
 
 
-def scoring_loader(encoded: Encoded) -> DataLoader:
-    """The split's evaluation batches as Lightning wants them."""
-    return DataLoader(evaluation_batches(encoded), batch_size=None)  # type: ignore[arg-type]
+def scoring_loader(encoded: Encoded, device: torch.device) -> DataLoader:
+    """The split's evaluation batches as Lightning wants them, sized for the device."""
+    batches: Any = evaluation_batches(encoded, scoring_tokens(device))
+    return DataLoader(batches, batch_size=None)
 
 
 def _budgeted(items: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:

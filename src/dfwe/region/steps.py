@@ -222,12 +222,12 @@ class Transfer:
         lab.store.commit(self.recipe, lambda folder: None, {"rows": rows})
 
     def _test(self, lab: Lab, step: Train) -> float:
-        from dfwe.model.batches import evaluation_batches
+        from dfwe.model.batches import evaluation_batches, scoring_tokens
         from dfwe.model.scoring import evaluate
 
         network, tokenizer = load(lab.store.weights(step.recipe))
         device = lab.trainer(logger=False).strategy.root_device
         test = step.model.encode(step.monitor, self.corpus, "test", tokenizer, lab.tokens)
-        batches = [batch.to(device) for batch in evaluation_batches(test)]
+        batches = [batch.to(device) for batch in evaluation_batches(test, scoring_tokens(device))]
         network.to(device)  # type: ignore[arg-type]
         return evaluate(network, batches, test, step.monitor, self.decoding).score

@@ -91,7 +91,7 @@ class Evaluate:
 
     def _test(self, lab: Lab) -> dict[str, "Scores"]:
         from dfwe.callbacks.progress import scoring_bar
-        from dfwe.model.batches import evaluation_batches
+        from dfwe.model.batches import evaluation_batches, scoring_tokens
         from dfwe.model.scoring import evaluate
         from dfwe.weights.layout import flatten
         from dfwe.weights.space import WeightSpace
@@ -102,7 +102,7 @@ class Evaluate:
         flatten(network)
         network.to(device)  # type: ignore[arg-type]
         test = self.model.encode(self.task, self.corpus, "test", tokenizer, lab.tokens)
-        batches = [batch.to(device) for batch in evaluation_batches(test)]
+        batches = [batch.to(device) for batch in evaluation_batches(test, scoring_tokens(device))]
         models = {
             "baseline": self.baseline,
             **{step.label: step for step in experts},

@@ -127,7 +127,9 @@ class Interpolate:
                 logger=False, callbacks=[callback],
                 default_root_dir=work,
             )  # fmt: skip
-            trainer.validate(module, scoring_loader(dev), verbose=False)
+            trainer.validate(
+                module, scoring_loader(dev, trainer.strategy.root_device), verbose=False
+            )
         assert callback.result is not None
         return callback.result, module
 
