@@ -67,7 +67,8 @@ def test_a_saved_data_set_names_its_classes_and_its_splits(tmp_path):
     table = datasets.Dataset.from_dict(columns, features=features)
     datasets.DatasetDict(train=table, held_out=table).save_to_disk(str(tmp_path / "s/films"))
     corpus = TableCorpus("t", str(tmp_path / "s"), ["films"],
-                         splits={"train": "train", "dev": "held_out", "test": "test"})  # fmt: skip
+                         splits={"train": "train", "dev": "validation", "films/dev": "held_out",
+                                 "test": "test"})  # fmt: skip
     assert corpus.labels("films") == ("pos", "neg")
     assert [e.target for e in read(corpus, "dev")] == ["pos", "neg"]
     with pytest.raises(UserError, match="has no split 'test'; it has: train, held_out"):

@@ -28,6 +28,7 @@ class TableCorpus:
         limit: how many rows of train and dev to draw, with `seed`; None takes all. Test is
             always whole.
         splits: our name of a split -> the data set's; some hub sets have no labelled test split.
+            `TITLE/SPLIT` names the split of one table alone.
     """
 
     name: str
@@ -65,7 +66,7 @@ class TableCorpus:
         return {title: _load(self.path, title) for title in self.titles}
 
     def _table(self, title: str, split: str) -> Any:
-        stored = self.splits[split]
+        stored = self.splits.get(f"{title}/{split}", self.splits[split])
         if stored not in self._tables[title]:
             raise UserError(f"The table '{title}' of corpus={self.name} has no split '{stored}'; "
                             f"it has: {', '.join(self._tables[title])}.")  # fmt: skip
