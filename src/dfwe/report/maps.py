@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.report.plots import GREY, INK, _figure, _legend, _save, colours
+from dfwe.report.plots import GREY, INK, _legend, _save, colours, figure_of
 
 Matrix = NDArray[np.float64]
 
@@ -16,7 +16,7 @@ def heat_map(similar: Matrix, owners: Sequence[str], path: Path) -> Path:
     """Cosine similarity (n, n) of task vectors, models of one owner side by side."""
     n, names = len(owners), list(dict.fromkeys(owners))
     order = sorted(range(n), key=lambda i: names.index(owners[i]))
-    figure, grid = _figure(1, 1, (7.2, 6.2))
+    figure, grid = figure_of(1, 1, (7.2, 6.2))
     axes = grid[0][0]
     shown = similar[np.ix_(order, order)]
     apart = shown[~np.eye(n, dtype=bool)]
@@ -38,7 +38,7 @@ def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], pa
     """The tree of average linkage on 1 - cosine; a model's name has its owner's colour."""
     from scipy.cluster.hierarchy import dendrogram as draw
 
-    figure, grid = _figure(1, 1, (7.6, 1.2 + 0.2 * len(labels)))
+    figure, grid = figure_of(1, 1, (7.6, 1.2 + 0.2 * len(labels)))
     axes = grid[0][0]
     draw(linkage, labels=list(labels), orientation="right", ax=axes, color_threshold=0,
          above_threshold_color=GREY, leaf_font_size=8)  # fmt: skip
@@ -55,7 +55,7 @@ def plane_map(
     places: Matrix, shares: tuple[float, float], owners: Sequence[str], path: Path
 ) -> Path:
     """Models on the two directions in which they differ most; the centroid of each owner as x."""
-    figure, grid = _figure(1, 1, (7.4, 5.2))
+    figure, grid = figure_of(1, 1, (7.4, 5.2))
     axes = grid[0][0]
     for name, colour in colours(owners).items():
         mine = places[[owner == name for owner in owners]]
@@ -76,7 +76,7 @@ def loss_curves(
         curves: kind of line -> rows of t, mean, low, high, sorted by t.
         base: the pretrained body's loss, dashed.
     """
-    figure, grid = _figure(1, 1, (7.8, 4.4))
+    figure, grid = figure_of(1, 1, (7.8, 4.4))
     axes = grid[0][0]
     for kind, colour in colours(curves).items():
         rows = curves[kind]
