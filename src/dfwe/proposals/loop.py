@@ -242,10 +242,11 @@ def _warn(trials: list[Trial], repeats: int) -> None:
     if repeats > MANY_REPEATS * asked:
         log.warning("%d of %d proposals had been scored before: the steps are below what this dev "
                     "set can resolve.", repeats, asked)  # fmt: skip
-    last = {trial.score and round(trial.score, 2) for trial in trials[-FLAT:]}
+    last = {trial.score for trial in trials[-FLAT:]}
     if len(trials) > FLAT and len(last) == 1:
+        score = last.pop()
         log.warning("The last %d candidates all scored %s: the steps are below what this dev set "
-                    "can resolve.", FLAT, *last)  # fmt: skip
+                    "can resolve.", FLAT, score and round(score, 2))  # fmt: skip
 
 
 def _fresh(alphas: NDArray[np.float64], known: Mapping[bytes, Trial]) -> list[NDArray[np.float64]]:
