@@ -30,7 +30,7 @@ format: .venv/.done
 .venv/.bench: .venv/.done
 	$(BIN)/pip install --quiet ctranslate2==4.8.1
 	$(BIN)/pip install --quiet --no-deps --target .venv/bench mergekit==0.1.4 accelerate==1.15.0 \
-		pydantic==2.10.6 pydantic-core==2.27.2 annotated-types==0.7.0 immutables==0.21
+		pydantic==2.10.6 pydantic-core==2.27.2 annotated-types==0.7.0 immutables==0.21 peft==0.21.2
 	@touch $@
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
