@@ -26,16 +26,14 @@ format: .venv/.done
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
 
-# What others' tools need, kept apart: mergekit asks for older versions than ours.
+# The tools that the benchmarks run beside ours.
 .venv/.bench: .venv/.done
-	$(BIN)/pip install --quiet ctranslate2==4.8.1
-	$(BIN)/pip install --quiet --no-deps --target .venv/bench mergekit==0.1.4 accelerate==1.15.0 \
-		pydantic==2.10.6 pydantic-core==2.27.2 annotated-types==0.7.0 immutables==0.21 peft==0.21.2
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,interop]" ctranslate2==4.8.1
 	@touch $@
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
 bench bench-full: export OMP_NUM_THREADS = 1
-bench bench-full: export MERGEKIT = env PYTHONPATH=.venv/bench $(BIN)/python -m mergekit.scripts.run_yaml
+bench bench-full: export MERGEKIT = $(BIN)/mergekit-yaml
 bench: .venv/.bench
 	$(BIN)/python benchmarks/bench.py
 

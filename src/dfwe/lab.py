@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,6 +62,17 @@ class Lab:
     def tokens(self) -> Path:
         """Where tokenised splits are cached."""
         return self.store.cache("tokens")
+
+    @contextmanager
+    def log(self, recipe: Recipe, label: str, group: str) -> Iterator[RunLog]:
+        """The log of a recipe, closed whatever happens."""
+        opened = self.open_log(
+            recipe, name=f"{recipe.stage}: {label}", group=group, folder=self.output
+        )
+        try:
+            yield opened
+        finally:
+            opened.finish()
 
 
 @dataclass(frozen=True)

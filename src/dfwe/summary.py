@@ -99,7 +99,9 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
                 shutil.copy(path, lab.output / path.name)
     path = lab.output / "results.json"
     write_json(path, found)
-    if found["model_dir"] and (found["delta"] is not None or not _described(found["model_dir"])):
+    if found["model_dir"] and (
+        found["delta"] is not None or not (Path(found["model_dir"]) / "README.md").exists()
+    ):
         describe(plan, found, lab.store)
     console = Console()
     console.print(summary(found))
@@ -134,10 +136,6 @@ def describe(plan: Plan, found: dict[str, Any], store: Store) -> None:
     if not any(isinstance(weight, dict) for weight in alpha):  # mergekit knows no such groups
         parents = [store.folder(expert.recipe) for expert in plan.finetuned]
         write_text(folder / "mergekit.yml", mergekit_yaml(alpha, parents))
-
-
-def _described(folder: str) -> bool:
-    return (Path(folder) / "README.md").exists()
 
 
 def publish(plan: Plan, store: Store, name: str | bool) -> None:

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from rich.console import Console
 
-from dfwe.report.tables import clock, render
+from dfwe.report.sheet import Sheet
+from dfwe.report.tables import clock, render, sheet
 
 LABELS = ["characters", "characters+sources", "meld", "qa", "reading"]
 ALPHA = [0.12, 0.41, 0.05, 0.22, 0.2]
@@ -114,3 +116,20 @@ def test_models_not_made_yet_show_a_dash(unsearched: dict) -> None:
 )  # fmt: skip
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"), [(80, ["task", "score"]), (200, ["task", "score", "share"])]
+)
+def test_a_narrow_terminal_gets_the_brief_columns_and_a_wide_one_all(width, shown):
+    rows = [["a" * 60, "1.00", "9" * 30]]
+    whole = Sheet("Title", ["task", "score", "share"], rows, note="A note.",
+                  brief=("task", "score"))  # fmt: skip
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(sheet(whole, console))
+    lines = captured.get().splitlines()
+    assert lines[0].strip() == "Title"
+    assert next(line.split() for line in lines if "task" in line) == shown
+    assert max(map(len, (line.rstrip() for line in lines))) <= width
+    assert "A note." in captured.get()

@@ -14,6 +14,7 @@ from dfwe.evidence.sheets import comparison, split, table2
 from dfwe.execute import Stage
 from dfwe.lab import Lab
 from dfwe.plan import Plan, Study
+from dfwe.report.tables import sheet
 from dfwe.store import write_text
 
 
@@ -47,18 +48,18 @@ def report(
     beside = published if study.corpus.name == published_on else {}
     sheets = [table2(runs, beside), comparison(runs), *split(runs)]
     lab.output.mkdir(parents=True, exist_ok=True)
-    for sheet in sheets:
-        write_text(lab.output / f"{sheet.name}.md", sheet.markdown())
-        write_text(lab.output / f"{sheet.name}.csv", sheet.csv())
-        write_text(lab.output / f"{sheet.name}.tex", sheet.latex())
+    for whole in sheets:
+        write_text(lab.output / f"{whole.name}.md", whole.markdown())
+        write_text(lab.output / f"{whole.name}.csv", whole.csv())
+        write_text(lab.output / f"{whole.name}.tex", whole.latex())
     lead = f"{study.corpus.name}, {study.model.name}; scores in points on the test split."
     pictures = draw(runs, lab.output)
-    whole = page("Derivative-free weight-space ensembling", lead, sheets, pictures)
-    write_text(lab.output / "report.html", whole)
+    text = page("Derivative-free weight-space ensembling", lead, sheets, pictures)
+    write_text(lab.output / "report.html", text)
     write_text(lab.output / "report.json", json.dumps(plain(runs), indent=1))
-    console = Console(width=200)
-    for sheet in sheets:
-        console.print(sheet.markdown(), markup=False, highlight=False, soft_wrap=True)
+    console = Console()
+    for whole in sheets:
+        console.print(sheet(whole, console))
     console.print(str(lab.output / "report.html"), soft_wrap=True, highlight=False)
 
 

@@ -46,7 +46,9 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Sheet:
     )
     kept = [k for k in range(len(columns)) if any(row[k] not in (DASH, "") for row in rows)]
     cells = [[row[k] for k in kept] for row in rows]
-    return Sheet("Table 2", [columns[k] for k in kept], cells, last=1, note=note, name="table2")
+    brief = ("task", "fine-tuning", "DFWE", "delta", "95 % interval", "wins")
+    return Sheet("Table 2", [columns[k] for k in kept], cells, last=1, note=note, name="table2",
+                 brief=brief)  # fmt: skip
 
 
 def comparison(runs: Runs) -> Sheet:
@@ -66,7 +68,9 @@ def comparison(runs: Runs) -> Sheet:
             _number(_mean_of(cost, "tokens")), _number(_mean_of(cost, "flops")),
         ])  # fmt: skip
     note = "Means over tasks and seeds; costs are a run's, as if it alone were made."
-    return Sheet("DFWE and the controls", columns, rows, note=note, name="controls")
+    return Sheet("DFWE and the controls", columns, rows, note=note, name="controls",
+                 brief=("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ",
+                        "DFWE wins"))  # fmt: skip
 
 
 def split(runs: Runs) -> list[Sheet]:

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from dfwe.model.batches import Batch
+from dfwe.model.freeze import body_prefix
 from dfwe.model.module import ScoredModule
 from dfwe.recipe import digest
 
@@ -56,7 +57,7 @@ def label_losses(logits: Tensor, target: Tensor) -> Tensor:
 
 def head_names(network: Any) -> list[str]:
     """The names of the parameters outside the network's body."""
-    body = f"{network.base_model_prefix}."
+    body = body_prefix(network)
     return [name for name, _ in network.named_parameters() if not name.startswith(body)]
 
 

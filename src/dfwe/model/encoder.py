@@ -12,7 +12,7 @@ from dfwe.errors import UserError
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded, encode_labels
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import Model
+from dfwe.model.pretrained import Model, load_as
 from dfwe.store import WEIGHTS, file_digest
 from dfwe.tasks.task import Task
 
@@ -64,6 +64,8 @@ class Encoder(Model):
 
     def start(self, folder: Path, task: Task, corpus: Corpus, seed: int) -> tuple[Any, Any]:
         """The network with the head for `task`: its own if it has one, else a fresh one."""
+        from transformers import AutoModelForSequenceClassification
+
         from dfwe.model.classifier import fresh_head
 
         examples = task.examples(corpus, "train")
@@ -71,7 +73,10 @@ class Encoder(Model):
         if folder == self.folder and self.sha256 not in (None, file_digest(folder / WEIGHTS)):
             raise UserError(f"{folder / WEIGHTS} is not the file that model={self.name} names "
                             "(its sha256 differs); get it again.")  # fmt: skip
-        network, tokenizer = _load(folder, labels)
+        network, tokenizer = load_as(
+            AutoModelForSequenceClassification, folder,
+            num_labels=len(labels), ignore_mismatched_sizes=True,
+        )  # fmt: skip
         if getattr(network.config, "finetuning_task", None) != task.name:
             network.load_state_dict(fresh_head(network, len(labels), task.name, seed),
                                     strict=False)  # fmt: skip
@@ -129,21 +134,3 @@ def _gold(task: Task, options: tuple[str, ...], example: Example) -> list[int]:
         )
     gold = task.answer.gold(example)
     return [int(value) for value in gold] if isinstance(gold, list) else [int(gold)]
-
-
-def _load(folder: Path, labels: tuple[str, ...]) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # the head that is missing or of another size is made anew
-    try:
-        network = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, num_labels=len(labels), ignore_mismatched_sizes=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"No encoder can be loaded from {folder}: {reason}") from None
-    return network, tokenizer

@@ -16,7 +16,7 @@ def freeze(network: Any, trained: Trained) -> None:
     """
     if trained == "all":
         return
-    body = f"{network.base_model_prefix}."
+    body = body_prefix(network)
     whole = not any(name.startswith(body) for name, _ in network.named_parameters())
     kept = 0
     for name, parameter in network.named_parameters():
@@ -29,6 +29,11 @@ def freeze(network: Any, trained: Trained) -> None:
             f"fit.parameters={trained} leaves nothing to train: a {network.config.model_type} has "
             f"none in its body; set fit.parameters={other}."
         )
+
+
+def body_prefix(network: Any) -> str:
+    """What the names of the parameters of a model's body begin with, where it has a head."""
+    return f"{network.base_model_prefix}."
 
 
 def _is(trained: Trained, name: str) -> bool:

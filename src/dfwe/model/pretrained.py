@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import fingerprint
 from dfwe.errors import UserError
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded, encode
@@ -86,6 +87,15 @@ class Model:
                             "with save_pretrained of a recent transformers.")  # fmt: skip
         return {file.name: file_digest(file) for file in files}
 
+    def scoring(
+        self, task: Task, corpus: Corpus, split: str, decoding: Decoding
+    ) -> dict[str, Any]:
+        """What decides a score on a split besides the weights."""
+        return {
+            split: fingerprint(task.examples(corpus, split)), "task": task.settings(),
+            "decoding": decoding.settings(), "max_input": self.max_input,
+        }  # fmt: skip
+
     def check(self, decoding: Decoding, fit: Fit) -> None:
         """Raise UserError if this model cannot be decoded or trained that way."""
         if self.family not in decoding.families:
@@ -152,27 +162,41 @@ def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     Raises:
         UserError: the folder holds no model of a family that gives answers.
     """
-    import torch
     from transformers import (
         AutoModelForCausalLM,
         AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
-        AutoTokenizer,
     )
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    auto: Any = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM,
+    auto = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM,
                  "encoder": AutoModelForSequenceClassification}[family_of(folder)]  # fmt: skip
-    try:
-        network = auto.from_pretrained(folder, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"No model can be loaded from {folder}: {reason}") from None
+    network, tokenizer = load_as(auto, folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return fuse_gelu(network), tokenizer
+
+
+def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTokenizerBase"]:
+    """The float32 network of an Auto class, with options of its own, and the tokenizer.
+
+    Raises:
+        UserError: the folder holds no such model.
+    """
+    import torch
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a head that is left out, or made anew, is so on purpose
+    try:
+        network = auto.from_pretrained(folder, dtype=torch.float32, **options)
+        return network.eval(), AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"No model can be loaded from {folder}: {reason}") from None
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def fuse_gelu(network: "PreTrainedModel") -> "PreTrainedModel":

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dfwe.errors import UserError
-from dfwe.model.pretrained import load
+from dfwe.model.freeze import body_prefix
+from dfwe.model.pretrained import family_of, load, load_as
 from dfwe.weights.checkpoints import Checkpoint
 from dfwe.weights.layout import Layout
 from dfwe.weights.modules import row_of
@@ -23,21 +24,13 @@ def load_body(folder: Path) -> tuple[Any, Any]:
 
     A language model has none; it is loaded whole.
     """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    from transformers import AutoModel
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # the head is left out on purpose
     try:
-        config = AutoConfig.from_pretrained(folder)
-        named = " ".join(config.architectures or ())
-        if config.is_encoder_decoder or "CausalLM" in named or "LMHead" in named:
-            return load(folder)
-        network = AutoModel.from_pretrained(folder, dtype=torch.float32)
-        return network.eval(), AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"No encoder can be loaded from {folder}: {reason}") from None
+        answers = family_of(folder) != "encoder"
+    except UserError:  # a bare encoder
+        answers = False
+    return load(folder) if answers else load_as(AutoModel, folder)
 
 
 def body_space(
@@ -52,7 +45,7 @@ def body_space(
     """
     network, tokenizer = load_body(base)
     layout = Layout.of(network)
-    prefix = f"{network.base_model_prefix}."
+    prefix = body_prefix(network)
     rows = [body_row(folder, layout, prefix, cache) for folder in folders]
     space = WeightSpace([*rows, row_of(network, layout)], layout, [*labels, BASE])
     return space, network, tokenizer

@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-DRAWS, LEVEL = 2000, 0.95
+from dfwe.tasks.bootstrap import interval
+
+DRAWS = 2000
 
 
 def better(a: ArrayLike, b: ArrayLike) -> float:
@@ -22,8 +24,7 @@ def better_interval(
         better(rng.choice(first, len(first)), rng.choice(second, len(second)))
         for _ in range(draws)
     ]
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return interval(np.array(found))
 
 
 def mean_interval(
@@ -33,5 +34,4 @@ def mean_interval(
     held = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
     means = rng.choice(held, (draws, len(held))).mean(1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(held.mean()), float(low), float(high)
+    return float(held.mean()), *interval(means)

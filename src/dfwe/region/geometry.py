@@ -6,6 +6,7 @@ is summed block by block, so that no model is ever in memory as a whole.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,3 +117,17 @@ def tree(similar: Matrix) -> Matrix:
     apart = 1.0 - (similar + similar.T) / 2
     np.fill_diagonal(apart, 0.0)
     return linkage(squareform(apart, checks=False), "average")
+
+
+def pictures(
+    products: Matrix, labels: Sequence[str], owners: Sequence[str], folder: Path
+) -> list[Path]:
+    """Heat map, tree and plane of the models in `folder`."""
+    from dfwe.report.maps import dendrogram, heat_map, plane_map
+
+    similar = cosine(products)
+    return [
+        heat_map(similar, owners, folder / "cosine.png"),
+        dendrogram(tree(similar), labels, owners, folder / "tree.png"),
+        plane_map(*plane(products), owners, folder / "plane.png"),
+    ]

@@ -77,14 +77,10 @@ class Paths:
             "curves": curves(points, losses),
         }
         pictures = self._pictures(scores["curves"], work)
-        log = lab.open_log(self.recipe, name=f"{self.stage}: {self.label}", group=self.group,
-                           folder=lab.output)  # fmt: skip
-        try:
+        with lab.log(self.recipe, self.label, self.group) as log:
             log.images({f"region/{path.stem}": path for path in pictures})
             columns = list(scores["odds"][0])
             log.tables("region/odds", columns, [list(row.values()) for row in scores["odds"]])
-        finally:
-            log.finish()
 
         def fill(folder: Path) -> None:
             for path in (*pictures, work / "losses.jsonl"):

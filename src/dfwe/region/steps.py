@@ -14,20 +14,21 @@ from dfwe.data.dialogue import fingerprint
 from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.model.decoding import Decoding
-from dfwe.model.pretrained import Model, load, save
+from dfwe.model.pretrained import Model, save
 from dfwe.recipe import Recipe
 from dfwe.region.geometry import (
     agreement,
     cosine,
     distances,
     gram,
-    plane,
+    pictures,
     spectral,
-    tree,
     variance,
 )
 from dfwe.region.paths import centroid
 from dfwe.region.settings import Settings
+from dfwe.stages.evaluate import test_model
+from dfwe.stages.test import Test
 from dfwe.stages.train import Train
 from dfwe.tasks.task import Task
 
@@ -91,20 +92,16 @@ class Geometry:
         similar = cosine(products)
         scores = self._scores(products)
         work = lab.store.work(self.recipe)
-        pictures = self._pictures(products, work)
-        log = lab.open_log(self.recipe, name=f"{self.stage}: {self.label}", group=self.group,
-                           folder=lab.output)  # fmt: skip
-        try:
-            log.images({f"region/{path.stem}": path for path in pictures})
+        drawn = pictures(products, self.grid.labels, self.grid.owners, work)
+        with lab.log(self.recipe, self.label, self.group) as log:
+            log.images({f"region/{path.stem}": path for path in drawn})
             log.tables("region/cosine", list(self.grid.labels), similar.tolist())
             log.summary({f"region/{kind}_{key}": value for kind in ("dataset", "family")
                          for key, value in scores["clusters"][kind].items()})  # fmt: skip
-        finally:
-            log.finish()
 
         def fill(folder: Path) -> None:
             np.save(folder / "gram.npy", products)
-            for path in pictures:
+            for path in drawn:
                 path.rename(folder / path.name)
 
         lab.store.commit(self.recipe, fill, {**scores, "seconds": time.monotonic() - began})
@@ -135,16 +132,6 @@ class Geometry:
             "nearest": {a: sorted((b for b in names if b not in self.settings.related(a)),
                                   key=lambda b, a=a: -near[a][b])[:3] for a in names},
         }  # fmt: skip
-
-    def _pictures(self, products: np.ndarray, work: Path) -> list[Path]:
-        from dfwe.report.maps import dendrogram, heat_map, plane_map
-
-        owners, similar = self.grid.owners, cosine(products)
-        return [
-            heat_map(similar, owners, work / "cosine.png"),
-            dendrogram(tree(similar), self.grid.labels, owners, work / "tree.png"),
-            plane_map(*plane(products), owners, work / "plane.png"),
-        ]
 
 
 @dataclass(frozen=True)
@@ -213,21 +200,11 @@ class Transfer:
             dev = lab.store.scores(step.recipe)["dev"]["score"]
             rows.append({"dataset": step.monitor.name, "start": start, "size": size,
                          "seed": step.seed, "dev": dev, "test": test})  # fmt: skip
-        log = lab.open_log(self.recipe, name=f"{self.stage}: {self.label}", group=self.group,
-                           folder=lab.output)  # fmt: skip
-        try:
+        with lab.log(self.recipe, self.label, self.group) as log:
             log.tables("region/transfer", list(rows[0]), [list(row.values()) for row in rows])
-        finally:
-            log.finish()
         lab.store.commit(self.recipe, lambda folder: None, {"rows": rows})
 
     def _test(self, lab: Lab, step: Train) -> float:
-        from dfwe.model.batches import evaluation_batches, scoring_tokens
-        from dfwe.model.scoring import evaluate
-
-        network, tokenizer = load(lab.store.weights(step.recipe))
-        device = lab.trainer(logger=False).strategy.root_device
-        test = step.model.encode(step.monitor, self.corpus, "test", tokenizer, lab.tokens)
-        batches = [batch.to(device) for batch in evaluation_batches(test, scoring_tokens(device))]
-        network.to(device)  # type: ignore[arg-type]
-        return evaluate(network, batches, test, step.monitor, self.decoding).score
+        one = Test(step.label, self.group, step, step.monitor, self.corpus, step.model,
+                   self.decoding)  # fmt: skip
+        return test_model(one, lab, lab.store.weights(step.recipe)).score

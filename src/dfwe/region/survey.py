@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dfwe.errors import UserError
-from dfwe.region.geometry import Matrix, cosine, gram, plane, tree, variance
+from dfwe.model.freeze import body_prefix
+from dfwe.region.geometry import Matrix, cosine, gram, pictures, tree, variance
 
 SEPARATE = 0.1  # silhouette below which models count as one region
 NEAREST = 3
@@ -55,14 +56,7 @@ class Survey:
 
     def pictures(self, folder: Path) -> list[Path]:
         """Heat map, tree and plane."""
-        from dfwe.report.maps import dendrogram, heat_map, plane_map
-
-        similar = cosine(self.products)
-        return [
-            heat_map(similar, self.owners, folder / "cosine.png"),
-            dendrogram(tree(similar), self.labels, self.owners, folder / "tree.png"),
-            plane_map(*plane(self.products), self.owners, folder / "plane.png"),
-        ]
+        return pictures(self.products, self.labels, self.owners, folder)
 
 
 def survey(labels: Sequence[str], products: Matrix) -> Survey:
@@ -101,7 +95,7 @@ def survey_folders(
     space, network, _ = body_space(start, folders, labels, cache)
     if base is None:
         return survey(labels, gram(space.rows[:-1]))
-    origin = body_row(start, space.layout, f"{network.base_model_prefix}.", cache)
+    origin = body_row(start, space.layout, body_prefix(network), cache)
     return survey(labels, gram(space.rows[:-1], origin))
 
 

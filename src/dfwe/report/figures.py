@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.report.plots import COLOURS, DPI, GREY, INK, colours, figure_of
+from dfwe.report.plots import COLOURS, GREY, INK, colours, figure_of, legend, save
 
 Trials = Sequence[Mapping[str, Any]]  # rows of trials.jsonl
 
@@ -22,7 +22,7 @@ def trajectories(runs: Mapping[str, Sequence[Trials]], path: Path) -> Path:
                       color=COLOURS[number % len(COLOURS)], lw=1.3)  # fmt: skip
         axes.set_title(task, loc="left", fontsize=10)
         axes.set(xlabel="evaluation", ylabel="best dev score")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def dev_against_test(points: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> Path:
@@ -38,9 +38,8 @@ def dev_against_test(points: Mapping[str, Sequence[tuple[float, float]]], path: 
     span = [min(ends), max(ends)]
     axes.plot(span, span, color=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
     axes.set(xlabel="dev score (points)", ylabel="test score (points)")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False,
-                fontsize=8)  # fmt: skip
-    return _save(figure, path)
+    legend(axes)
+    return save(figure, path)
 
 
 def alphas(weights: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Path:
@@ -58,7 +57,7 @@ def alphas(weights: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> 
         axes.set(xlabel="alpha")
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(False, axis="y")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> Path:
@@ -81,7 +80,7 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
                    label=f"{labels[start]} to {labels[end]}")  # fmt: skip
     lines.set(xlabel="t, from the first expert to the second", ylabel="dev score (points)")
     lines.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def cost_against_gain(points: Mapping[str, tuple[float, float]], unit: str, path: Path) -> Path:
@@ -95,7 +94,7 @@ def cost_against_gain(points: Mapping[str, tuple[float, float]], unit: str, path
     axes.axhline(0, color=GREY, lw=1, zorder=1)
     axes.set_xscale("log")
     axes.set(xlabel=unit, ylabel="gain over fine-tuning alone (points)")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _contours(
@@ -131,10 +130,3 @@ def _panels(count: int) -> tuple[Any, list[Any]]:
     for axes in panels[count:]:
         axes.set_visible(False)
     return figure, panels[:count]
-
-
-def _save(figure: Any, path: Path) -> Path:
-    aside = path.with_name(f".{path.name}.part")
-    figure.savefig(aside, dpi=DPI, format="svg", metadata={"Date": None})
-    aside.replace(path)
-    return path

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.report.plots import GREY, INK, _legend, _save, colours, figure_of
+from dfwe.report.plots import GREY, INK, colours, figure_of, legend, save
 
 Matrix = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def heat_map(similar: Matrix, owners: Sequence[str], path: Path) -> Path:
     axes.set_yticks(middles, names)
     axes.grid(False)
     figure.colorbar(image, ax=axes, label="cosine similarity of task vectors", shrink=0.85)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], path: Path) -> Path:
@@ -48,7 +48,7 @@ def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], pa
         text.set_color(colour[owner[text.get_text()]])
     axes.set_xlabel("1 - cosine similarity")
     axes.grid(False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def plane_map(
@@ -63,8 +63,8 @@ def plane_map(
         axes.plot(*mine.mean(0), "x", color=colour, ms=8)
     axes.set(xlabel=f"first direction ({shares[0]:.0%} of the variance)",
              ylabel=f"second direction ({shares[1]:.0%})")  # fmt: skip
-    _legend(axes)
-    return _save(figure, path)
+    legend(axes)
+    return save(figure, path)
 
 
 def loss_curves(
@@ -90,5 +90,5 @@ def loss_curves(
         axes.set_xscale("symlog", linthresh=1.0)
         axes.set_yscale("log")
     axes.set(xlabel="t (0 and 1: the two models)", ylabel="generalised loss (nats)")
-    _legend(axes)
-    return _save(figure, path)
+    legend(axes)
+    return save(figure, path)

@@ -48,7 +48,7 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
     grid[0][0].plot([], [], "o", mfc="none", mec=GREY, ms=9, label="kept epoch")
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper",
                   frameon=False, fontsize=8)  # fmt: skip
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def search_trajectory(
@@ -78,7 +78,7 @@ def search_trajectory(
     axes[-1].set(xlabel="evaluation", xlim=(-1, len(trials)))
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.align_ylabels(axes)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
@@ -103,7 +103,7 @@ def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
     axes.set(xlabel="alpha", xlim=(0, max(0.2, uniform, *alpha.values()) * 1.14))
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _group_bars(alpha: Mapping[str, Mapping[str, float]], path: Path) -> Path:
@@ -119,8 +119,8 @@ def _group_bars(alpha: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     axes.set(xlabel="alpha", xlim=(0, 1))
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    _legend(axes)
-    return _save(figure, path)
+    legend(axes)
+    return save(figure, path)
 
 
 def _curve(score: "Axes", loss: "Axes", history: Mapping[str, Any], colour: str) -> None:
@@ -167,7 +167,7 @@ def _dots(
         axes.plot(failed, np.full(len(failed), 0.03), "x", ms=6, color=INK, label="failed",
                   transform=axes.get_xaxis_transform())  # fmt: skip
     axes.set_ylabel("dev score (points)")
-    _legend(axes)
+    legend(axes)
 
 
 def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> None:
@@ -178,10 +178,11 @@ def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> 
         axes.stairs(tops[:, k], edges, baseline=tops[:, k] - alphas[:, k], fill=True, color=colour,
                     label=label, lw=0)  # fmt: skip
     axes.set(ylabel="alpha", ylim=(0, 1))
-    _legend(axes, reverse=True)  # in the order in which the areas lie
+    legend(axes, reverse=True)  # in the order in which the areas lie
 
 
-def _legend(axes: "Axes", reverse: bool = False) -> None:
+def legend(axes: "Axes", reverse: bool = False) -> None:
+    """A small legend, to the right of the axes."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False,
                 fontsize=8, reverse=reverse)  # fmt: skip
 
@@ -225,8 +226,10 @@ def _plain(axes: "Axes") -> None:
     axes.set_axisbelow(True)
 
 
-def _save(figure: "Figure", path: Path) -> Path:
-    aside = path.with_name(f".{path.name}.part")
-    figure.savefig(aside, dpi=DPI, format="png")
+def save(figure: "Figure", path: Path) -> Path:
+    """Write it, aside first, as the ending of `path` says: .png or .svg."""
+    aside, kind = path.with_name(f".{path.name}.part"), path.suffix.removeprefix(".")
+    undated = {"Date": None} if kind == "svg" else None  # the same picture is the same file
+    figure.savefig(aside, dpi=DPI, format=kind, metadata=undated)
     aside.replace(path)
     return path

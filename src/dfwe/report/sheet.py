@@ -19,6 +19,7 @@ class Sheet:
         rows: one cell a column each.
         last: how many rows at the end stand apart, as means do.
         note: what a reader must know to read it.
+        brief: the columns that a narrow terminal shows; all, if none are named.
     """
 
     title: str
@@ -27,6 +28,7 @@ class Sheet:
     last: int = 0
     note: str = ""
     name: str = field(default="table", kw_only=True)  # of its files
+    brief: Sequence[str] = field(default=(), kw_only=True)
 
     def markdown(self) -> str:
         body = [list(row) for row in self.rows]

@@ -8,6 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from dfwe.report.sheet import Sheet
+
 DASH = "–"  # noqa: RUF001
 Results = Mapping[str, Any]
 
@@ -60,6 +62,26 @@ def contenders(rows: Sequence[Results]) -> Table:
             row["name"].replace("_", " "), points(row["dev"]), points(row["test"]),
             signed(row["test"], base), noise, clock(row["seconds"]),
         )  # fmt: skip
+    return table
+
+
+def sheet(whole: Sheet, console: Console) -> Group:
+    """A sheet as the console has room for: all columns, or the brief ones."""
+    table = _table(whole, whole.columns)
+    unbounded = console.options.update(max_width=10_000)
+    if whole.brief and console.measure(table, options=unbounded).maximum > console.width:
+        table = _table(whole, [name for name in whole.columns if name in whole.brief])
+    return Group(Text(whole.title, style="bold"), table, Text(f"{whole.note}\n", style="dim"))
+
+
+def _table(whole: Sheet, columns: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    for number, name in enumerate(columns):
+        table.add_column(name.strip(), justify="right" if number else "left")
+    cut = len(whole.rows) - whole.last
+    for number, cells in enumerate(whole.rows):
+        named = dict(zip(whole.columns, cells, strict=True))
+        table.add_row(*(named[name] for name in columns), end_section=number + 1 == cut)
     return table
 
 

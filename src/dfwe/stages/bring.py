@@ -16,9 +16,6 @@ from dfwe.weights.checkpoints import TOKENIZERS, Checkpoint
 
 VERSION = 1
 ROLES = {"baseline", "dfwe", "uniform", "one_standard_error"}  # what results call other models
-ROLES = {"baseline", "dfwe", "uniform", "one_standard_error"}  # what results call other models
-FAMILIES = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
-            "LMHeadModel": "causal"}  # fmt: skip
 
 
 @dataclass(frozen=True)

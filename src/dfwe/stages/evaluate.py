@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.dialogue import Example, fingerprint
+from dfwe.data.dialogue import Example
 from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.model.decoding import Decoding
@@ -19,6 +19,8 @@ from dfwe.stages.interpolate import Interpolate
 from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
+    from dfwe.model.batches import Batch
+    from dfwe.model.encode import Encoded
     from dfwe.model.scoring import Scores
 
 VERSION = 1
@@ -50,12 +52,7 @@ class Evaluate:
 
     @cached_property
     def recipe(self) -> Recipe:
-        settings = {
-            "test": fingerprint(self.examples),
-            "task": self.task.settings(),
-            "decoding": self.decoding.settings(),
-            "max_input": self.model.max_input,
-        }
+        settings = self.model.scoring(self.task, self.corpus, "test", self.decoding)
         parents = tuple(step.recipe for step in self.parents)
         return Recipe(self.stage, VERSION, settings, parents)
 
@@ -64,16 +61,11 @@ class Evaluate:
         began = time.monotonic()
         scores = self._test(lab)
         delta = scores["dfwe"].score - scores["baseline"].score
-        run_log = lab.open_log(
-            self.recipe, name=f"{self.stage}: {self.label}", group=self.group, folder=lab.output
-        )
-        try:
+        with lab.log(self.recipe, self.label, self.group) as run_log:
             rows = [[name, value.score, *value.metrics.values()] for name, value in scores.items()]
             run_log.tables("test/scores", ["model", "score", *scores["dfwe"].metrics], rows)
             run_log.summary({f"test/{name}": value.score for name, value in scores.items()})
             run_log.summary({"test/delta": delta})
-        finally:
-            run_log.finish()
 
         def fill(folder: Path) -> None:
             texts = {name: value.texts for name, value in scores.items()}
@@ -91,18 +83,13 @@ class Evaluate:
 
     def _test(self, lab: Lab) -> dict[str, "Scores"]:
         from dfwe.callbacks.progress import scoring_bar
-        from dfwe.model.batches import evaluation_batches, scoring_tokens
         from dfwe.model.scoring import evaluate
         from dfwe.weights.layout import flatten
         from dfwe.weights.space import WeightSpace
 
         experts = self.mixture.experts
-        network, tokenizer = load(lab.store.folder(self.mixture.recipe))
-        device = lab.trainer(logger=False).strategy.root_device
+        network, test, batches = _ready(self, lab, lab.store.folder(self.mixture.recipe))
         flatten(network)
-        network.to(device)  # type: ignore[arg-type]
-        test = self.model.encode(self.task, self.corpus, "test", tokenizer, lab.tokens)
-        batches = [batch.to(device) for batch in evaluation_batches(test, scoring_tokens(device))]
         models = {
             "baseline": self.baseline,
             **{step.label: step for step in experts},
@@ -138,9 +125,11 @@ class Evaluate:
                 writer.writerow([example.id, text])
 
 
-class Tested(Step, Protocol):
-    """A step that scores a model on its task's test split."""
+class Tested(Protocol):
+    """What scores models on its task's test split."""
 
+    @property
+    def label(self) -> str: ...
     @property
     def task(self) -> Task: ...
     @property
@@ -154,16 +143,22 @@ class Tested(Step, Protocol):
 def test_model(step: Tested, lab: Lab, folder: Path) -> "Scores":
     """Scores of the model in `folder` on the step's test split."""
     from dfwe.callbacks.progress import scoring_bar
-    from dfwe.model.batches import evaluation_batches
     from dfwe.model.scoring import evaluate
+
+    network, test, batches = _ready(step, lab, folder)
+    with scoring_bar(f"test {step.label}", len(batches)) as advance:
+        return evaluate(network, batches, test, step.task, step.decoding, on_batch=advance)
+
+
+def _ready(step: Tested, lab: Lab, folder: Path) -> tuple[Any, "Encoded", "list[Batch]"]:
+    """The network in `folder` and the test split, in batches, on the device."""
+    from dfwe.model.batches import evaluation_batches, scoring_tokens
 
     network, tokenizer = load(folder)
     device = lab.trainer(logger=False).strategy.root_device
-    network.to(device)
     test = step.model.encode(step.task, step.corpus, "test", tokenizer, lab.tokens)
-    batches = [batch.to(device) for batch in evaluation_batches(test)]
-    with scoring_bar(f"test {step.label}", len(batches)) as advance:
-        return evaluate(network, batches, test, step.task, step.decoding, on_batch=advance)
+    batches = [batch.to(device) for batch in evaluation_batches(test, scoring_tokens(device))]
+    return network.to(device), test, batches
 
 
 def write_answers(

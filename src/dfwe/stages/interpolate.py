@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.dialogue import fingerprint
 from dfwe.execute import Step
 from dfwe.lab import Lab, RunLog
 from dfwe.model.decoding import Decoding
@@ -52,13 +51,8 @@ class Interpolate:
 
     @cached_property
     def recipe(self) -> Recipe:
-        settings = {
-            "dev": fingerprint(self.task.examples(self.corpus, "dev")),
-            "task": self.task.settings(),
-            "decoding": self.decoding.settings(),
-            "search": self.search.settings(),
-            "max_input": self.model.max_input,
-        }
+        read = self.model.scoring(self.task, self.corpus, "dev", self.decoding)
+        settings = {**read, "search": self.search.settings()}
         parents = tuple(step.recipe for step in self.experts)
         return Recipe(self.stage, VERSION, settings, parents)
 
@@ -73,11 +67,8 @@ class Interpolate:
         )
         if self.search.groups is not None:
             space = space.grouped(self.search.groups)
-        run_log = lab.open_log(
-            self.recipe, name=f"{self.stage}: {self.label}", group=self.group, folder=lab.output
-        )
         work = lab.store.work(self.recipe)
-        try:
+        with lab.log(self.recipe, self.label, self.group) as run_log:
             result, module = self._search(lab, space, folders[0], work, run_log)
             alpha = named(result.alpha, space.labels, space.groups)
             pictures = self._pictures(result, space.labels, alpha, work)
@@ -96,8 +87,6 @@ class Interpolate:
             cost = {"tokens": result.evaluations * module.dev.tokens, "parameters": space.size}
             made = lab.store.commit(self.recipe, fill, {**scores, **cost})
             run_log.result(self.recipe, made)
-        finally:
-            run_log.finish()
 
     def _search(
         self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog

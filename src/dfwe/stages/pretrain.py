@@ -60,11 +60,8 @@ class Pretrain:
         blocks = Blocks(self.texts, tokenizer, **{key: s[key] for key in shape})
         module = Denoiser(network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"])
         work = lab.store.work(self.recipe)
-        run_log = lab.open_log(
-            self.recipe, name=f"pretrain: {self.label}", group=self.label, folder=lab.output
-        )
         resume = EpochCheckpoint(work)
-        try:
+        with lab.log(self.recipe, self.label, self.label) as run_log:
             trainer = lab.trainer(
                 max_epochs=s["epochs"], logger=run_log.lightning, default_root_dir=work,
                 callbacks=[TrainingBar(f"pretrain {self.label}"), resume],
@@ -72,8 +69,6 @@ class Pretrain:
             )  # fmt: skip
             trainer.fit(module, Passes(blocks, s["seed"]), ckpt_path=resume.found,
                         weights_only=False)  # fmt: skip
-        finally:
-            run_log.finish()
 
         def fill(folder: Path) -> None:
             save(network.half(), tokenizer, folder)  # half the size; `load` gives float32

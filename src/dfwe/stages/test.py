@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.dialogue import Example, fingerprint
+from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.lab import Lab
@@ -45,12 +45,7 @@ class Test:
 
     @cached_property
     def recipe(self) -> Recipe:
-        settings = {
-            "test": fingerprint(self.examples),
-            "task": self.task.settings(),
-            "decoding": self.decoding.settings(),
-            "max_input": self.model.max_input,
-        }
+        settings = self.model.scoring(self.task, self.corpus, "test", self.decoding)
         return Recipe("test", VERSION, settings, (self.made.recipe,))
 
     def run(self, lab: Lab) -> None:

@@ -72,10 +72,7 @@ class Train:
         from dfwe.callbacks.selection import BestEpoch
 
         best = BestEpoch(lab.store.work(self.recipe), self.fit.patience)
-        run_log = lab.open_log(
-            self.recipe, name=f"{self.stage}: {self.label}", group=self.group, folder=lab.output
-        )
-        try:
+        with lab.log(self.recipe, self.label, self.group) as run_log:
             network, tokenizer, tokens = self._fit(lab, best, run_log)
             best.restore(network)
             cost = {"tokens": tokens * len(best.epochs), "parameters": network.num_parameters()}
@@ -85,8 +82,6 @@ class Train:
                 {**self._scores(best), **cost},
             )
             run_log.result(self.recipe, made)
-        finally:
-            run_log.finish()
 
     def _fit(self, lab: Lab, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any, int]:
         """The trained network, its tokenizer, and the tokens of an epoch."""
