@@ -100,7 +100,7 @@ def timed(net: Any, name: str, examples: int, rounds: int, folder: Path) -> dict
         return interleaved(ways, rounds, warm=False)  # both have just run
 
 
-def rows(shape: str = "small", examples: int = 16, rounds: int = 2) -> list[dict[str, Any]]:
+def rows(shape: str = "small", examples: int = 12, rounds: int = 2) -> list[dict[str, Any]]:
     """Rows of label scoring (emory) and text scoring (qa)."""
     net, found = network(shape), []
     for kind, name in (("labels", "emory"), ("text", "qa")):

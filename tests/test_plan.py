@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -45,3 +47,18 @@ def test_results_tell_the_noise_from_the_gain(plan, lab, caplog):
     assert found["dfwe"]["dev"] - error <= plain["dev"] <= found["dfwe"]["dev"]
     assert sum(plain["alpha"].values()) == pytest.approx(1)
     assert plain["test"] is not None
+
+
+def test_two_processes_test_as_one_does(plan, lab, monkeypatch):
+    execute(plan.steps, ALL, lab)
+    address = plan.evaluation.recipe
+    folder = lab.store.folder(address)
+    alone = lab.store.scores(address)["test"], (folder / "answers.csv").read_text()
+    shutil.rmtree(folder)
+    monkeypatch.setattr("dfwe.model.batches.scoring_tokens", lambda device: 100)  # many batches
+    execute(plan.steps, ALL, replace(lab, workers=2))
+    shared = lab.store.scores(address)["test"], (folder / "answers.csv").read_text()
+    assert shared[1] == alone[1]
+    for model, scores in alone[0].items():
+        assert shared[0][model]["score"] == scores["score"]
+        assert shared[0][model]["loglik"] == pytest.approx(scores["loglik"], abs=1e-4)

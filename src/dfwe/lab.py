@@ -44,7 +44,7 @@ class Lab:
 
     Args:
         command: from a stage's name to the command line that makes it.
-        workers: processes of one thread that share a search's dev split, on a CPU.
+        workers: processes of one thread that share the split a search or a test scores, on a CPU.
     """
 
     store: Store

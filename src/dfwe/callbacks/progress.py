@@ -73,8 +73,8 @@ def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[[Trial,
 
 
 @contextmanager
-def scoring_bar(title: str, batches: int) -> Iterator[Callable[[], None]]:
-    """A bar over scored batches; call what it gives once a batch."""
+def scoring_bar(title: str, models: int) -> Iterator[Callable[[], None]]:
+    """A bar over scored models; call what it gives once a model."""
     with _progress() as progress:
-        task = progress.add_task(title, total=batches, note="")
+        task = progress.add_task(title, total=models, note="")
         yield lambda: progress.advance(task)

@@ -1,6 +1,6 @@
 """The one scoring path: validation, search and test all come through here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,6 @@ def predictions(
     encoded: Encoded,
     task: Task,
     decoding: Decoding,
-    on_batch: Callable[[], None] | None = None,
 ) -> list[Predictions]:
     """What a network answers to batches; its training mode is left as it was."""
     training = network.training
@@ -75,8 +74,6 @@ def predictions(
         with torch.inference_mode():
             for batch in batches:
                 found.append(predict(network, batch, encoded, task, decoding))
-                if on_batch is not None:
-                    on_batch()
     finally:
         network.train(training)
     return found
@@ -88,8 +85,7 @@ def evaluate(
     encoded: Encoded,
     task: Task,
     decoding: Decoding,
-    on_batch: Callable[[], None] | None = None,
 ) -> Scores:
     """Score a network on a split."""
-    found = predictions(network, batches, encoded, task, decoding, on_batch)
+    found = predictions(network, batches, encoded, task, decoding)
     return summarise(found, encoded, task)

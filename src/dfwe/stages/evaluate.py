@@ -83,7 +83,8 @@ class Evaluate:
 
     def _test(self, lab: Lab) -> dict[str, "Scores"]:
         from dfwe.callbacks.progress import scoring_bar
-        from dfwe.model.scoring import evaluate
+        from dfwe.model.scoring import predictions, summarise
+        from dfwe.model.shards import Shards
         from dfwe.weights.layout import flatten
         from dfwe.weights.space import WeightSpace
 
@@ -106,15 +107,22 @@ class Evaluate:
         alphas["uniform"] = [float(name in labels) / len(experts) for name in models]
         if plain and set(plain) == labels:  # not one alpha a group
             alphas["one_standard_error"] = [plain.get(name, 0.0) for name in models]
-        found: dict[str, Scores] = {}  # by alpha: what stands here twice is scored once
-        with scoring_bar(f"test {self.label}", len(set(map(str, alphas.values()))) * len(batches)
-                         ) as advance:  # fmt: skip
-            for alpha in alphas.values():
-                if str(alpha) not in found:
-                    space.write(alpha, network)
-                    found[str(alpha)] = evaluate(
-                        network, batches, test, self.task, self.decoding, on_batch=advance
-                    )
+
+        def predict(part: "Sequence[Batch]", alpha: list[float]) -> Any:
+            space.write(alpha, network)
+            return predictions(network, part, test, self.task, self.decoding)
+
+        distinct = {
+            str(alpha): alpha for alpha in alphas.values()
+        }  # what stands twice is scored once
+        with (
+            scoring_bar(f"test {self.label}", len(distinct)) as advance,
+            Shards(predict, batches, lab.workers) as shards,
+        ):
+            found: dict[str, Scores] = {}
+            for key, alpha in distinct.items():
+                found[key] = summarise(shards(alpha), test, self.task)
+                advance()
         return {name: found[str(alpha)] for name, alpha in alphas.items()}
 
     def _write_predictions(self, path: Path, scores: "Scores") -> None:
@@ -143,11 +151,21 @@ class Tested(Protocol):
 def test_model(step: Tested, lab: Lab, folder: Path) -> "Scores":
     """Scores of the model in `folder` on the step's test split."""
     from dfwe.callbacks.progress import scoring_bar
-    from dfwe.model.scoring import evaluate
+    from dfwe.model.scoring import predictions, summarise
+    from dfwe.model.shards import Shards
 
     network, test, batches = _ready(step, lab, folder)
-    with scoring_bar(f"test {step.label}", len(batches)) as advance:
-        return evaluate(network, batches, test, step.task, step.decoding, on_batch=advance)
+
+    def predict(part: "Sequence[Batch]") -> Any:
+        return predictions(network, part, test, step.task, step.decoding)
+
+    with (
+        scoring_bar(f"test {step.label}", 1) as advance,
+        Shards(predict, batches, lab.workers) as shards,
+    ):
+        found = summarise(shards(), test, step.task)
+        advance()
+    return found
 
 
 def _ready(step: Tested, lab: Lab, folder: Path) -> tuple[Any, "Encoded", "list[Batch]"]:
