@@ -85,7 +85,7 @@ def _ensemble(study: "Study", stage: "Stage", lab: "Lab", push: str | None) -> N
 def _study(cfg: DictConfig) -> "Study":
     """The part of the configuration that decides weights, as objects."""
     build = partial(hydra.utils.instantiate, _convert_="all")
-    sources = tuple(build(_task(name)) for name in cfg.get("sources", {}).get("list", []))
+    sources = tuple(build(source) for source in _sources(cfg))
     from dfwe.plan import Study
 
     return Study(
@@ -110,11 +110,21 @@ def study_of(task: str, seed: int) -> "Study":
     return _study(hydra.compose("config", overrides=[*kept, f"task={task}", f"seed={seed}"]))
 
 
-def _task(name: str) -> DictConfig:
+def _sources(cfg: DictConfig) -> list[DictConfig]:
+    """The sources' configurations: as listed, or as a survey of models recommends them."""
+    if cfg.sources.survey is None:
+        return [_task(name, "sources.list") for name in cfg.sources.get("list", [])]
+    from dfwe.region.survey import recommended
+
+    given = "sources.survey, whose checkpoints are to be named after their tasks,"
+    return [_task(name, given) for name in recommended(cfg.sources.survey, cfg.task.name)]
+
+
+def _task(name: str, given: str) -> DictConfig:
     """A task's configuration by its name: sources come from the same group as targets."""
     known = GlobalHydra.instance().config_loader().get_group_options("task")
     if name not in known:
-        raise UserError(f"sources.list has the unknown task '{name}'; known: {', '.join(known)}.")
+        raise UserError(f"{given} has the unknown task '{name}'; known: {', '.join(known)}.")
     corpus = HydraConfig.get().runtime.choices["corpus"]
     return hydra.compose("config", overrides=[f"corpus={corpus}", f"task={name}"]).task
 

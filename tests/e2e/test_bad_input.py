@@ -1,5 +1,6 @@
 """A user's mistake: one clear sentence with the way out, exit code 1, no traceback, in time."""
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ MISTAKES = {
     "source equal to target": (["task=emory", "sources.list=[emory]"], "is the target task"),
     "source named twice": (["task=emory", "sources.list=[qa,qa]"], "name each once"),
     "no source": (["task=emory", "sources.list=[]"], "at least one source"),
+    "no such survey": (["sources.survey=nowhere"], "is no results.json of stage=region"),
     "missing data": (["corpus=feta_friends", "corpus.path=nowhere"], "point DFWE_DATA"),
     "batch that does not divide": (["fit.batch=7"], "not a multiple"),
     "controls of checkpoints": (["experiment=controls", "checkpoints=[a,b]"], "no room for"),
@@ -35,6 +37,14 @@ def check(process, sentence):
 def test_a_mistake_gets_one_sentence(name, tmp_path, dfwe):
     arguments, sentence = MISTAKES[name]
     check(dfwe(tmp_path, "corpus=sample", "model=tiny", *arguments), sentence)
+
+
+def test_sources_come_from_a_survey_and_are_checked_like_others(tmp_path, dfwe):
+    place = tmp_path / "results.json"
+    for source, sentence in (("emory", "is the target task"), ("a1", "the unknown task 'a1'")):
+        place.write_text(json.dumps({"sources": {"emory": [source]}}))
+        process = dfwe(tmp_path, "corpus=sample", "model=tiny", f"sources.survey={place}")
+        check(process, sentence)
 
 
 def test_a_damaged_zip_is_named(tmp_path, dfwe):

@@ -80,6 +80,16 @@ def plan(study, lab):
     return plan
 
 
+def assert_page(folder, tables, pictures):
+    """Its tables in three forms beside it, its pictures inside it, and nothing from elsewhere."""
+    for ending in ("md", "csv", "tex"):
+        assert {path.stem for path in folder.glob(f"*.{ending}")} == tables
+    text = (folder / "report.html").read_text()
+    assert text.count("<table>") == len(tables)
+    assert text.count('src="data:image/png;base64,') == text.count("src=") == len(pictures)
+    assert "href=" not in text
+
+
 def test_a_study_ends_with_tables_pictures_and_results(plan, lab):
     found = json.loads((lab.output / "results.json").read_text())
     assert {len(found["grid"]), len(found["geometry"]["labels"])} == {6}
@@ -90,8 +100,11 @@ def test_a_study_ends_with_tables_pictures_and_results(plan, lab):
     starts = {row["start"] for row in found["transfer"]}
     assert starts == {"pretrained", "centroid", "average of 1"}
     assert all(row["gain"] == 0 for row in found["transfer"] if row["start"] == "pretrained")
+    assert found["sources"]["three"][0] in ("one", "two")
+    assert "three" in found["sources"]["one"]
     pictures = {path.stem for path in lab.output.glob("*.png")}
     assert pictures == {"cosine", "tree", "plane", "line", "outward"}
+    assert_page(lab.output, {"clusters", "similarity", "odds", "lines", "transfer"}, pictures)
 
 
 def test_a_centroid_leaves_out_the_target_and_what_shares_its_texts(plan, lab):
@@ -159,33 +172,52 @@ def test_a_later_stage_says_nothing_of_what_it_did_not_make(plan, lab):
     assert found["transfer"] is None
 
 
-def test_a_survey_finds_regions_outliers_and_sources(bert, tmp_path):
+@pytest.fixture
+def checkpoints(bert, tmp_path):
+    """A folder of two regions and an outlier."""
     rng = torch.Generator().manual_seed(0)
     held = load_file(bert / "model.safetensors")
     drift = {name: [torch.randn(v.shape, generator=rng) for _ in range(3)]
              for name, v in held.items()}  # fmt: skip
     from safetensors.torch import save_file
 
+    root = tmp_path / "checkpoints"
     for label, which in (("a1", 0), ("a2", 0), ("b1", 1), ("b2", 1), ("b3", 1), ("odd", 2)):
-        folder = tmp_path / label
-        folder.mkdir()
+        folder = root / label
+        folder.mkdir(parents=True)
         (folder / "config.json").write_bytes((bert / "config.json").read_bytes())
         moved = {n: v + 0.1 * drift[n][which] + 0.03 * torch.randn(v.shape, generator=rng)
                  for n, v in held.items()}  # fmt: skip
         save_file(moved, folder / "model.safetensors")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / "a1" / name).write_bytes((bert / name).read_bytes())
-    found = survey_folders([str(tmp_path)], str(bert))
+        (root / "a1" / name).write_bytes((bert / name).read_bytes())
+    return root
+
+
+def test_a_survey_finds_regions_outliers_and_sources(bert, checkpoints, tmp_path):
+    found = survey_folders([str(checkpoints)], str(bert))
     assert found.regions == (("b1", "b2", "b3"), ("a1", "a2"))
     assert found.outliers == ("odd",)
     assert found.nearest["a1"][0] == "a2"
     assert {path.name for path in found.pictures(tmp_path)} == {"cosine.png", "tree.png",
                                                                 "plane.png"}  # fmt: skip
-    assert survey_folders([str(tmp_path)]).regions[0] == ("b1", "b2", "b3")  # without their base
+    without_base = survey_folders([str(checkpoints)])
+    assert without_base.regions[0] == ("b1", "b2", "b3")
     with pytest.raises(UserError, match="three or more"):
-        survey_folders([str(tmp_path / "a1")])
+        survey_folders([str(checkpoints / "a1")])
     with pytest.raises(UserError, match="holds none"):
-        survey_folders([str(tmp_path / "b9")])
+        survey_folders([str(checkpoints / "b9")])
+
+
+def test_a_survey_ends_with_a_page_and_its_tables_are_logged(study, checkpoints, bert, lab):
+    lab = replace(lab, output=lab.output / "survey")
+    surveyed = replace(study, checkpoints=(str(checkpoints),))
+    region(surveyed, STAGE, lab, replace(SETTINGS, base=str(bert)))
+    found = json.loads((lab.output / "results.json").read_text())
+    assert found["sources"]["a1"][0] == "a2"
+    assert_page(lab.output, {"regions", "sources"}, {"cosine", "tree", "plane"})
+    logged = {path.name for path in lab.output.glob("csv/region*/**/*.csv")}
+    assert logged >= {"region_regions.csv", "region_sources.csv"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dfwe.report.page import page
+from dfwe.report.page import page, write_report
 from dfwe.report.sheet import Sheet
 
 
@@ -25,7 +25,7 @@ class Cells(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "br", "use", "path"):
+        if tag not in ("meta", "br", "use", "path", "img"):
             self.open.append(tag)
         self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
         if tag in ("td", "th"):
@@ -63,6 +63,13 @@ def test_html_holds_the_cells(sheet):
     found = Cells(sheet.html())
     assert found.cells == [*sheet.columns, *(cell for row in sheet.rows for cell in row)]
     assert found.open == []
+
+
+def test_a_raster_picture_is_held_as_data(sheet, tmp_path):
+    (tmp_path / "a map.png").write_bytes(b"picture")
+    text = write_report(tmp_path, "Title", "", [sheet], {"Map": [tmp_path / "a map.png"]})
+    assert Cells(text.read_text()).links == ["data:image/png;base64,cGljdHVyZQ=="]
+    assert (tmp_path / "table.csv").read_text() == sheet.csv()
 
 
 def test_the_page_stands_alone_and_its_pictures_keep_their_ids_apart(sheet, tmp_path):

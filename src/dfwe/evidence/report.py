@@ -1,11 +1,8 @@
 """Stage `report`: Table 2 and its company, gathered from the store over tasks and seeds."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-from rich.console import Console
 
 from dfwe.evidence.compare import described
 from dfwe.evidence.pictures import draw
@@ -14,8 +11,8 @@ from dfwe.evidence.sheets import comparison, split, table2
 from dfwe.execute import Stage
 from dfwe.lab import Lab
 from dfwe.plan import Plan, Study
-from dfwe.report.tables import sheet
-from dfwe.store import write_text
+from dfwe.report.tables import show
+from dfwe.store import write_json
 
 
 def report(
@@ -36,7 +33,7 @@ def report(
         published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
             `published_on`.
     """
-    from dfwe.report.page import page
+    from dfwe.report.page import write_report
 
     def plan(task: str, seed: int) -> Plan:
         other = studies(task, seed)
@@ -48,19 +45,12 @@ def report(
     beside = published if study.corpus.name == published_on else {}
     sheets = [table2(runs, beside), comparison(runs), *split(runs)]
     lab.output.mkdir(parents=True, exist_ok=True)
-    for whole in sheets:
-        write_text(lab.output / f"{whole.name}.md", whole.markdown())
-        write_text(lab.output / f"{whole.name}.csv", whole.csv())
-        write_text(lab.output / f"{whole.name}.tex", whole.latex())
     lead = f"{study.corpus.name}, {study.model.name}; scores in points on the test split."
     pictures = draw(runs, lab.output)
-    text = page("Derivative-free weight-space ensembling", lead, sheets, pictures)
-    write_text(lab.output / "report.html", text)
-    write_text(lab.output / "report.json", json.dumps(plain(runs), indent=1))
-    console = Console()
-    for whole in sheets:
-        console.print(sheet(whole, console))
-    console.print(str(lab.output / "report.html"), soft_wrap=True, highlight=False)
+    title = "Derivative-free weight-space ensembling"
+    path = write_report(lab.output, title, lead, sheets, pictures)
+    write_json(lab.output / "report.json", plain(runs))
+    show(sheets, path)
 
 
 def plain(runs: Runs) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dfwe.lab import Lab
 from dfwe.recipe import Recipe
 from dfwe.region.points import Point, hulls, lines, singles
 from dfwe.region.settings import Settings
+from dfwe.region.sheets import between
 from dfwe.region.steps import Grid
 from dfwe.region.tables import curves, odds
 from dfwe.tasks.task import Task
@@ -81,6 +82,8 @@ class Paths:
             log.images({f"region/{path.stem}": path for path in pictures})
             columns = list(scores["odds"][0])
             log.tables("region/odds", columns, [list(row.values()) for row in scores["odds"]])
+            told = between(scores["curves"])
+            log.tables("region/lines", told.columns, told.rows)
 
         def fill(folder: Path) -> None:
             for path in (*pictures, work / "losses.jsonl"):

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from dfwe.execute import Stage, Step, execute
 from dfwe.lab import Lab
@@ -15,9 +13,19 @@ from dfwe.plan import Study
 from dfwe.region.compare import mean_interval
 from dfwe.region.plan import RegionPlan
 from dfwe.region.settings import Settings
+from dfwe.region.sheets import regions, sheets, sources
+from dfwe.report.sheet import Sheet
+from dfwe.report.tables import show
 from dfwe.store import Store, write_json
 
-PICTURES = ("cosine", "tree", "plane", "line", "outward")
+TITLE = "Regions in weight space"
+PICTURES = {  # in a run's folder -> what the page says of it
+    "cosine": "Cosine similarity of the task vectors",
+    "tree": "Average linkage of the task vectors",
+    "plane": "The two directions in which the models differ most",
+    "line": "Generalised loss between two models, with 95 % bands",
+    "outward": "Generalised loss beyond two models, in log steps",
+}
 
 
 def region(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
@@ -28,11 +36,12 @@ def region(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
     plan = RegionPlan(study, settings)
     execute([step for step in plan.steps if step.stage in stage.makes], stage, lab)
     lab.output.mkdir(parents=True, exist_ok=True)
-    found = results(plan, stage, lab.store)
     for step in (plan.geometry, plan.paths):
         for picture in lab.store.folder(step.recipe).glob("*.png"):
             (lab.output / picture.name).write_bytes(picture.read_bytes())
-    _show(found, lab.output)
+    found = results(plan, stage, lab.store)
+    lead = f"{plan.study.corpus.name}, {plan.study.model.name}; {plan.label} seeds."
+    _show(found, lead, sheets(found), lab.output)
 
 
 def finetune(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
@@ -51,6 +60,7 @@ def results(plan: RegionPlan, stage: Stage, store: Store) -> dict[str, Any]:
     def scores(step: Step) -> dict[str, Any] | None:
         return store.scores(step.recipe) if step.recipe in store else None
 
+    geometry = scores(plan.geometry)
     tested = scores(plan.transfer) if plan.transfer.stage in stage.makes else None
     return {
         "model": plan.study.model.name,
@@ -62,7 +72,8 @@ def results(plan: RegionPlan, stage: Stage, store: Store) -> dict[str, Any]:
             for step in plan.grid.models
             if (held := scores(step))
         ],
-        "geometry": scores(plan.geometry),
+        "sources": geometry and geometry["nearest"],
+        "geometry": geometry,
         "paths": scores(plan.paths),
         "transfer": None if tested is None else transfer_table(tested["rows"]),
     }
@@ -105,52 +116,24 @@ def _row(
 def _survey(checkpoints: Sequence[str], lab: Lab, settings: Settings) -> None:
     from dfwe.region.survey import survey_folders
 
-    lab.output.mkdir(parents=True, exist_ok=True)
     found = survey_folders(checkpoints, settings.base, lab.store.cache("flat"))
-    found.pictures(lab.output)
-    write_json(lab.output / "results.json", found.results())
-    console = Console()
-    for number, held in enumerate(found.regions, 1):
-        console.print(f"region {number}: average {', '.join(held)}", soft_wrap=True)
-    if found.outliers:
-        console.print(f"outliers: leave {', '.join(found.outliers)} out", soft_wrap=True)
-    for label, others in found.nearest.items():
-        console.print(f"sources for {label}: {', '.join(others[:3])}", soft_wrap=True)
-    console.print(str(lab.output / "results.json"), soft_wrap=True, highlight=False)
+    lab.output.mkdir(parents=True, exist_ok=True)
+    pictures, held = found.pictures(lab.output), found.results()
+    tables = [regions(held), sources(held)]
+    label = f"{len(found.labels)} checkpoints"
+    with lab.log(found.recipe, label, "region-survey") as log:
+        log.images({f"region/{path.stem}": path for path in pictures})
+        for table in tables:
+            log.tables(f"region/{table.name}", table.columns, table.rows)
+    around = "their mean" if settings.base is None else settings.base
+    _show(held, f"{label}, task vectors around {around}.", tables, lab.output)
 
 
-def _show(found: dict[str, Any], output: Path) -> None:
+def _show(found: dict[str, Any], lead: str, tables: Sequence[Sheet], output: Path) -> None:
+    """Write results.json, the tables and the page; print the tables and where all that is."""
+    from dfwe.report.page import write_report
+
     write_json(output / "results.json", found)
-    console = Console()
-    if found["geometry"]:
-        clusters = found["geometry"]["clusters"]
-        _print(console, "clusters", ("by", "accuracy", "F1", "ARI"),
-               [(kind, *(f"{held[key]:.2f}" for key in ("accuracy", "f1", "ari")))
-                for kind, held in clusters.items() if held])  # fmt: skip
-    if found["paths"]:
-        rows = [
-            (row["level"], row["group"], row["a"], row["b"], f"{row['p']:.2f}",
-             f"{row['low']:.2f}-{row['high']:.2f}")
-            for row in found["paths"]["odds"]
-        ]  # fmt: skip
-        _print(console, "P_B(A, B): how often A has the lower loss",
-               ("level", "group", "A", "B", "P_B", "95 %"), rows)  # fmt: skip
-    if found["transfer"]:
-        rows = [
-            (row["dataset"], "all" if row["size"] is None else str(row["size"]), row["start"],
-             f"{row['mean']:.2f}", f"{row['gain']:+.2f}",
-             f"{row['low']:+.2f} {row['high']:+.2f}")
-            for row in found["transfer"]
-        ]  # fmt: skip
-        _print(console, "test score from each start, gain on the pretrained one",
-               ("dataset", "rows", "start", "test", "gain", "95 %"), rows)  # fmt: skip
-    console.print(str(output / "results.json"), soft_wrap=True, highlight=False)
-
-
-def _print(
-    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
-) -> None:
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    drawn = {text: [path] for name, text in PICTURES.items()
+             if (path := output / f"{name}.png").is_file()}  # fmt: skip
+    show(tables, write_report(output, TITLE, lead, tables, drawn), output / "results.json")

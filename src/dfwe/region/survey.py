@@ -1,5 +1,6 @@
 """A folder of checkpoints as it is: which belong together, which stand apart, which to average."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 
 from dfwe.errors import UserError
 from dfwe.model.freeze import body_prefix
+from dfwe.recipe import Recipe, digest
 from dfwe.region.geometry import Matrix, cosine, gram, pictures, tree, variance
 
+VERSION = 1
 SEPARATE = 0.1  # silhouette below which models count as one region
 NEAREST = 3
 
@@ -38,6 +41,12 @@ class Survey:
         """The region of each checkpoint."""
         names = {label: f"region {k + 1}" for k, held in enumerate(self.regions) for label in held}
         return [names.get(label, "outlier") for label in self.labels]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the logger calls it: a survey makes no weights and is not kept in the store."""
+        settings = {"labels": self.labels, "products": digest(self.products.tolist())}
+        return Recipe("region/survey", VERSION, settings)
 
     def results(self) -> dict[str, Any]:
         """`results.json`; `sources` are the experts to give DFWE for a target of that name."""
@@ -97,6 +106,30 @@ def survey_folders(
         return survey(labels, gram(space.rows[:-1]))
     origin = body_row(start, space.layout, body_prefix(network), cache)
     return survey(labels, gram(space.rows[:-1], origin))
+
+
+def recommended(survey: str, target: str) -> list[str]:
+    """The sources that `stage=region` recommends for a target.
+
+    Args:
+        survey: its `results.json`, of a grid or of checkpoints named after their tasks.
+
+    Raises:
+        UserError: the file is missing or of another stage, or the target is not in it.
+    """
+    path = Path(survey).expanduser()
+    try:
+        found = json.loads(path.read_text())["sources"]
+        known = {name: [str(other) for other in others] for name, others in found.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(f"sources.survey={survey} is no results.json of stage=region; run "
+                        "`python -m dfwe.run stage=region checkpoints=[FOLDER]` and name the one "
+                        "in its folder.") from None  # fmt: skip
+    if target not in known:
+        raise UserError(f"sources.survey={survey} knows nothing of '{target}', only of "
+                        f"{', '.join(known)}; survey a checkpoint in a folder named '{target}', "
+                        "or name sources.list=[...] yourself.")  # fmt: skip
+    return known[target]
 
 
 def _cut(similar: Matrix) -> np.ndarray:

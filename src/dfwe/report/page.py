@@ -2,10 +2,12 @@
 
 import html
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dfwe.report.sheet import Sheet
+from dfwe.store import write_text
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1400px;margin:2em auto}
@@ -16,8 +18,26 @@ td,th{padding:.25em .7em;text-align:right;white-space:nowrap;border-bottom:1px s
 th{border-bottom:1px solid #888;font-weight:600;white-space:normal;vertical-align:bottom}
 td:first-child,th:first-child{text-align:left}
 tr.last td{border-top:1px solid #888;font-weight:600}figure{margin:.5em 0}
-svg{max-width:100%;height:auto}
+svg,img{max-width:100%;height:auto}
 """
+
+
+def write_report(
+    folder: Path,
+    title: str,
+    lead: str,
+    sheets: Sequence[Sheet],
+    pictures: Mapping[str, Sequence[Path]],
+) -> Path:
+    """Write each sheet as .md, .csv and .tex, and the page with all of them; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for sheet in sheets:
+        write_text(folder / f"{sheet.name}.md", sheet.markdown())
+        write_text(folder / f"{sheet.name}.csv", sheet.csv())
+        write_text(folder / f"{sheet.name}.tex", sheet.latex())
+    path = folder / "report.html"
+    write_text(path, page(title, lead, sheets, pictures))
+    return path
 
 
 def page(
@@ -26,7 +46,7 @@ def page(
     """The whole page.
 
     Args:
-        pictures: heading -> SVG files, shown in order.
+        pictures: heading -> .svg or .png files, shown in order.
     """
     parts = [f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"]
     parts += [sheet.html() for sheet in sheets]
@@ -35,13 +55,20 @@ def page(
         parts.append(f"<h2>{html.escape(heading)}</h2>")
         for path in paths:
             number += 1
-            parts.append(f"<figure>{_inline(path.read_text(), f'p{number}-')}</figure>")
+            parts.append(f"<figure>{_picture(path, f'p{number}-')}</figure>")
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
     )
     body = "".join(parts)
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _picture(path: Path, prefix: str) -> str:
+    if path.suffix == ".svg":
+        return _inline(path.read_text(), prefix)
+    data = b64encode(path.read_bytes()).decode()
+    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
 
 
 def _inline(svg: str, prefix: str) -> str:

@@ -1,6 +1,7 @@
 """Results as a table in the terminal at the end of a run."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -72,6 +73,15 @@ def sheet(whole: Sheet, console: Console) -> Group:
     if whole.brief and console.measure(table, options=unbounded).maximum > console.width:
         table = _table(whole, [name for name in whole.columns if name in whole.brief])
     return Group(Text(whole.title, style="bold"), table, Text(f"{whole.note}\n", style="dim"))
+
+
+def show(sheets: Sequence[Sheet], *paths: Path) -> None:
+    """Print sheets, then the paths of what was written, a line each."""
+    console = Console()
+    for whole in sheets:
+        console.print(sheet(whole, console))
+    for path in paths:
+        console.print(str(path), soft_wrap=True, highlight=False)
 
 
 def _table(whole: Sheet, columns: Sequence[str]) -> Table:

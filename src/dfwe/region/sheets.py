@@ -1,0 +1,163 @@
+"""A study of regions as tables, from what `results.json` holds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dfwe.region.paths import REACH
+from dfwe.report.sheet import Sheet
+from dfwe.report.tables import DASH, points
+
+Found = Mapping[str, Any]
+
+
+def sheets(found: Found) -> list[Sheet]:
+    """The tables of what a study has made so far."""
+    made = []
+    if found["geometry"]:
+        made += [clusters(found["geometry"]), similarity(found["geometry"])]
+    if found["paths"]:
+        made += [odds(found["paths"]["odds"]), between(found["paths"]["curves"])]
+    if found["transfer"]:
+        made.append(transfer(found["transfer"]))
+    return made
+
+
+def clusters(geometry: Found) -> Sheet:
+    """How spectral clusters match datasets and families."""
+    rows = [
+        [f"by {kind}", *(f"{held[key]:.2f}" for key in ("accuracy", "f1", "ari"))]
+        for kind, held in geometry["clusters"].items()
+        if held
+    ]
+    note = f"Spectral clustering of {len(geometry['labels'])} task vectors; 1 is perfect."
+    return Sheet("Clusters", ["models", "accuracy", "F1", "ARI"], rows, note=note,
+                 name="clusters")  # fmt: skip
+
+
+def similarity(geometry: Found) -> Sheet:
+    """A row a dataset: how alike its models are, how far they moved, who lies nearest."""
+    near = geometry["cosine"]
+    rows = [
+        [
+            name, f"{row[name]:.2f}",
+            f"{np.mean([value for other, value in row.items() if other != name]):.2f}",
+            f"{geometry['norm'][name]:.2f}", f"{geometry['variance'][name]:.2f}",
+            _named({other: row[other] for other in geometry["nearest"][name]}),
+        ]
+        for name, row in near.items()
+    ]  # fmt: skip
+    note = (
+        "Mean cosine of task vectors inside a dataset and across to others; norm of the task "
+        "vectors; mean squared distance from the dataset's centroid. The nearest are the sources "
+        "to give DFWE."
+    )
+    return Sheet("Datasets", ["dataset", "inside", "across", "norm", "variance", "nearest"], rows,
+                 note=note, name="similarity",
+                 brief=("dataset", "inside", "across", "nearest"))  # fmt: skip
+
+
+def odds(rows: Sequence[Found]) -> Sheet:
+    """P_B(A, B), a row a group."""
+    pairs = list(dict.fromkeys((row["a"], row["b"]) for row in rows))
+    held = {(row["level"], row["group"], row["a"], row["b"]): row for row in rows}
+    cells = [
+        [group if level == "dataset" else f"{level} {group}",
+         *(_odds(held.get((level, group, a, b))) for a, b in pairs)]
+        for level, group in dict.fromkeys((row["level"], row["group"]) for row in rows)
+    ]  # fmt: skip
+    note = (
+        "P_B(A, B): how often a model of A has a lower generalised loss than one of B, with 95 % "
+        "intervals. In: the group's models. In': random convex combinations of them. Ex: models "
+        "of other datasets; in the last row, the pretrained model moved at random."
+    )
+    columns = ["group", *(f"{a} over {b}" for a, b in pairs)]
+    return Sheet("Which models have the lower loss", columns, cells, note=note, name="odds",
+                 last=len({row["group"] for row in rows if row["level"] == "general"}),
+                 brief=columns[:4])  # fmt: skip
+
+
+def between(curves: Found) -> Sheet:
+    """Generalised loss between two models, and where the line beyond them breaks."""
+    rows = []
+    for kind in dict.fromkeys([*curves["line"], *curves["outward"]]):
+        on = curves["line"].get(kind, {"points": []})["points"]
+        middle = min(on, key=lambda row: abs(row["t"] - 0.5), default=None)
+        ends = float(np.mean([on[0]["mean"], on[-1]["mean"]])) if on else None
+        broken = curves["outward"].get(kind, {"breaks": []})["breaks"]
+        rows.append([
+            kind, points(ends), points(None if middle is None else middle["mean"]),
+            ", ".join(f"> {REACH:g}" if t is None else f"{t:.3g}" for t in broken) or DASH,
+        ])  # fmt: skip
+    note = (
+        "Loss in nats, a mean over pairs. A line from t = 0 through t = 1 breaks at the first t "
+        "beyond at which it is worse than the pretrained model; one t a line."
+    )
+    return Sheet("Between two models and beyond", ["pair", "ends", "middle", "breaks at t"], rows,
+                 note=note, name="lines")  # fmt: skip
+
+
+def transfer(rows: Sequence[Found]) -> Sheet:
+    """Test scores from each start, a row a dataset and size; the mean over datasets apart."""
+    held = {(row["dataset"], row["size"], row["start"]): row for row in rows}
+    first, *others = dict.fromkeys(row["start"] for row in rows)
+    places = sorted(dict.fromkeys((row["dataset"], row["size"]) for row in rows),
+                    key=lambda place: place[0] == "all")  # fmt: skip
+    cells = []
+    for dataset, size in places:
+        line = [dataset, "all" if size is None else str(size)]
+        for start in (first, *others):
+            row = held[dataset, size, start]
+            spread = "" if dataset == "all" else f" ± {row['sd']:.2f}"
+            line.append(points(row["mean"]) + spread)
+            if start != first:
+                line.append(f"{row['gain']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})")
+        cells.append(line)
+    columns = ["dataset", "rows", first,
+               *(name for start in others for name in (start, f"{start}: gain"))]  # fmt: skip
+    note = (
+        f"Mean test score ± standard deviation over seeds; gains over the {first} start, paired "
+        "by seed, with 95 % intervals."
+    )
+    return Sheet("Where training starts", columns, cells, note=note, name="transfer",
+                 last=sum(dataset == "all" for dataset, _ in places),
+                 brief=columns[:5])  # fmt: skip
+
+
+def regions(found: Found) -> Sheet:
+    """A survey's regions and outliers, from its `results.json`."""
+    near, index = np.array(found["cosine"]), found["labels"].index
+    rows = []
+    for number, held in enumerate(found["regions"], 1):
+        members = [index(label) for label in held["average"]]
+        inside = near[np.ix_(members, members)][~np.eye(len(members), dtype=bool)]
+        rows.append([f"region {number}", f"{inside.mean():.2f}", f"{held['variance']:.3g}",
+                     ", ".join(held["average"])])  # fmt: skip
+    if found["outliers"]:
+        rows.append(["outliers", DASH, DASH, ", ".join(found["outliers"])])
+    note = (
+        "Average the checkpoints of a region, leave outliers out. Cosine: mean over pairs; "
+        "variance: mean squared distance from the centroid."
+    )
+    return Sheet("Regions", ["", "cosine", "variance", "checkpoints"], rows, note=note,
+                 name="regions")  # fmt: skip
+
+
+def sources(found: Found) -> Sheet:
+    """For each checkpoint of a survey the others to give DFWE, from its `results.json`."""
+    index = found["labels"].index
+    rows = [
+        [label, _named({other: found["cosine"][index(label)][index(other)] for other in others})]
+        for label, others in found["sources"].items()
+    ]
+    note = "The most similar others, with their cosine, are the experts to give DFWE for a target."
+    return Sheet("Sources", ["checkpoint", "sources"], rows, note=note, name="sources")
+
+
+def _odds(row: Found | None) -> str:
+    return DASH if row is None else f"{row['p']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
+
+
+def _named(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in values.items()) or DASH
