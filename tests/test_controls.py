@@ -2,12 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from dfwe import controls
+from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.evidence.compare import entries, gain, parts
 from dfwe.evidence.report import report
@@ -87,10 +89,24 @@ def test_longer_trains_for_both_stages_epochs(plan):
     assert (fit.epochs, fit.patience) == (2 * plan.study.fit.epochs, None)
 
 
-def test_best_of_sees_as_many_examples_as_dfwe(plan):
+def test_best_of_sees_as_much_text_as_dfwe(plan):
     # The toy's four tasks are of one size m: experts m, 4m, m, m, m and five fine-tunings of m.
     assert len(controls.best_of(plan).experts) == 4 + 4 + 5
     assert len(step(plan, "best_of_k").experts) == 3
+
+
+def test_long_inputs_count_by_their_length(make_study):
+    def texts(number, length):
+        """So many examples of so many characters."""
+        example = Example("i", "d", "x" * (length - 8), "mood:", "ab", ("ab",))
+        return lambda *unused: [example] * number
+
+    study = make_study(sources=("tone",))
+    target = replace(study.task, read=texts(10, 50))
+    source = replace(study.sources[0], read=texts(5, 200))
+    plan = Plan(replace(study, task=target, sources=(source,)))
+    # Experts 500, 500 + 1000, 1000 characters and three fine-tunings of 500.
+    assert len(controls.best_of(plan).experts) == 4500 / 500
 
 
 def test_every_contender_is_scored_on_test(found):

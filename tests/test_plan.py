@@ -4,12 +4,17 @@ import json
 import logging
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
 from dfwe.plan import Plan
+from dfwe.proposals.loop import Search
+from dfwe.proposals.nelder_mead import nelder_mead
 from dfwe.summary import present, results
+from dfwe.weights.groups import matching
 
 pytestmark = [  # Lightning's own
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
@@ -47,6 +52,7 @@ def test_results_tell_the_noise_from_the_gain(plan, lab, caplog):
     assert found["dfwe"]["dev"] - error <= plain["dev"] <= found["dfwe"]["dev"]
     assert sum(plain["alpha"].values()) == pytest.approx(1)
     assert plain["test"] is not None
+    assert found["cross_fitted"] is None
 
 
 def test_two_processes_test_as_one_does(plan, lab, monkeypatch):
@@ -62,3 +68,33 @@ def test_two_processes_test_as_one_does(plan, lab, monkeypatch):
     for model, scores in alone[0].items():
         assert shared[0][model]["score"] == scores["score"]
         assert shared[0][model]["loglik"] == pytest.approx(scores["loglik"], abs=1e-4)
+
+
+@pytest.mark.parametrize("groups", [None, partial(matching, patterns={"a": ["enc*"], "b": ["*"]})])
+def test_folds_say_how_hopeful_devs_score_is(groups, make_study, lab):
+    proposals = partial(nelder_mead, evaluations=9, iterations=3)
+    plain, crossed = (
+        Plan(make_study(sources=("tone",), search=Search(proposals, groups, folds=folds)))
+        for folds in (None, 2)
+    )
+    for plan in (plain, crossed):
+        plan.check(lab.store)
+        execute(plan.steps, BEFORE, lab)
+    present(crossed, BEFORE, lab)
+    found = results(crossed, BEFORE, lab.store)
+    assert found["dfwe"] == results(plain, BEFORE, lab.store)["dfwe"]  # chosen on all of dev
+    scores = found["cross_fitted"]
+    assert scores["optimism"] == found["dfwe"]["dev"] - scores["score"]
+    assert len(scores["alphas"]) == 2
+    assert set(scores["alphas"][0]) == set(found["dfwe"]["alpha"])
+    searches = [(lab.output / f"fold{fold}.jsonl").read_text().splitlines() for fold in (0, 1)]
+    assert scores["evaluations"] <= sum(map(len, searches)) - 2 * 4
+    own, other = (lab.store.scores(plan.interpolation.recipe) for plan in (plain, crossed))
+    passes = other["evaluations"] + scores["evaluations"]
+    assert other["tokens"] * own["evaluations"] == own["tokens"] * passes
+
+
+def test_more_folds_than_dialogues_are_refused_before_any_work(make_study, lab):
+    plan = Plan(make_study(search=Search(nelder_mead, folds=5)))
+    with pytest.raises(UserError, match="more than the 4 dialogues"):
+        plan.check(lab.store)

@@ -36,10 +36,15 @@ def seeds(plan: Plan, proposals: Proposer | None = None) -> Step:
 
 
 def best_of(plan: Plan, at_most: int | None = None) -> Step:
-    """The best on dev of as many fine-tunings as see the training examples that DFWE sees."""
+    """The best on dev of as many fine-tunings as read and teach the text that DFWE's experts do.
+
+    Text counts by the characters of inputs and targets, a stand-in for tokens: a plan knows no
+    tokenizer. What does not fit a model's input is counted too.
+    """
     study = plan.study
     alone, *sources = (
-        len(task.examples(study.corpus, "train")) for task in (study.task, *study.sources)
+        sum(len(e.source) + len(e.target) for e in task.examples(study.corpus, "train"))
+        for task in (study.task, *study.sources)
     )
     n = len(sources)
     # S* is {t}, {t} u S, s1, ..., sn; the second stage is n + 2 times {t}.

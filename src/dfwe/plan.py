@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dfwe.callbacks.crossfit import fold_of
 from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError
 from dfwe.execute import Step
@@ -188,12 +189,17 @@ class Plan:
         )
 
     def check(self, store: Store) -> None:
-        """Report on checkpoints that a person brings, unless they were mixed before.
+        """What can be known before any work: dev has enough dialogues for the folds asked for.
+
+        Checkpoints that a person brings are reported on, unless they were mixed before.
 
         Raises:
-            UserError: they do not fit together, or are no `model` of this kind.
+            UserError: there are more folds than dialogues; the checkpoints do not fit together, or
+                are no `model` of this kind.
         """
         study = self.study
+        if study.search.folds is not None:
+            fold_of(study.task.examples(study.corpus, "dev"), study.search.folds)
         if not study.checkpoints or self.interpolation.recipe in store:
             return
         report = preflight(study.checkpoints, store.cache("flat"))

@@ -68,6 +68,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
             "dev": _dev(plain),
             "test": _score(test, "one_standard_error"),
         },
+        "cross_fitted": mixture.get("cross_fitted"),
         "optimism": mixture["dev"]["score"] - test["dfwe"]["score"] if test else None,
         "delta": test["dfwe"]["score"] - test["baseline"]["score"] if test else None,
         "contenders": described(found) if test else None,

@@ -1,4 +1,4 @@
-"""The search inside Lightning: screened in bf16 and sharded, it ends with an fp32 trial."""
+"""The search in Lightning: screened in bf16, sharded, cross-fitted, killed and gone on with."""
 
 import json
 import warnings
@@ -26,25 +26,25 @@ TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, make_network, tokenizer, label_examples):
-    """screen, workers -> the result, the module and the ledger's rows."""
+    """Settings of the search -> the callback, the module and the ledger's rows."""
     encoded = encode(label_examples[:16], tokenizer, max_input=80, max_target=16)
     space = WeightSpace.from_modules([make_network(seed) for seed in range(3)])
 
-    def run(screen=None, workers=1):
-        folder = tmp_path_factory.mktemp("search")
+    def run(folder=None, workers=1, on_scores=None, **settings):
+        folder = folder or tmp_path_factory.mktemp("search")
         network = make_network(0)
         flatten(network)
         module = Seq2Seq(network, TASK, Likelihood(), encoded)
-        chosen = Search(lambda n: nelder_mead(n, evaluations=9), screen=screen)
+        chosen = Search(lambda n: nelder_mead(n, evaluations=9), **settings)
         ledger = Ledger(folder / "trials.jsonl")
-        callback = Interpolate(space, chosen, ledger, workers=workers)
+        callback = Interpolate(space, chosen, ledger, workers=workers, on_scores=on_scores)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's hints about loaders
             trainer = lightning_trainer(accelerator="cpu", logger=False, callbacks=[callback],
                                         default_root_dir=folder)  # fmt: skip
             trainer.validate(module, scoring_loader(encoded, torch.device("cpu")), verbose=False)
         rows = [json.loads(line) for line in ledger.path.read_text().splitlines()]
-        return callback.result, module, rows
+        return callback, module, rows
 
     return run
 
@@ -54,7 +54,8 @@ def test_two_processes_write_the_ledger_of_one(searched):
 
 
 def test_bf16_steers_and_only_fp32_wins(searched):
-    result, module, rows = searched(screen=2)
+    callback, module, rows = searched(screen=2)
+    result = callback.result
     plain = searched()[2]
     assert [row["precision"] for row in rows[:4]] == ["fp32"] * 4
     assert rows[:4] == plain[:4]  # the experts and their average
@@ -73,3 +74,59 @@ def test_bf16_steers_and_only_fp32_wins(searched):
     assert result.best.precision == "fp32"
     assert module.scores.score == result.score
     assert all(held.dtype == torch.float32 for held in module.network.parameters())
+
+
+def ledgers(folder):
+    return {
+        path.name: path.read_bytes()
+        for path in folder.glob("*.jsonl")
+        if "timings" not in path.name
+    }
+
+
+@pytest.fixture(scope="module")
+def crossed(searched, tmp_path_factory):
+    """A search with two folds: its folder, the callback and the alphas scored for it."""
+    folder, scored = tmp_path_factory.mktemp("crossed"), []
+    callback, module, rows = searched(
+        folder, folds=2, on_scores=lambda alpha, _: scored.append(alpha)
+    )
+    assert rows == searched()[2]  # the search on all of dev is the same
+    assert module.scores.score == callback.result.score
+    return folder, callback, scored
+
+
+def test_each_alpha_is_scored_once_for_all_folds(crossed):
+    folder, callback, scored = crossed
+    assert set(ledgers(folder)) == {"trials.jsonl", "fold0.jsonl", "fold1.jsonl"}
+    tried = [
+        json.dumps(json.loads(line)["alpha"])
+        for content in ledgers(folder).values()
+        for line in content.splitlines()
+    ]
+    assert sorted(json.dumps(alpha.tolist()) for alpha in scored) == sorted(set(tried))
+    assert len(tried) >= len(set(tried)) + 2 * 4  # the opening at least is shared
+    for number, search in enumerate(callback.cross_fitted.searches):
+        lines = (folder / f"fold{number}_timings.jsonl").read_text().splitlines()
+        assert len(lines) == search.evaluations
+
+
+def test_two_processes_cross_fit_like_one(searched, crossed, tmp_path):
+    folder, callback, _ = crossed
+    other, *_ = searched(tmp_path, folds=2, workers=2)
+    assert ledgers(tmp_path) == ledgers(folder)
+    assert other.cross_fitted.score == callback.cross_fitted.score
+
+
+@pytest.mark.parametrize("name", ["trials", "fold0", "fold1"])
+def test_a_search_killed_in_any_fold_ends_with_the_same_ledgers(name, searched, crossed, tmp_path):
+    folder, callback, _ = crossed
+    order = ["trials.jsonl", "fold0.jsonl", "fold1.jsonl"]
+    whole, at = ledgers(folder), order.index(f"{name}.jsonl")
+    for done in order[:at]:
+        (tmp_path / done).write_bytes(whole[done])
+    (tmp_path / order[at]).write_bytes(whole[order[at]][: len(whole[order[at]]) * 2 // 3])
+    again, *_ = searched(tmp_path, folds=2)
+    assert ledgers(tmp_path) == whole
+    assert again.cross_fitted.score == callback.cross_fitted.score
+    assert again.cross_fitted.metrics == callback.cross_fitted.metrics

@@ -21,8 +21,8 @@ def results(finished):
 def test_results_have_every_key(results):
     assert set(results) == {
         "task", "seed", "model", "corpus", "sources", "experts", "baseline", "uniform", "dfwe",
-        "one_standard_error", "optimism", "delta", "interval", "contenders", "parts",
-        "seconds", "model_dir",
+        "one_standard_error", "cross_fitted", "optimism", "delta", "interval", "contenders",
+        "parts", "seconds", "model_dir",
     }  # fmt: skip
     assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
     assert set(results["dfwe"]) == {"alpha", "dev", "test", "evaluations", "iterations"}

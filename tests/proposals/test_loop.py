@@ -93,6 +93,13 @@ def test_screening_is_part_of_a_searchs_settings_only_when_asked_for():
         Search(nelder_mead, screen=0)
 
 
+def test_folds_are_part_of_a_searchs_settings_only_when_asked_for():
+    assert Search(nelder_mead).settings() == {"name": "nelder_mead"}
+    assert Search(nelder_mead, folds=5).settings() == {"name": "nelder_mead", "folds": 5}
+    with pytest.raises(UserError, match=r"search\.folds=1 .* 2 or more"):
+        Search(nelder_mead, folds=1)
+
+
 def test_a_method_may_settle_on_another_than_the_best():
     chosen = Outcome(iterations=3, alpha=np.array([0.25, 0.75]))
     found = search(listed([0.25, 0.9], outcome=chosen), lambda alpha: alpha[0])

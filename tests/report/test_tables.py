@@ -88,6 +88,13 @@ def test_text_around_the_table_names_the_run_and_its_cost(results: dict) -> None
     assert "experts 1h 02m, finetune 3m 04s, interpolate 12s, evaluate 0.4s\n" in text
 
 
+def test_the_cross_fitted_score_stands_beside_devs(results: dict) -> None:
+    crossed = {"score": 42.126, "metrics": {}, "alphas": [{}] * 5, "optimism": 1.874}
+    text = render({**results, "cross_fitted": crossed})
+    assert "\ncross-fitted dev 42.13 (5 folds): dev is +1.87 above it\n" in text
+    assert "cross-fitted" not in render({**results, "cross_fitted": None})
+
+
 def test_nothing_is_wider_than_the_terminal_or_ends_in_blanks(results: dict) -> None:
     for line in render(results, width=80).splitlines():
         assert len(line) <= 80

@@ -10,12 +10,13 @@ import lightning as L
 import torch
 from numpy.typing import NDArray
 
+from dfwe.callbacks.crossfit import Answers, CrossFitted, cross_fit
 from dfwe.errors import UserError
 from dfwe.model.batches import Batch
 from dfwe.model.scoring import Scores, predictions, summarise
 from dfwe.model.shards import Shards
 from dfwe.proposals.ledger import Ledger
-from dfwe.proposals.loop import Measure, Result, Search, Trial, search
+from dfwe.proposals.loop import Measure, Result, Search, search
 from dfwe.weights.space import WeightSpace
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,10 @@ class Interpolate(L.Callback):
     Args:
         space: the fine-tuned experts.
         proposals: the search's settings (`conf/search`).
-        ledger: where every trial is noted; an unfinished one is gone on with.
-        on_trial: called after each trial with it and the best so far.
+        ledger: where every trial is noted; an unfinished one is gone on with. A fold's search
+            has its own beside it, `fold0.jsonl` and so on.
+        on_trial: called after each trial with it, the best so far and, in the search without a
+            fold, that fold's number.
         workers: processes that share the dev split, on a CPU.
         on_scores: called with each alpha scored here and its answers.
     """
@@ -41,7 +44,7 @@ class Interpolate(L.Callback):
         space: WeightSpace,
         proposals: Search,
         ledger: Ledger,
-        on_trial: Callable[[Trial, Trial], None] | None = None,
+        on_trial: Callable[..., None] | None = None,
         workers: int = 1,
         on_scores: Callable[[NDArray[Any], Scores], None] | None = None,
     ) -> None:
@@ -52,6 +55,7 @@ class Interpolate(L.Callback):
         self.workers = workers
         self.on_scores = on_scores
         self.result: Result | None = None
+        self.cross_fitted: CrossFitted | None = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         loader: Sequence[Batch] = trainer.val_dataloaders  # type: ignore[assignment]
@@ -61,26 +65,48 @@ class Interpolate(L.Callback):
         networks = {"fp32": network}
         if self.proposals.screen is not None:
             networks["bf16"] = deepcopy(network).to(torch.bfloat16)
-        about = (pl_module.dev, pl_module.task, pl_module.decoding)
+        dev, task = pl_module.dev, pl_module.task
 
         def predict(part: Sequence[Batch], precision: str, alpha: NDArray[Any]) -> Any:
             self.space.write(alpha, networks[precision])
-            return predictions(networks[precision], part, *about)
+            return predictions(networks[precision], part, dev, task, pl_module.decoding)
 
         with Shards(predict, batches, self.workers) as shards:
+            known: dict[
+                tuple[bytes, str], Scores
+            ] = {}  # what a fold's search need not score again
 
-            def score(alpha: NDArray[Any], precision: str = "fp32") -> Measure:
-                found = summarise(shards(precision, alpha), *about[:2])
-                if self.on_scores is not None:
-                    self.on_scores(alpha, found)
-                return Measure(found.score, found.loglik, found.metrics, precision)
+            def answers(alpha: NDArray[Any], precision: str) -> Scores:
+                key = alpha.tobytes(), precision
+                if key not in known:
+                    known[key] = summarise(shards(precision, alpha), dev, task)
+                    if self.on_scores is not None:
+                        self.on_scores(alpha, known[key])
+                return known[key]
 
-            self.result = search(
-                self.proposals(self.space.n, len(self.space.groups)), score,
-                screen=partial(score, precision="bf16") if "bf16" in networks else None,
-                top=self.proposals.screen or 0, ledger=self.ledger, on_trial=self.on_trial,
-            )  # fmt: skip
+            self.result = self._search(answers)
+            if (k := self.proposals.folds) is not None:
+                self.cross_fitted = cross_fit(self._search, answers, task, dev.examples, k)
         self.space.write(self.result.alpha, network)  # theta(alpha*), Eq. 2
+
+    def _search(self, answers: Answers, fold: int | None = None) -> Result:
+        """The search by the answers' score: on all of dev, or on all but a fold."""
+        ledger, follow = self.ledger, self.on_trial
+        if fold is not None:
+            path = ledger.path.with_name(f"fold{fold}.jsonl")
+            ledger = Ledger(path, timings=f"fold{fold}_timings.jsonl")
+            follow = follow and partial(follow, fold=fold)
+
+        def score(alpha: NDArray[Any], precision: str = "fp32") -> Measure:
+            found = answers(alpha, precision)
+            return Measure(found.score, found.loglik, found.metrics, precision)
+
+        screen = self.proposals.screen
+        return search(
+            self.proposals(self.space.n, len(self.space.groups)), score,
+            screen=None if screen is None else partial(score, precision="bf16"),
+            top=screen or 0, ledger=ledger, on_trial=follow,
+        )  # fmt: skip
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         assert self.result is not None

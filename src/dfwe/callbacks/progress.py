@@ -60,12 +60,20 @@ class TrainingBar(L.Callback):
 
 
 @contextmanager
-def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[[Trial, Trial], None]]:
-    """A bar over a search's evaluations; call what it gives with each trial and the best."""
-    with _progress() as progress:
-        task = progress.add_task(title, total=evaluations, note="")
+def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[..., None]]:
+    """A bar over a search's evaluations; call what it gives with each trial and the best.
 
-        def follow(trial: Trial, best: Trial) -> None:
+    A third argument names another search of as many evaluations, which gets a line of its own.
+    """
+    with _progress() as progress:
+
+        def line(title: str) -> TaskID:
+            return progress.add_task(title, total=evaluations, note="")
+
+        lines = {title: line(title)}
+
+        def follow(trial: Trial, best: Trial, name: str = title) -> None:
+            task = lines[name] if name in lines else lines.setdefault(name, line(name))
             note = "" if best.score is None else f"best dev {best.score:.2f}"
             progress.update(task, completed=trial.index + 1, note=note)
 

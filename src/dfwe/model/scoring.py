@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from dfwe.data.dialogue import Example
 from dfwe.model.batches import Batch
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded
@@ -21,12 +22,24 @@ class Scores:
         metrics: name -> points.
         loglik: the mean over examples of log p(target | source), in nats.
         texts: the answers, in the order of the examples.
+        logliks: of each example, in that order.
     """
 
     score: float
     metrics: dict[str, float]
     loglik: float
     texts: tuple[str, ...] = field(repr=False)
+    logliks: tuple[float, ...] = field(repr=False)
+
+    def among(self, chosen: Sequence[int], examples: Sequence[Example], task: Task) -> "Scores":
+        """The same answers, scored on some of the split's examples alone.
+
+        Args:
+            chosen: their positions in the split.
+            examples: all of the split's.
+        """
+        return _scores([self.texts[i] for i in chosen], [self.logliks[i] for i in chosen],
+                       [examples[i] for i in chosen], task)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,13 +63,19 @@ def summarise(predictions: Sequence[Predictions], encoded: Encoded, task: Task) 
     """Scores of a split of which every example was predicted once."""
     texts = {i: t for part in predictions for i, t in zip(part.index, part.texts, strict=True)}
     assert len(texts) == len(encoded) == sum(len(part.index) for part in predictions)
-    ordered = tuple(texts[i] for i in range(len(encoded)))
-    metrics = task.score(ordered, encoded.examples)
-    score = metrics.pop("score")
     logliks = {i: v for part in predictions for i, v in zip(part.index, part.logliks, strict=True)}
-    # Summed in the split's order, so that batching does not show in the last digits.
-    loglik = sum(logliks[i] for i in range(len(encoded))) / len(encoded)
-    return Scores(score, metrics, loglik, ordered)
+    # In the split's order, so that batching does not show in the last digits of a sum.
+    ordered = range(len(encoded))
+    return _scores([texts[i] for i in ordered], [logliks[i] for i in ordered],
+                   encoded.examples, task)  # fmt: skip
+
+
+def _scores(
+    texts: Sequence[str], logliks: Sequence[float], examples: Sequence[Example], task: Task
+) -> Scores:
+    metrics = task.score(texts, examples)
+    score = metrics.pop("score")
+    return Scores(score, metrics, sum(logliks) / len(logliks), tuple(texts), tuple(logliks))
 
 
 def predictions(

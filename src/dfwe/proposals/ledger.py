@@ -54,14 +54,14 @@ class Trial:
 
 
 class Ledger:
-    """`trials.jsonl` in proposal order; `timings.jsonl` beside it.
+    """`trials.jsonl` in proposal order; `timings.jsonl`, or another name, beside it.
 
     Opening an existing ledger keeps its whole lines for replay and drops a half-written last one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, timings: str = "timings.jsonl") -> None:
         self.path = Path(path)
-        self.timings = self.path.with_name("timings.jsonl")
+        self.timings = self.path.with_name(timings)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.rows = _read(self.path)
         _read(self.timings)

@@ -89,16 +89,22 @@ class Search:
             (`dfwe.weights.groups`); None for one alpha.
         screen: bf16 steers, and so many of the best are scored again in float32; None scores
             every candidate in float32. Pays where the hardware multiplies bf16.
+        folds: so many parts of dev's dialogues, each scored by what the same search finds on the
+            others (`dfwe.callbacks.crossfit`); None leaves that out.
     """
 
     proposals: Proposer
     groups: Callable[[str], str] | None = None
     screen: int | None = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         if self.screen is not None and self.screen < 1:
             raise UserError(f"search.screen={self.screen} scores nothing again in float32; give "
                             "the number of best candidates to score again, or null.")  # fmt: skip
+        if self.folds is not None and self.folds < 2:
+            raise UserError(f"search.folds={self.folds} leaves nothing to search on beside the "
+                            "fold held out; give 2 or more, or null.")  # fmt: skip
         if self.groups is not None and not callable(self.groups):
             raise UserError(f"search.groups={self.groups} is no choice of groups; write "
                             "search/groups=part, block or none.")  # fmt: skip
@@ -118,7 +124,7 @@ class Search:
         return self.proposals(n, groups=groups)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the proposals: their name and keywords, and the groups'."""
+        """What decides the trials: the proposals' name and keywords, and what else is set."""
         found = _described(self.proposals)
         if self.groups is not None:
             # Pairs, since the order of patterns counts and that of a recipe's keys does not.
@@ -128,6 +134,8 @@ class Search:
             }
         if self.screen is not None:
             found["screen"] = self.screen
+        if self.folds is not None:
+            found["folds"] = self.folds
         return found
 
     @property

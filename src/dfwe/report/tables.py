@@ -143,7 +143,15 @@ def _footer(results: Results) -> list[str]:
     grouped = [f"an alpha each for {which}: results.json"] if groups else []
     span = results.get("interval")
     noise = [f"95 % interval of the delta {span[0]:+.2f} to {span[1]:+.2f}"] if span else []
-    return [*grouped, *noise, *(", ".join(parts) for parts in (searched, spent) if parts)]
+    crossed = results.get("cross_fitted")
+    hopeful = [f"cross-fitted dev {crossed['score']:.2f} ({len(crossed['alphas'])} folds): dev is "
+               f"{crossed['optimism']:+.2f} above it"] if crossed else []  # fmt: skip
+    return [
+        *grouped,
+        *noise,
+        *hopeful,
+        *(", ".join(parts) for parts in (searched, spent) if parts),
+    ]
 
 
 def _weights(results: Results) -> tuple[dict[str, float], list[str]]:

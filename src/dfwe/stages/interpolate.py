@@ -23,6 +23,7 @@ from dfwe.tasks.bootstrap import replicates, resolution, standard_error
 from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
+    from dfwe.callbacks.crossfit import CrossFitted
     from dfwe.model.scoring import Scores
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,16 @@ class Interpolate:
             space = space.grouped(self.search.groups)
         work = lab.store.work(self.recipe)
         with lab.log(self.recipe, self.label, self.group) as run_log:
-            result, module = self._search(lab, space, folders[0], work, run_log)
+            result, crossed, module = self._search(lab, space, folders[0], work, run_log)
             alpha = named(result.alpha, space.labels, space.groups)
             pictures = self._pictures(result, space.labels, alpha, work)
             run_log.images({f"search/{name}": path for name, path in pictures.items()})
             run_log.tables("search/trials", *_table(result, space.labels, space.groups))
-            run_log.summary({"dev/score": result.score, "evaluations": result.evaluations})
+            cross_fitted = crossed and _cross_fitted(crossed, result, space)
+            run_log.summary({"dev/score": result.score, "evaluations": result.evaluations} | {
+                f"dev/cross_fitted/{key}": cross_fitted[key]
+                for key in ("score", "optimism") if cross_fitted
+            })  # fmt: skip
             export = work / "export"
             shutil.rmtree(export, ignore_errors=True)
             space.export(result.alpha, export)
@@ -84,14 +89,17 @@ class Interpolate:
                     path.rename(folder / path.name)
 
             scores = self._scores(result, module.scores, space, time.monotonic() - began)
-            cost = {"tokens": result.evaluations * module.dev.tokens, "parameters": space.size}
-            made = lab.store.commit(self.recipe, fill, {**scores, **cost})
+            passes = result.evaluations + (cross_fitted["evaluations"] if cross_fitted else 0)
+            cost = {"tokens": passes * module.dev.tokens, "parameters": space.size}
+            made = lab.store.commit(
+                self.recipe, fill, {**scores, "cross_fitted": cross_fitted, **cost}
+            )
             run_log.result(self.recipe, made)
 
     def _search(
         self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog
-    ) -> tuple[Result, Any]:
-        """What the search found, and the module that holds theta(alpha*) and its dev scores."""
+    ) -> tuple[Result, "CrossFitted | None", Any]:
+        """What the search found, also without each fold, and the module with theta(alpha*)."""
         from dfwe.callbacks.interpolate import Interpolate as SearchCallback
         from dfwe.callbacks.progress import search_bar
         from dfwe.model.batches import scoring_loader
@@ -104,7 +112,9 @@ class Interpolate:
         module = self.model.module(network, self.task, self.decoding, dev)
         with search_bar(f"search {self.label}", self.search.evaluations) as bar:
 
-            def follow(trial: Any, best: Any) -> None:
+            def follow(trial: Any, best: Any, fold: int | None = None) -> None:
+                if fold is not None:
+                    return bar(trial, best, f"without fold {fold}")
                 bar(trial, best)
                 run_log.lightning.log_metrics(
                     {"search/score": trial.score, "search/best": best.score}, step=trial.index
@@ -120,7 +130,7 @@ class Interpolate:
                 module, scoring_loader(dev, trainer.strategy.root_device), verbose=False
             )
         assert callback.result is not None
-        return callback.result, module
+        return callback.result, callback.cross_fitted, module
 
     def _resolution(self, n: int) -> Callable[[Any, "Scores"], None]:
         """Says what dev can resolve once the n experts are scored, which open every search."""
@@ -186,6 +196,21 @@ def named(alpha: NDArray[np.float64], labels: tuple[str, ...], groups: tuple[str
     return {
         group: dict(zip(labels, row.tolist(), strict=True))
         for group, row in zip(groups, alpha, strict=True)
+    }
+
+
+def _cross_fitted(crossed: "CrossFitted", result: Result, space: Any) -> dict[str, Any]:
+    """The cross-fitted score, and how far dev's score of the result is above it."""
+    scored, more = (
+        {(trial.alpha.tobytes(), trial.precision) for found in some for trial in found.trials}
+        for some in ([result], crossed.searches)
+    )
+    return {
+        "score": crossed.score,
+        "metrics": crossed.metrics,
+        "alphas": [named(x.alpha, space.labels, space.groups) for x in crossed.searches],
+        "optimism": result.score - crossed.score,
+        "evaluations": len(more - scored),  # beside the result's own
     }
 
 
