@@ -10,6 +10,7 @@ from dfwe.tasks.decode import Label
 from dfwe.tasks.metrics import Accuracy
 from dfwe.tasks.task import Task
 
+LABELS = ("happy", "angry", "calm")
 TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
 
 
@@ -30,6 +31,18 @@ def test_answers_stand_in_the_order_of_the_examples(encoded, label_examples):
     assert scores.loglik == -sum(range(37)) / 37
 
 
+def test_some_of_the_answers_are_scored_as_a_split_of_their_own(encoded, label_examples):
+    said = [LABELS[number % 3] for number in range(37)]
+    whole = summarise([Predictions([*range(37)], said, [-float(i) for i in range(37)])],
+                      encoded, TASK)  # fmt: skip
+    chosen = [30, 2, 3, 11]
+    part = whole.among(chosen, label_examples, TASK)
+    right = [said[i] == label_examples[i].target for i in chosen]
+    assert part.score == 25 * sum(right)
+    assert part.loglik == -sum(chosen) / 4
+    assert part.texts == tuple(said[i] for i in chosen)
+
+
 def test_an_example_left_out_is_noticed(encoded):
     with pytest.raises(AssertionError):
         summarise([Predictions([0, 1], ["calm", "calm"], [0.0, 0.0])], encoded, TASK)
@@ -47,12 +60,10 @@ def test_the_token_budget_does_not_show_in_the_scores(decoding, encoded, make_ne
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_scoring_leaves_the_networks_mode_and_ticks_once_a_batch(training, encoded, make_network):
+def test_scoring_leaves_the_networks_mode_as_it_was(training, encoded, make_network):
     network = make_network().train(training)
-    batches, ticks = evaluation_batches(encoded, 500), []
-    evaluate(network, batches, encoded, TASK, Greedy(), on_batch=lambda: ticks.append(1))
+    evaluate(network, evaluation_batches(encoded, 500), encoded, TASK, Greedy())
     assert network.training is training
-    assert len(ticks) == len(batches) > 1
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
