@@ -44,8 +44,9 @@ FOUND = {
     "transfer": transfer_table(TESTED),
 }  # fmt: skip
 SURVEY = {
-    "regions": [{"average": ["a", "b", "c"], "variance": 2.5}], "outliers": ["d"],
-    "labels": ["a", "b", "c", "d"], "sources": {"a": ["c", "b"]},
+    "regions": [{"average": ["c", "a", "b"], "variance": 2.5}], "outliers": ["d"],
+    "labels": ["a", "b", "c", "d"],
+    "sources": {"a": ["c", "b"], "b": ["c", "a"], "c": ["a", "b"], "d": ["a", "b"]},
     "cosine": [[1, 0.3, 0.6, 0], [0.3, 1, 0.6, 0], [0.6, 0.6, 1, 0], [0, 0, 0, 1]],
 }  # fmt: skip
 
@@ -59,7 +60,7 @@ def test_a_dataset_is_told_by_its_own_models_the_others_and_its_nearest():
 def test_odds_have_a_row_a_group_and_general_stands_apart():
     table = odds(ODDS)
     assert table.columns[1] == "In' over In"
-    assert [row[0] for row in table.rows] == ["sst2", "family sentiment", "general all"]
+    assert [row[0] for row in table.rows] == ["sst2", "family sentiment", "all"]
     assert table.rows[0][1] == "0.88 (0.70-1.00)"
     assert table.rows[1][-1] == "–"  # noqa: RUF001
     assert table.last == 1
@@ -80,9 +81,10 @@ def test_starts_are_compared_by_dataset_and_the_means_stand_apart():
 
 
 def test_a_survey_names_regions_outliers_and_sources():
-    assert regions(SURVEY).rows == [["region 1", "0.50", "2.5", "a, b, c"],
-                                    ["outliers", "–", "–", "d"]]  # noqa: RUF001 # fmt: skip
-    assert sources(SURVEY).rows == [["a", "c 0.60, b 0.30"]]
+    assert regions(SURVEY).rows == [["1", "3", "0.50", "2.5"]]
+    rows = sources(SURVEY).rows
+    assert rows[0] == ["c", "1", "a 0.60", "b 0.60", "–"]  # noqa: RUF001
+    assert [row[:2] for row in rows[1:]] == [["a", "1"], ["b", "1"], ["d", "outlier"]]
 
 
 def test_the_tables_fit_eighty_columns():

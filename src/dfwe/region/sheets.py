@@ -28,8 +28,8 @@ def clusters(geometry: Found) -> Sheet:
     """How spectral clusters match datasets and families."""
     rows = [
         [f"by {kind}", *(f"{held[key]:.2f}" for key in ("accuracy", "f1", "ari"))]
-        for kind, held in geometry["clusters"].items()
-        if held
+        for kind in ("dataset", "family")
+        if (held := geometry["clusters"][kind])
     ]
     note = f"Spectral clustering of {len(geometry['labels'])} task vectors; 1 is perfect."
     return Sheet("Clusters", ["models", "accuracy", "F1", "ARI"], rows, note=note,
@@ -63,7 +63,7 @@ def odds(rows: Sequence[Found]) -> Sheet:
     pairs = list(dict.fromkeys((row["a"], row["b"]) for row in rows))
     held = {(row["level"], row["group"], row["a"], row["b"]): row for row in rows}
     cells = [
-        [group if level == "dataset" else f"{level} {group}",
+        [f"family {group}" if level == "family" else group,
          *(_odds(held.get((level, group, a, b))) for a, b in pairs)]
         for level, group in dict.fromkeys((row["level"], row["group"]) for row in rows)
     ]  # fmt: skip
@@ -126,33 +126,36 @@ def transfer(rows: Sequence[Found]) -> Sheet:
 
 
 def regions(found: Found) -> Sheet:
-    """A survey's regions and outliers, from its `results.json`."""
+    """A survey's regions, from its `results.json`."""
     near, index = np.array(found["cosine"]), found["labels"].index
     rows = []
     for number, held in enumerate(found["regions"], 1):
         members = [index(label) for label in held["average"]]
         inside = near[np.ix_(members, members)][~np.eye(len(members), dtype=bool)]
-        rows.append([f"region {number}", f"{inside.mean():.2f}", f"{held['variance']:.3g}",
-                     ", ".join(held["average"])])  # fmt: skip
-    if found["outliers"]:
-        rows.append(["outliers", DASH, DASH, ", ".join(found["outliers"])])
-    note = (
-        "Average the checkpoints of a region, leave outliers out. Cosine: mean over pairs; "
-        "variance: mean squared distance from the centroid."
-    )
-    return Sheet("Regions", ["", "cosine", "variance", "checkpoints"], rows, note=note,
+        rows.append([str(number), str(len(members)), f"{inside.mean():.2f}",
+                     f"{held['variance']:.3g}"])  # fmt: skip
+    note = "Cosine: mean over pairs. Variance: mean squared distance from the centroid."
+    return Sheet("Regions", ["region", "checkpoints", "cosine", "variance"], rows, note=note,
                  name="regions")  # fmt: skip
 
 
 def sources(found: Found) -> Sheet:
-    """For each checkpoint of a survey the others to give DFWE, from its `results.json`."""
-    index = found["labels"].index
-    rows = [
-        [label, _named({other: found["cosine"][index(label)][index(other)] for other in others})]
-        for label, others in found["sources"].items()
-    ]
-    note = "The most similar others, with their cosine, are the experts to give DFWE for a target."
-    return Sheet("Sources", ["checkpoint", "sources"], rows, note=note, name="sources")
+    """A survey's checkpoints by region, each with the others to give DFWE."""
+    cosines, index = found["cosine"], found["labels"].index
+    owner = {label: str(number) for number, held in enumerate(found["regions"], 1)
+             for label in held["average"]}  # fmt: skip
+    columns = ["checkpoint", "region", "nearest", "second", "third"]
+    rows = []
+    for label in [*owner, *found["outliers"]]:
+        near = [f"{other} {cosines[index(label)][index(other)]:.2f}"
+                for other in found["sources"][label]]  # fmt: skip
+        cells = [label, owner.get(label, "outlier"), *near]
+        rows.append([*cells, *[DASH] * (len(columns) - len(cells))])
+    note = (
+        "Average the checkpoints of a region; leave outliers out. The most similar others, with "
+        "their cosine, are the experts to give DFWE for a target."
+    )
+    return Sheet("Checkpoints", columns, rows, note=note, name="sources", brief=columns[:3])
 
 
 def _odds(row: Found | None) -> str:

@@ -64,8 +64,12 @@ class Survey:
         }  # fmt: skip
 
     def pictures(self, folder: Path) -> list[Path]:
-        """Heat map, tree and plane."""
-        return pictures(self.products, self.labels, self.owners, folder)
+        """Heat map, tree and plane; regions in their order, outliers last."""
+        rank = {label: k for k, held in enumerate(self.regions) for label in held}
+        labels = sorted(self.labels, key=lambda label: rank.get(label, len(self.regions)))
+        order = [self.labels.index(label) for label in labels]
+        owners = [self.owners[i] for i in order]
+        return pictures(self.products[np.ix_(order, order)], labels, owners, folder)
 
 
 def survey(labels: Sequence[str], products: Matrix) -> Survey:

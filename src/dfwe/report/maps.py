@@ -17,6 +17,7 @@ def heat_map(similar: Matrix, owners: Sequence[str], path: Path) -> Path:
     n, names = len(owners), list(dict.fromkeys(owners))
     order = sorted(range(n), key=lambda i: names.index(owners[i]))
     figure, grid = figure_of(1, 1, (7.2, 6.2))
+    figure.set_layout_engine("compressed")  # the squares leave the labels their room
     axes = grid[0][0]
     shown = similar[np.ix_(order, order)]
     apart = shown[~np.eye(n, dtype=bool)]

@@ -18,7 +18,7 @@ td,th{padding:.25em .7em;text-align:right;white-space:nowrap;border-bottom:1px s
 th{border-bottom:1px solid #888;font-weight:600;white-space:normal;vertical-align:bottom}
 td:first-child,th:first-child{text-align:left}
 tr.last td{border-top:1px solid #888;font-weight:600}figure{margin:.5em 0}
-svg,img{max-width:100%;height:auto}
+svg,img{max-width:100%;height:auto}img{width:46em}
 """
 
 
