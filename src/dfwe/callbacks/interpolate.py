@@ -72,9 +72,7 @@ class Interpolate(L.Callback):
             return predictions(networks[precision], part, dev, task, pl_module.decoding)
 
         with Shards(predict, batches, self.workers) as shards:
-            known: dict[
-                tuple[bytes, str], Scores
-            ] = {}  # what a fold's search need not score again
+            known: dict[tuple[bytes, str], Scores] = {}  # a fold's search need not score it again
 
             def answers(alpha: NDArray[Any], precision: str) -> Scores:
                 key = alpha.tobytes(), precision
