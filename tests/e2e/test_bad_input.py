@@ -22,6 +22,8 @@ MISTAKES = {
     "batch that does not divide": (["fit.batch=7"], "not a multiple"),
     "controls of checkpoints": (["experiment=controls", "checkpoints=[a,b]"], "no room for"),
     "nothing to report": (["stage=report"], "has no finished run of emory, reading"),
+    "one fold": (["search.folds=1"], "give 2 or more"),
+    "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
 }
 

@@ -66,14 +66,19 @@ def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[..., No
     A third argument names another search of as many evaluations, which gets a line of its own.
     """
     with _progress() as progress:
+        lines: dict[str, TaskID] = {}
 
-        def line(title: str) -> TaskID:
-            return progress.add_task(title, total=evaluations, note="")
+        def begin(name: str) -> None:
+            for task in [*lines.values()][-1:]:  # searches follow one another
+                progress.stop_task(task)
+            lines[name] = progress.add_task(name, total=evaluations, note="")
 
-        lines = {title: line(title)}
+        begin(title)
 
         def follow(trial: Trial, best: Trial, name: str = title) -> None:
-            task = lines[name] if name in lines else lines.setdefault(name, line(name))
+            if name not in lines:
+                begin(name)
+            task = lines[name]
             note = "" if best.score is None else f"best dev {best.score:.2f}"
             progress.update(task, completed=trial.index + 1, note=note)
 
