@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from dfwe.callbacks.crossfit import cross_fit, fold_of
+from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.model.encode import Encoded
 from dfwe.model.scoring import Predictions, summarise
@@ -26,6 +27,17 @@ def logits(label_examples):
     return rng.normal(size=(EXPERTS, len(gold), 4)) + 0.7 * np.eye(4)[gold]
 
 
+def world(rng, skill, size):
+    """Experts of these skills on as many examples, four to a dialogue."""
+    gold = rng.integers(4, size=size)
+    options = tuple("abcd")
+    examples = [
+        Example(str(i), f"d{i // 4}", "", "", options[g], (options[g],), options)
+        for i, g in enumerate(gold)
+    ]
+    return rng.normal(size=(EXPERTS, size, 4)) + skill * np.eye(4)[gold], examples
+
+
 def mixed(logits, alpha, examples):
     """The mixture's answers, and the log-likelihood of each example's gold one."""
     mean = np.tensordot(alpha, logits, 1)
@@ -35,22 +47,30 @@ def mixed(logits, alpha, examples):
     return texts, logliks[np.arange(len(golds)), golds]
 
 
+def summarised(texts, logliks, examples):
+    """Scores of such answers."""
+    encoded = Encoded(tuple(examples), [], [], [], None)
+    return summarise([Predictions([*range(len(texts))], texts, [*logliks])], encoded, TASK)
+
+
+def answering(logits, examples):
+    """alpha, precision -> the scores of such models' mixture."""
+    return lambda alpha, precision: summarised(*mixed(logits, alpha, examples), examples)
+
+
+def find(answers, fold=None):
+    """Nelder-Mead by the answers' score."""
+
+    def score(alpha):
+        found = answers(alpha, "fp32")
+        return Measure(found.score, found.loglik)
+
+    return search(nelder_mead(EXPERTS, evaluations=30), score)
+
+
 def crossed(logits, examples, k=FOLDS):
     """`cross_fit` of Nelder-Mead on such models."""
-    encoded = Encoded(examples, [], [], [], None)
-
-    def answers(alpha, precision):
-        texts, logliks = mixed(logits, alpha, examples)
-        return summarise([Predictions([*range(len(texts))], texts, [*logliks])], encoded, TASK)
-
-    def find(answers, fold):
-        def score(alpha):
-            found = answers(alpha, "fp32")
-            return Measure(found.score, found.loglik)
-
-        return search(nelder_mead(EXPERTS, evaluations=30), score)
-
-    return cross_fit(find, answers, TASK, examples, k)
+    return cross_fit(find, answering(logits, examples), TASK, examples, k)
 
 
 def by_hand(logits, examples, member):
@@ -121,3 +141,17 @@ def test_more_folds_than_dialogues_are_the_users_mistake(label_examples):
     fold_of(label_examples, 10)
     with pytest.raises(UserError, match=r"search\.folds=11 is more than the 10 dialogues"):
         fold_of(label_examples, 11)
+
+
+def test_it_is_nearer_than_dev_to_what_the_search_is_worth():
+    dev, cross_fitted = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        skill = rng.uniform(0.2, 0.8, size=(EXPERTS, 1, 1))
+        small, large = (world(rng, skill, size) for size in (60, 3000))
+        found = crossed(*small, k=5)
+        alpha = find(answering(*small)).alpha
+        true = summarised(*mixed(large[0], alpha, large[1]), large[1]).score
+        dev.append(answering(*small)(alpha, "fp32").score - true)
+        cross_fitted.append(found.score - true)
+    assert np.mean(dev) > 2 * abs(np.mean(cross_fitted))
