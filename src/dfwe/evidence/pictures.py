@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dfwe.evidence.runs import Runs, average_gain
-from dfwe.evidence.sheets import OWN
+from dfwe.evidence.sheets import shown
 from dfwe.execute import Step
 from dfwe.report import figures
 from dfwe.store import Store
@@ -52,7 +52,7 @@ def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
 
 def _points(runs: Runs) -> dict[str, list[tuple[float, float]]]:
     found = {
-        OWN.get(name, name): [
+        shown(name): [
             (entry.dev, entry.test)
             for task in runs.found
             for entry in runs.of(task, name)
@@ -70,7 +70,7 @@ def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
         costs = [entry.cost["seconds"] or 0.0 for task in tasks for entry in runs.of(task, name)]
         if np.mean(costs) > 0:
             gained, _ = average_gain(runs, tasks, name, "baseline")
-            found[OWN.get(name, name)] = (float(np.mean(costs)), gained)
+            found[shown(name)] = (float(np.mean(costs)), gained)
     return found
 
 

@@ -62,15 +62,14 @@ def comparison(runs: Runs) -> Sheet:
         less, less_span = average_gain(runs, tasks, "dfwe", name)
         cost = [entry.cost for task in tasks for entry in runs.of(task, name)]
         rows.append([
-            OWN.get(name, name.replace("_", " ")), str(len(tasks)),
+            shown(name), str(len(tasks)),
             points(average(runs, tasks, name)), f"{over:+.2f}", _span(span), f"{less:+.2f}",
             _span(less_span), _wins(runs, tasks, name), clock(_mean_of(cost, "seconds")),
             _number(_mean_of(cost, "tokens")), _number(_mean_of(cost, "flops")),
         ])  # fmt: skip
     note = "Means over tasks and seeds; costs are a run's, as if it alone were made."
-    return Sheet("DFWE and the controls", columns, rows, note=note, name="controls",
-                 brief=("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ",
-                        "DFWE wins"))  # fmt: skip
+    brief = ("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ")
+    return Sheet("DFWE and the controls", columns, rows, note=note, name="controls", brief=brief)
 
 
 def split(runs: Runs) -> list[Sheet]:
@@ -88,6 +87,11 @@ def split(runs: Runs) -> list[Sheet]:
     )
     sheet = Sheet("What the gain is made of", ["task", *PARTS], rows, note=note, name="parts")
     return [sheet] if rows else []
+
+
+def shown(name: str) -> str:
+    """A contender's name as tables and pictures have it."""
+    return OWN.get(name, name.replace("_", " "))
 
 
 def majority(plan: Plan) -> float:

@@ -85,16 +85,35 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
 
 def cost_against_gain(points: Mapping[str, tuple[float, float]], unit: str, path: Path) -> Path:
     """Contender -> (cost, mean gain over fine-tuning alone)."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, grid = figure_of(1, 1, (7.6, 4.4))
     axes = grid[0][0]
     colour = colours(points)
-    for name, (cost, gain) in points.items():
-        axes.plot(cost, gain, "o", color=colour[name], ms=6)
-        axes.annotate(name, (cost, gain), xytext=(5, 3), textcoords="offset points", fontsize=8)
     axes.axhline(0, color=GREY, lw=1, zorder=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    names = []
+    for name, (cost, gain) in sorted(points.items(), key=lambda item: -item[1][1]):
+        axes.plot(cost, gain, "o", color=colour[name], ms=6)
+        names.append(axes.annotate(name, (cost, gain), xytext=(5, 3), fontsize=8,
+                                   textcoords="offset points"))  # fmt: skip
+    _apart(figure, names)
     axes.set(xlabel=unit, ylabel="gain over fine-tuning alone (points)")
     return save(figure, path)
+
+
+def _apart(figure: Any, names: Sequence[Any]) -> None:
+    """Move each name down until it covers none of those before it."""
+    figure.draw_without_rendering()
+    taken: list[Any] = []
+    for name in names:
+        while any(name.get_window_extent().overlaps(other) for other in taken):
+            x, y = name.xyann
+            name.xyann = (x, y - 2)
+        taken.append(name.get_window_extent())
 
 
 def _contours(
