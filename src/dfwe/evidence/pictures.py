@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dfwe.evidence.runs import Runs, average_gain
-from dfwe.evidence.sheets import shown
 from dfwe.execute import Step
 from dfwe.report import figures
+from dfwe.report.tables import shown
 from dfwe.store import Store
 
 

@@ -9,9 +9,8 @@ from dfwe.evidence.compare import PARTS, Entry, gain, parts
 from dfwe.evidence.runs import Runs, average, average_gain
 from dfwe.plan import Plan
 from dfwe.report.sheet import Sheet
-from dfwe.report.tables import DASH, clock, points
+from dfwe.report.tables import DASH, clock, points, shown
 
-OWN = {"baseline": "fine-tuning", "uniform": "uniform average", "dfwe": "DFWE"}
 Span = tuple[float, float] | None
 
 
@@ -87,11 +86,6 @@ def split(runs: Runs) -> list[Sheet]:
     )
     sheet = Sheet("What the gain is made of", ["task", *PARTS], rows, note=note, name="parts")
     return [sheet] if rows else []
-
-
-def shown(name: str) -> str:
-    """A contender's name as tables and pictures have it."""
-    return OWN.get(name, name.replace("_", " "))
 
 
 def majority(plan: Plan) -> float:

@@ -12,6 +12,7 @@ from rich.text import Text
 from dfwe.report.sheet import Sheet
 
 DASH = "–"  # noqa: RUF001
+OWN = {"baseline": "fine-tuning", "uniform": "uniform average", "dfwe": "DFWE"}
 Results = Mapping[str, Any]
 
 
@@ -60,7 +61,7 @@ def contenders(rows: Sequence[Results]) -> Table:
         span = row["interval"]
         noise = DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
         table.add_row(
-            row["name"].replace("_", " "), points(row["dev"]), points(row["test"]),
+            shown(row["name"]), points(row["dev"]), points(row["test"]),
             signed(row["test"], base), noise, clock(row["seconds"]),
         )  # fmt: skip
     return table
@@ -101,6 +102,11 @@ def render(results: Results, width: int = 80) -> str:
     with console.capture() as captured:
         console.print(summary(results))
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def shown(name: str) -> str:
+    """A contender's name as tables and pictures have it."""
+    return OWN.get(name, name.replace("_", " "))
 
 
 def points(value: float | None) -> str:
