@@ -5,11 +5,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dfwe.model.encode import encode, encode_labels
 from dfwe.region.bodies import load_body
-from dfwe.region.probe import Probe, Texts, features, probe_loss
+from dfwe.region.probe import PENALTIES, Probe, Texts, best_penalty, features, probe_loss
 
 RNG = np.random.default_rng(0)
 
@@ -28,6 +30,22 @@ def test_the_probe_is_scikit_learns_logistic_regression(classes):
     said = theirs.predict_proba(scaler.transform(dev))
     assert loss == pytest.approx(log_loss(gold, said, labels=range(classes)), abs=1e-4)
     assert accuracy == pytest.approx(np.mean(said.argmax(1) == gold))
+
+
+def test_the_penalty_is_scikit_learns_cross_validated_one():
+    x = RNG.normal(size=(80, 30))
+    labels = (x[:, 0] + RNG.normal(size=80) > 0).astype(
+        int
+    )  # one feature of thirty says something
+    fold = np.random.default_rng(0).permutation(80) % 4
+    losses = []
+    for penalty in PENALTIES:
+        model = LogisticRegression(C=2 / (penalty * 60), tol=1e-10, max_iter=10_000)
+        told = make_pipeline(StandardScaler(), model)
+        held = [(fold != k, fold == k) for k in range(4)]
+        losses.append(-cross_val_score(told, x, labels, cv=held, scoring="neg_log_loss").mean())
+    assert best_penalty(x, labels) == PENALTIES[int(np.argmin(losses))]
+    assert best_penalty(x, labels) > PENALTIES[0]  # the weakest would fit the noise
 
 
 def test_an_encoders_features_are_its_first_tokens_states(bert, label_examples):

@@ -23,7 +23,7 @@ from dfwe.region.steps import Grid
 from dfwe.region.tables import curves, odds
 from dfwe.tasks.task import Task
 
-VERSION = 1
+VERSION = 2
 SIZES = ("texts", "inside", "perturbed", "pairs", "points", "outward", "steps")
 Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
 

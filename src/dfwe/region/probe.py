@@ -1,6 +1,7 @@
 """The generalised loss: freeze a body, train a linear probe on a dataset, take its loss (sec. 4).
 
-The probe is multinomial logistic regression on standardised features, solved to convergence.
+The probe is multinomial logistic regression on standardised features, solved to convergence. Its
+penalty is chosen on the training texts: with few of them a weak one would measure overfitting.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from dfwe.model.batches import Batch, evaluation_batches
 from dfwe.model.encode import Encoded
 
-PENALTY = 1e-2  # times half the squared norm of the probe's weights, beside the mean loss
+PENALTIES = (0.01, 0.1, 1.0, 10.0)  # times half the weights' squared norm, beside the mean loss
+FOLDS = 4  # of the training texts, to choose among them
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,14 @@ class Probe:
     name: str
     train: Texts
     dev: Texts
-    penalty: float = PENALTY
 
     def __call__(self, body: Any) -> tuple[float, float]:
         """(generalised loss in nats, accuracy 0..1) of a frozen body; inf if it overflows."""
         found = [features(body, texts) for texts in (self.train, self.dev)]
         if not all(np.isfinite(part).all() for part in found):
             return float("inf"), 0.0
-        return probe_loss(found[0], self.train.labels, found[1], self.dev.labels, self.penalty)
+        (train, dev), labels = found, self.train.labels
+        return probe_loss(train, labels, dev, self.dev.labels, best_penalty(train, labels))
 
 
 def features(body: Any, texts: Texts) -> NDArray[np.float64]:
@@ -71,7 +73,7 @@ def probe_loss(
     labels: NDArray[np.int64],
     dev: NDArray[np.float64],
     gold: NDArray[np.int64],
-    penalty: float = PENALTY,
+    penalty: float,
 ) -> tuple[float, float]:
     """Train on features (m, d) and labels (m,); the loss and accuracy on `dev` and `gold`."""
     mean, scale = train.mean(0), train.std(0) + 1e-6
@@ -80,6 +82,21 @@ def probe_loss(
     logs = _log_softmax((dev - mean) / scale @ weights + bias)
     loss = -logs[np.arange(len(gold)), gold].mean()
     return float(loss), float(np.mean(logs.argmax(1) == gold))
+
+
+def best_penalty(x: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Of PENALTIES the one with the lowest cross-validated loss; equals: the strongest."""
+    fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
+    losses = {
+        penalty: sum(
+            probe_loss(x[fold != k], labels[fold != k], x[fold == k], labels[fold == k], penalty)[
+                0
+            ]
+            for k in range(FOLDS)
+        )
+        for penalty in reversed(PENALTIES)
+    }
+    return min(losses, key=losses.__getitem__)
 
 
 def fit(
