@@ -56,4 +56,6 @@ class Fit:
         del kept["tokens"], kept["monitor"]
         if self.parameters == "all":  # as recipes said it before there was a choice
             del kept["parameters"]
+        else:
+            kept["head"] = "with pooler"  # as `freeze` counts it
         return kept

@@ -11,6 +11,9 @@ KNOWN = ("all", "biases", "norms")
 def freeze(network: Any, trained: Trained) -> None:
     """Leave gradients only to what is trained: `biases` or layer `norms`, and the head always.
 
+    A pooler counts as head: it reads the first token for the classifier, as the dense layer of
+    RoBERTa's head does, and a fresh or idle one would hide the body from it.
+
     Raises:
         UserError: the body has no such parameters, as a T5 has no biases.
     """
@@ -20,7 +23,7 @@ def freeze(network: Any, trained: Trained) -> None:
     whole = not any(name.startswith(body) for name, _ in network.named_parameters())
     kept = 0
     for name, parameter in network.named_parameters():
-        inside = whole or name.startswith(body)
+        inside = (whole or name.startswith(body)) and "pooler" not in name.split(".")
         parameter.requires_grad = not inside or _is(trained, name)
         kept += inside and parameter.requires_grad
     if not kept:
