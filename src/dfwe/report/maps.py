@@ -90,6 +90,9 @@ def loss_curves(
     if any(abs(row["t"]) > 2 for rows in curves.values() for row in rows):
         axes.set_xscale("symlog", linthresh=1.0)
         axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:.1g}")
     axes.set(xlabel="t (0 and 1: the two models)", ylabel="generalised loss (nats)")
     legend(axes)
     return save(figure, path)
