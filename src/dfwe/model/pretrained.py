@@ -169,7 +169,7 @@ def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     )
 
     auto = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM,
-                 "encoder": AutoModelForSequenceClassification}[family_of(folder)]  # fmt: skip
+            "encoder": AutoModelForSequenceClassification}[family_of(folder)]  # fmt: skip
     network, tokenizer = load_as(auto, folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

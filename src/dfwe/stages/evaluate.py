@@ -112,14 +112,13 @@ class Evaluate:
             space.write(alpha, network)
             return predictions(network, part, test, self.task, self.decoding)
 
-        distinct = {
-            str(alpha): alpha for alpha in alphas.values()
-        }  # what stands twice is scored once
+        # What stands here twice is scored once.
+        distinct = {str(alpha): alpha for alpha in alphas.values()}
+        found: dict[str, Scores] = {}
         with (
             scoring_bar(f"test {self.label}", len(distinct)) as advance,
             Shards(predict, batches, lab.workers) as shards,
         ):
-            found: dict[str, Scores] = {}
             for key, alpha in distinct.items():
                 found[key] = summarise(shards(alpha), test, self.task)
                 advance()
