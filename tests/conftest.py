@@ -155,8 +155,8 @@ def make_study(tokenizer, make_network, tmp_path_factory):
     from dfwe.model.fit import Fit
     from dfwe.model.pretrained import Model, save
     from dfwe.plan import Study
-    from dfwe.proposals.loop import Search
     from dfwe.proposals.nelder_mead import nelder_mead
+    from dfwe.proposals.settings import Search
 
     folder = tmp_path_factory.mktemp("toy") / "model"
     save(make_network(), tokenizer, folder)

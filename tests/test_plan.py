@@ -11,8 +11,8 @@ import pytest
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
 from dfwe.plan import Plan
-from dfwe.proposals.loop import Search
 from dfwe.proposals.nelder_mead import nelder_mead
+from dfwe.proposals.settings import Search
 from dfwe.summary import present, results
 from dfwe.weights.groups import matching
 

@@ -12,7 +12,7 @@ from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.plan import Plan
 from dfwe.proposals import baselines
-from dfwe.proposals.loop import Proposer, Search
+from dfwe.proposals.settings import Proposer, Search
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.merge import Base, Merge, Method, average
 from dfwe.stages.test import Vote

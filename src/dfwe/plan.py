@@ -12,7 +12,7 @@ from dfwe.execute import Step
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
 from dfwe.model.pretrained import Model
-from dfwe.proposals.loop import Search
+from dfwe.proposals.settings import Search
 from dfwe.stages.bring import bring
 from dfwe.stages.evaluate import Evaluate
 from dfwe.stages.interpolate import Interpolate

@@ -13,8 +13,8 @@ from dfwe.model.decoding import Likelihood
 from dfwe.model.encode import encode
 from dfwe.model.seq2seq import Seq2Seq
 from dfwe.proposals.ledger import Ledger
-from dfwe.proposals.loop import Search
 from dfwe.proposals.nelder_mead import nelder_mead
+from dfwe.proposals.settings import Search
 from dfwe.tasks.decode import Label
 from dfwe.tasks.metrics import Accuracy
 from dfwe.tasks.task import Task

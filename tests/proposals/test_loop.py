@@ -8,8 +8,9 @@ import pytest
 
 from dfwe.errors import UserError
 from dfwe.proposals.baselines import dirichlet, line
-from dfwe.proposals.loop import Measure, Search, search
+from dfwe.proposals.loop import Measure, search
 from dfwe.proposals.nelder_mead import nelder_mead
+from dfwe.proposals.settings import Search
 from dfwe.proposals.simplex import Outcome
 from dfwe.weights.groups import matching, part
 

@@ -16,7 +16,7 @@ from dfwe.model.decoding import Classify
 from dfwe.model.encoder import Encoder
 from dfwe.model.fit import Fit
 from dfwe.plan import Study
-from dfwe.proposals.loop import Search
+from dfwe.proposals.settings import Search
 from dfwe.region.bodies import body_space
 from dfwe.region.plan import RegionPlan
 from dfwe.region.settings import Settings, Start

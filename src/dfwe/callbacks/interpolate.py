@@ -16,7 +16,8 @@ from dfwe.model.batches import Batch
 from dfwe.model.scoring import Scores, predictions, summarise
 from dfwe.model.shards import Shards
 from dfwe.proposals.ledger import Ledger
-from dfwe.proposals.loop import Measure, Result, Search, search
+from dfwe.proposals.loop import Measure, Result, search
+from dfwe.proposals.settings import Search
 from dfwe.weights.space import WeightSpace
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +16,6 @@ from dfwe.proposals.ledger import Ledger, Trial
 from dfwe.proposals.simplex import Outcome, Proposals
 
 log = logging.getLogger(__name__)
-Proposer = Callable[..., Proposals]  # n -> proposals; what conf/search/*.yaml names
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
 FLAT = 12  # so many last trials of one and the same score, and the search says so
 
@@ -77,77 +75,6 @@ class Result:
         close = [trial for trial in self.trials if trial.precision == self.best.precision
                  and trial.value >= self.score - within]  # fmt: skip
         return min(close, key=lambda trial: (np.square(trial.alpha - 1 / n).sum(), -trial.value))
-
-
-@dataclass(frozen=True)
-class Search:
-    """What `conf/search/*.yaml` declares: proposals with their settings.
-
-    Args:
-        proposals: from the number of experts to their proposals.
-        groups: from a parameter's name to its group's, for an alpha a group
-            (`dfwe.weights.groups`); None for one alpha.
-        screen: bf16 steers, and so many of the best are scored again in float32; None scores
-            every candidate in float32. Pays where the hardware multiplies bf16.
-        folds: so many parts of dev's dialogues, each scored by what the same search finds on the
-            others (`dfwe.callbacks.crossfit`); None leaves that out.
-    """
-
-    proposals: Proposer
-    groups: Callable[[str], str] | None = None
-    screen: int | None = None
-    folds: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.screen is not None and self.screen < 1:
-            raise UserError(f"search.screen={self.screen} scores nothing again in float32; give "
-                            "the number of best candidates to score again, or null.")  # fmt: skip
-        if self.folds is not None and self.folds < 2:
-            raise UserError(f"search.folds={self.folds} leaves nothing to search on beside the "
-                            "fold held out; give 2 or more, or null.")  # fmt: skip
-        if self.groups is not None and not callable(self.groups):
-            raise UserError(f"search.groups={self.groups} is no choice of groups; write "
-                            "search/groups=part, block or none.")  # fmt: skip
-
-    def __call__(self, n: int, groups: int = 1) -> Proposals:
-        """Proposals for n experts and g groups.
-
-        Raises:
-            UserError: these proposals know no groups.
-        """
-        if groups == 1:
-            return self.proposals(n)
-        if "groups" not in signature(self.proposals).parameters:
-            raise UserError(f"search={_described(self.proposals)['name']} gives all parameters "
-                            "one alpha; leave search/groups out, or search with nelder_mead, "
-                            "cma_es or dirichlet.")  # fmt: skip
-        return self.proposals(n, groups=groups)
-
-    def settings(self) -> dict[str, Any]:
-        """What decides the trials: the proposals' name and keywords, and what else is set."""
-        found = _described(self.proposals)
-        if self.groups is not None:
-            # Pairs, since the order of patterns counts and that of a recipe's keys does not.
-            found["groups"] = {
-                key: list(value.items()) if isinstance(value, Mapping) else value
-                for key, value in _described(self.groups).items()
-            }
-        if self.screen is not None:
-            found["screen"] = self.screen
-        if self.folds is not None:
-            found["folds"] = self.folds
-        return found
-
-    @property
-    def evaluations(self) -> int | None:
-        """The evaluation cap, where there is one."""
-        return self.settings().get("evaluations")
-
-
-def _described(function: Callable[..., Any]) -> dict[str, Any]:
-    if isinstance(function, partial):
-        return {"name": function.func.__name__, **function.keywords}
-    return {"name": function.__name__}
 
 
 def search(

@@ -17,7 +17,8 @@ from dfwe.execute import Step
 from dfwe.lab import Lab, RunLog
 from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
-from dfwe.proposals.loop import Result, Search
+from dfwe.proposals.loop import Result
+from dfwe.proposals.settings import Search
 from dfwe.recipe import Recipe
 from dfwe.tasks.bootstrap import replicates, resolution, standard_error
 from dfwe.tasks.task import Task

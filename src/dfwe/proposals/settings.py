@@ -1,0 +1,83 @@
+"""What `conf/search/*.yaml` declares."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from dfwe.errors import UserError
+from dfwe.proposals.simplex import Proposals
+
+Proposer = Callable[..., Proposals]  # n -> proposals; what conf/search/*.yaml names
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search as a config declares it: proposals with their settings.
+
+    Args:
+        proposals: from the number of experts to their proposals.
+        groups: from a parameter's name to its group's, for an alpha a group
+            (`dfwe.weights.groups`); None for one alpha.
+        screen: bf16 steers, and so many of the best are scored again in float32; None scores
+            every candidate in float32. Pays where the hardware multiplies bf16.
+        folds: so many parts of dev's dialogues, each scored by what the same search finds on the
+            others (`dfwe.callbacks.crossfit`); None leaves that out.
+    """
+
+    proposals: Proposer
+    groups: Callable[[str], str] | None = None
+    screen: int | None = None
+    folds: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.screen is not None and self.screen < 1:
+            raise UserError(f"search.screen={self.screen} scores nothing again in float32; give "
+                            "the number of best candidates to score again, or null.")  # fmt: skip
+        if self.folds is not None and self.folds < 2:
+            raise UserError(f"search.folds={self.folds} leaves nothing to search on beside the "
+                            "fold held out; give 2 or more, or null.")  # fmt: skip
+        if self.groups is not None and not callable(self.groups):
+            raise UserError(f"search.groups={self.groups} is no choice of groups; write "
+                            "search/groups=part, block or none.")  # fmt: skip
+
+    def __call__(self, n: int, groups: int = 1) -> Proposals:
+        """Proposals for n experts and g groups.
+
+        Raises:
+            UserError: these proposals know no groups.
+        """
+        if groups == 1:
+            return self.proposals(n)
+        if "groups" not in signature(self.proposals).parameters:
+            raise UserError(f"search={_described(self.proposals)['name']} gives all parameters "
+                            "one alpha; leave search/groups out, or search with nelder_mead, "
+                            "cma_es or dirichlet.")  # fmt: skip
+        return self.proposals(n, groups=groups)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the trials: the proposals' name and keywords, and what else is set."""
+        found = _described(self.proposals)
+        if self.groups is not None:
+            # Pairs, since the order of patterns counts and that of a recipe's keys does not.
+            found["groups"] = {
+                key: list(value.items()) if isinstance(value, Mapping) else value
+                for key, value in _described(self.groups).items()
+            }
+        if self.screen is not None:
+            found["screen"] = self.screen
+        if self.folds is not None:
+            found["folds"] = self.folds
+        return found
+
+    @property
+    def evaluations(self) -> int | None:
+        """The evaluation cap, where there is one."""
+        return self.settings().get("evaluations")
+
+
+def _described(function: Callable[..., Any]) -> dict[str, Any]:
+    if isinstance(function, partial):
+        return {"name": function.func.__name__, **function.keywords}
+    return {"name": function.__name__}
