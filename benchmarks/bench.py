@@ -17,10 +17,9 @@ import search
 import startup
 import training
 from dfwe.store import write_json
+from friends import show
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -33,13 +32,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         )
         lines.append(f"| `{row['name']}` | {ours} | {reference} | {ratio} | {row['note']} |")
     return "\n".join(lines)
-
-
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Put the table into docs/performance.md."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}{table(rows)}\n{END}{after}")
 
 
 def main() -> None:
@@ -60,7 +52,7 @@ def main() -> None:
         write_json(options.out, rows)  # what is measured is kept, whatever comes after
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     if options.shape == "small":
-        show(rows)
+        show("performance.md", table(rows))
     load = os.getloadavg()[1]
     print(f"\n{table(rows)}\n\n{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}")
 

@@ -1,4 +1,4 @@
-"""What the model benchmarks run on: FETA-Friends inputs, a random network of Flan-T5's shape."""
+"""What benchmarks share: FETA-Friends inputs, a network of Flan-T5's shape, rows and tables."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +14,7 @@ SHAPES = {  # d_model, d_ff, layers, heads
     "base": (768, 2048, 12, 12),
 }
 VOCABULARY = 32128
+BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"
 
 
 def task_examples(name: str, split: str) -> tuple[Any, tuple[Example, ...]]:
@@ -93,3 +94,11 @@ def row(
     ratio = None if ours is None or reference is None else reference / ours
     return {"name": name, "ours": ours, "reference": reference, "ratio": ratio, "unit": unit,
             "note": note}  # fmt: skip
+
+
+def show(page: str, table: str) -> None:
+    """Put a table into docs/`page`, between its two marks."""
+    file = ROOT / "docs" / page
+    before, _, rest = file.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    file.write_text(f"{before}{BEGIN}{table}\n{END}{after}")

@@ -29,9 +29,9 @@ from dfwe.proposals.cma_es import cma_es
 from dfwe.proposals.loop import search
 from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.proposals.simplex import Proposals
+from friends import show
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- regret: begin -->", "<!-- regret: end -->"
 DEFAULT = "nelder_mead"
 KINDS = ("interior", "edge")
 EXPERTS, EXAMPLES = 5, 200
@@ -173,10 +173,7 @@ def main() -> None:
     settings = {"seeds": seeds, "experts": EXPERTS, "examples": EXAMPLES}
     report = json.dumps({**settings, "proposals": rows}, indent=1)
     (ROOT / "benchmarks" / "regret.json").write_text(report + "\n")
-    page = ROOT / "docs" / "search.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")
+    show("search.md", table(rows))
 
 
 def _phi(x: float) -> float:
