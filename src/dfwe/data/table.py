@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ class TableCorpus:
             raise UserError(f"The table '{title}' of corpus={self.name} has no column "
                             f"'{self.label}'; it has: {', '.join(table.features)}.")  # fmt: skip
         return tuple(getattr(feature, "names", sorted(map(str, table.unique(self.label)))))
+
+    def whole(self) -> "TableCorpus":
+        """The same corpus with its whole train and dev splits."""
+        return replace(self, limit=None)
 
     @cached_property
     def _tables(self) -> dict[str, Any]:

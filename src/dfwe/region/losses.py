@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.dialogue import Example, fingerprint
+from dfwe.data.dialogue import fingerprint
 from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.lab import Lab
@@ -21,6 +21,7 @@ from dfwe.region.settings import Settings
 from dfwe.region.sheets import between
 from dfwe.region.steps import Grid
 from dfwe.region.tables import curves, odds
+from dfwe.region.texts import ProbeTexts
 from dfwe.tasks.task import Task
 
 VERSION = 2
@@ -55,7 +56,7 @@ class Paths:
         sizes = {key: value for key, value in asdict(self.settings).items() if key in SIZES}
         families = [self.settings.family(owner) for owner in self.grid.owners]
         texts = {
-            name: [fingerprint(self._texts(task, split)) for split in ("train", "dev")]
+            name: [fingerprint(self._texts.examples(task, split)) for split in ("train", "dev")]
             for name, task in self.probed.items()
         }
         settings = {**sizes, "families": families, "probes": texts}
@@ -133,14 +134,17 @@ class Paths:
         assert held is not None
         held.copy_(perturbed(space.rows[-1], norm, point.seed))
 
+    @cached_property
+    def _texts(self) -> ProbeTexts:
+        return ProbeTexts(self.tasks, self.corpus, self.settings.texts, self.settings.unseen)
+
     def _probe(self, lab: Lab, task: Task, tokenizer: Any) -> Any:
         from dfwe.region.probe import Probe, Texts
 
         held = []
         for split in ("train", "dev"):
-            encoded = self.grid.model.encode(task, self.corpus, split, tokenizer, lab.tokens)
-            examples = task.examples(self.corpus, split)
-            index = self._chosen(len(encoded))
+            corpus, index = self._texts.draw(task, split)
+            encoded = self.grid.model.encode(task, corpus, split, tokenizer, lab.tokens)
             part = replace(
                 encoded,
                 examples=tuple(encoded.examples[i] for i in index),
@@ -148,18 +152,9 @@ class Paths:
                 targets=[encoded.targets[i] for i in index],
                 options=[encoded.options[i] for i in index],
             )
-            held.append(Texts.of(part, [task.answer.gold(examples[i]) for i in index]))
+            examples = self._texts.examples(task, split)
+            held.append(Texts.of(part, [task.answer.gold(example) for example in examples]))
         return Probe(task.name, *held)
-
-    def _chosen(self, count: int) -> list[int]:
-        size = self.settings.texts
-        if size is None or size >= count:
-            return list(range(count))
-        return sorted(np.random.default_rng(0).choice(count, size, replace=False).tolist())
-
-    def _texts(self, task: Task, split: str) -> list[Example]:
-        examples = task.examples(self.corpus, split)
-        return [examples[i] for i in self._chosen(len(examples))]
 
     def _is_single_label(self, task: Task) -> bool:
         examples = task.examples(self.corpus, "train")

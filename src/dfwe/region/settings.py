@@ -35,6 +35,8 @@ class Settings:
         families: family -> its datasets; a dataset in none is a family of its own.
         same_texts: sets of datasets that share texts: no start for one comes from another.
         texts: of each dataset's train and dev splits that a probe sees; None sees all.
+        unseen: a probe learns from training texts that no model was fine-tuned on, which a
+            corpus's `limit` or few-shot split left out; False: from those of the models.
         inside: random convex combinations a group (In').
         perturbed: bases moved as far as fine-tuning moved them, in random directions.
         pairs: lines of each kind (same dataset, same family, across).
@@ -49,6 +51,7 @@ class Settings:
     families: Mapping[str, Sequence[str]] = field(default_factory=dict)
     same_texts: Sequence[Sequence[str]] = ()
     texts: int | None = 250
+    unseen: bool = False
     inside: int = 5
     perturbed: int = 5
     pairs: int = 3
