@@ -14,7 +14,7 @@ quickstart: .venv/.done
 	$(BIN)/python -m dfwe.run experiment=quickstart
 
 test: .venv/.done
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.done
 	$(BIN)/ruff check src tests

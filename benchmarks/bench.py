@@ -5,6 +5,7 @@ reference's seconds over ours. `--shape base` is `make bench-full`.
 """
 
 import argparse
+import json
 import os
 import platform
 from collections.abc import Sequence
@@ -34,27 +35,38 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+PARTS = {
+    "startup": lambda shape: startup.rows(),
+    "interpolate": interpolate.rows,
+    "scoring": scoring.rows,
+    "training": training.rows,
+    "search": search.rows,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="small", choices=["small", "base"])
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS,
+                        help="measure these parts anew and keep the other rows")  # fmt: skip
     options = parser.parse_args()
-    parts = (
-        lambda: startup.rows(),
-        lambda: interpolate.rows(options.shape),
-        lambda: scoring.rows(options.shape),
-        lambda: training.rows(options.shape),
-        lambda: search.rows(options.shape),
-    )
-    rows: list[dict[str, Any]] = []
-    for part in parts:
-        rows += part()
+    rows = json.loads(options.out.read_text()) if options.out.is_file() else []
+    for part in options.only:
+        found = PARTS[part](options.shape)
+        rows = merged(rows, found)
         write_json(options.out, rows)  # what is measured is kept, whatever comes after
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+        print("\n".join(table(found).splitlines()[2:]), flush=True)
     if options.shape == "small":
         show("performance.md", table(rows))
     load = os.getloadavg()[1]
     print(f"\n{table(rows)}\n\n{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}")
+
+
+def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The old rows, each in its place with what was measured anew; then new names."""
+    found = {row["name"]: row for row in (*old, *new)}
+    return list(found.values())
 
 
 if __name__ == "__main__":

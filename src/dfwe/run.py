@@ -6,7 +6,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +107,15 @@ def study_of(task: str, seed: int) -> "Study":
     """The study of another task and seed, all else as on this command line."""
     given = HydraConfig.get().overrides.task
     kept = [item for item in given if item.split("=")[0] not in ("task", "seed", "stage")]
-    return _study(hydra.compose("config", overrides=[*kept, f"task={task}", f"seed={seed}"]))
+    cfg = _composed(*kept, f"task={task}").copy()
+    cfg.seed = seed
+    return _study(cfg)
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
+    """The configuration of these overrides; composing takes Hydra a third of a second."""
+    return hydra.compose("config", overrides=list(overrides))
 
 
 def _sources(cfg: DictConfig) -> list[DictConfig]:
@@ -126,7 +134,7 @@ def _task(name: str, given: str) -> DictConfig:
     if name not in known:
         raise UserError(f"{given} has the unknown task '{name}'; known: {', '.join(known)}.")
     corpus = HydraConfig.get().runtime.choices["corpus"]
-    return hydra.compose("config", overrides=[f"corpus={corpus}", f"task={name}"]).task
+    return _composed(f"corpus={corpus}", f"task={name}").task
 
 
 def _lab(cfg: DictConfig) -> "Lab":

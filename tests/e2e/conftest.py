@@ -55,9 +55,11 @@ def quick():
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """(folder, process) of one whole run on the sample corpus."""
-    folder = tmp_path_factory.mktemp("finished")
-    process = call(folder, "stage=all", "task=relations", *QUICK)
+def experts(tmp_path_factory):
+    """(folder, overrides) of the experts of one target and one source."""
+    folder = tmp_path_factory.mktemp("experts")
+    overrides = ("stage=experts", "task=meld", "sources.list=[emory]", "corpus=sample",
+                 "model=tiny", "logger=csv", "fit.epochs=2")  # fmt: skip
+    process = call(folder, *overrides)
     assert process.returncode == 0, process.stderr
-    return folder, process
+    return folder, overrides

@@ -12,14 +12,13 @@ CSV = ("logger=csv", "store=another")
 
 
 @pytest.fixture(scope="module")
-def brought(finished):
+def brought(experts):
     """Two of a run's experts and a LoRA adapter, outside the store, in three shapes."""
-    folder, process = finished
-    results = json.loads(Path(process.stdout.splitlines()[-1]).read_text())
-    store = Path(results["model_dir"]).parent
+    folder, _ = experts
     names = [folder / "own" / name for name in ("first", "second", "adapter")]
-    for row, place in zip(results["experts"], names[:2], strict=False):
-        shutil.copytree(store / row["address"], place)
+    made = sorted(path.parent for path in folder.glob("multirun/store/*/model.safetensors"))
+    for expert, place in zip(made[:2], names[:2], strict=True):
+        shutil.copytree(expert, place)
     state = load_file(names[1] / "model.safetensors")
     save_file({name: held.half() for name, held in state.items()},
               names[1] / "model.safetensors", {"format": "pt"})  # fmt: skip
@@ -38,7 +37,7 @@ def brought(finished):
 def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
     folder, names = brought
     listed = ",".join(map(str, names))
-    process = dfwe(folder, "stage=all", "task=relations", "corpus=sample", "model=tiny", *CSV,
+    process = dfwe(folder, "stage=all", "task=meld", "corpus=sample", "model=tiny", *CSV,
                    f"checkpoints=[{listed}]", "search=corners")  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert "second has no tokenizer" in process.stdout + process.stderr
@@ -61,7 +60,7 @@ def test_checkpoints_that_do_not_fit_are_named_before_anything_is_made(brought, 
     state = load_file(first / "model.safetensors")
     state.pop("lm_head.weight")
     save_file(state, other / "model.safetensors", {"format": "pt"})
-    process = dfwe(folder, "stage=interpolate", "task=relations", "corpus=sample", "model=tiny",
+    process = dfwe(folder, "stage=interpolate", "task=meld", "corpus=sample", "model=tiny",
                    *CSV, f"checkpoints=[{first},{other}]")  # fmt: skip
     assert process.returncode == 1
     assert "PROBLEM" in process.stdout + process.stderr

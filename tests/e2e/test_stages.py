@@ -18,37 +18,20 @@ def weights(folder: Path) -> dict[str, str]:
     return {recipe["address"]: recipe.get("weights_sha256") for recipe in recipes}
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, dfwe, start):
-    arguments = ("stage=experts", "task=relations", "corpus=sample", "model=tiny", CSV,
-                 "fit.epochs=2", "sources.list=[qa]")  # fmt: skip
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    broken.mkdir()
-    whole.mkdir()
-    process = start(broken, *arguments)
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(experts, tmp_path, dfwe, start):
+    whole, overrides = experts
+    process = start(tmp_path, *overrides)
     deadline = time.monotonic() + 300
-    while not list(broken.glob("multirun/store/.work/*/resume.ckpt")):
+    while not list(tmp_path.glob("multirun/store/.work/*/resume.ckpt")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert dfwe(broken, *arguments).returncode == 0
-    assert dfwe(whole, *arguments).returncode == 0
+    assert dfwe(tmp_path, *overrides).returncode == 0
     assert len(weights(whole)) == 3
-    assert weights(broken) == weights(whole)
-    assert not list(broken.glob("multirun/store/.work/*/"))
-
-
-def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe, quick):
-    folder, _ = finished
-    before = set(weights(folder))
-    process = dfwe(folder, "-m", "stage=interpolate", "task=relations",
-                   "search/groups=none,part", CSV, *quick)  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    (made,) = set(weights(folder)) - before  # one alpha was there, and no expert is trained again
-    alpha = json.loads((folder / "multirun/store" / made / "scores.json").read_text())["alpha"]
-    assert set(alpha) == {"embedding", "encoder", "decoder", "head"}
-    assert all(abs(sum(weights.values()) - 1) < 1e-9 for weights in alpha.values())
+    assert weights(tmp_path) == weights(whole)
+    assert not list(tmp_path.glob("multirun/store/.work/*/"))
 
 
 def test_the_wheel_brings_its_configuration_and_assets(tmp_path):

@@ -11,6 +11,17 @@ import yaml
 
 from dfwe.data.corpus import TLiDBCorpus
 
+QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=12")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, dfwe):
+    """(folder, process) of one whole run on the sample corpus."""
+    folder = tmp_path_factory.mktemp("finished")
+    process = dfwe(folder, "stage=all", "task=relations", *QUICK)
+    assert process.returncode == 0, process.stderr
+    return folder, process
+
 
 @pytest.fixture(scope="module")
 def results(finished):
@@ -118,10 +129,10 @@ def test_the_table_fits_eighty_columns(finished):
     assert all(len(line) <= 80 for line in lines if not line.startswith(("final", "plots", "/")))
 
 
-def test_a_second_call_trains_nothing_and_prints_the_same_table(finished, dfwe, quick):
+def test_a_second_call_trains_nothing_and_prints_the_same_table(finished, dfwe):
     folder, first = finished
     made = {path: path.stat().st_mtime_ns for path in (folder / "multirun/store").rglob("*")}
-    second = dfwe(folder, "stage=all", "task=relations", *quick)
+    second = dfwe(folder, "stage=all", "task=relations", *QUICK)
     assert second.returncode == 0, second.stderr
     after = {path: path.stat().st_mtime_ns for path in (folder / "multirun/store").rglob("*")}
     assert {path for path in after if path.is_file()} == {p for p in made if p.is_file()}
@@ -136,7 +147,7 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
     store = Path(results["model_dir"]).parent
     addresses = {path.name for path in store.iterdir() if (path / "recipe.json").exists()}
     logged = {file.stem.removeprefix("run-") for file in files}
-    assert logged <= addresses  # other tests may have added to the store
+    assert logged <= addresses
     assert len(logged) == 2 * len(results["experts"]) + 2
     search = next(f for f in files if f.stem.endswith(Path(results["model_dir"]).name))
     shown = subprocess.run(
@@ -151,3 +162,17 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
         "relations-seed0",
     ):
         assert wanted in shown
+
+
+def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe):
+    folder, _ = finished
+    store = folder / "multirun/store"
+    before = set(store.glob("*/recipe.json"))
+    process = dfwe(folder, "-m", "stage=interpolate", "task=relations",
+                   "search/groups=none,part", "logger=csv", *QUICK)  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    # One alpha was there, and no expert is trained again.
+    (made,) = set(store.glob("*/recipe.json")) - before
+    alpha = json.loads((made.parent / "scores.json").read_text())["alpha"]
+    assert set(alpha) == {"embedding", "encoder", "decoder", "head"}
+    assert all(abs(sum(weights.values()) - 1) < 1e-9 for weights in alpha.values())
