@@ -91,11 +91,8 @@ class WandB:
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
         import wandb
 
-        if self.mode == "online" and not wandb.Api().api_key:
-            raise UserError(
-                "logger.mode=online needs a Weights & Biases key; run `wandb login` first, or "
-                "leave logger.mode=offline and `wandb sync` the run later."
-            )
+        if self.mode == "online":
+            self.check_login("logger.mode=online")
         run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -111,6 +108,21 @@ class WandB:
             settings=wandb.Settings(init_timeout=self.init_timeout, silent=True, console="off"),
         )
         return WandBLog(run)
+
+    @staticmethod
+    def check_login(what: str) -> None:
+        """Raises UserError where `what` finds no valid key or no server."""
+        import wandb
+        from wandb.errors import Error
+
+        try:
+            wandb.Api()
+        except Error as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UserError(
+                f"{what} needs a Weights & Biases login ({reason}): run `wandb login`, or stay "
+                "with logger.mode=offline and `wandb sync` the runs later."
+            ) from None
 
 
 class WandBLog:

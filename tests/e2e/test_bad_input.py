@@ -72,6 +72,14 @@ def test_a_hub_model_without_network_or_cache_fails_at_once(tmp_path, dfwe):
     check(process, "model=tiny")
 
 
+@pytest.mark.parametrize("asked", ["logger.mode=online", "stage=dashboard"])
+@pytest.mark.parametrize("key", ["", "0" * 40])
+def test_weights_and_biases_without_a_login_or_a_server(asked, key, tmp_path, dfwe):
+    place = {"WANDB_API_KEY": key, "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    process = dfwe(tmp_path, "task=meld", "corpus=sample", "model=tiny", asked, **place)
+    check(process, f"{asked} needs a Weights & Biases login")
+
+
 def test_a_missing_parent_names_the_command_that_makes_it(tmp_path, dfwe):
     process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny")
     check(process, "python -m dfwe.run stage=experts task=emory corpus=sample model=tiny")

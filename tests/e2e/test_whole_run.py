@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dfwe.data.corpus import TLiDBCorpus
+from dfwe.evidence.dashboard import BARS, LINES, MEDIA, TABLES
 
 QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=12")
 
@@ -149,11 +150,7 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
     logged = {file.stem.removeprefix("run-") for file in files}
     assert logged <= addresses
     assert len(logged) == 2 * len(results["experts"]) + 2
-    search = next(f for f in files if f.stem.endswith(Path(results["model_dir"]).name))
-    shown = subprocess.run(
-        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(search)],
-        capture_output=True, text=True, timeout=60, check=True,
-    ).stdout  # fmt: skip
+    shown = logged_in(next(f for f in files if f.stem.endswith(Path(results["model_dir"]).name)))
     for wanted in (
         "search/score",
         "search/best",
@@ -162,6 +159,28 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
         "relations-seed0",
     ):
         assert wanted in shown
+
+
+def test_the_dashboard_shows_what_runs_log(finished):
+    folder, _ = finished
+    recipes = [json.loads(p.read_text()) for p in folder.glob("multirun/store/*/recipe.json")]
+    a_run_of = {recipe["stage"]: recipe["address"] for recipe in recipes}
+    shown = "".join(
+        logged_in(next(folder.rglob(f"run-{a_run_of[stage]}.wandb")))
+        for stage in ("experts", "interpolate", "evaluate")
+    )
+    panels = [p for group in (LINES, BARS, MEDIA) for titles in group.values()
+              for p in titles.values()]  # fmt: skip
+    keys = [key for part in (*panels, *TABLES.values()) for key in part]
+    assert len(keys) == 13
+    assert [key for key in keys if key not in shown] == []
+
+
+def logged_in(run):
+    """What `wandb` reads in an offline run."""
+    wandb = Path(sys.executable).with_name("wandb")
+    command = [str(wandb), "leet", "inspect", "--json", str(run)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe):

@@ -1,0 +1,50 @@
+"""The W&B workspace as code: what it holds, where it goes; the server's part is a stand-in."""
+
+from types import SimpleNamespace
+
+import pytest
+from wandb.errors import CommError
+
+from dfwe.errors import UserError
+from dfwe.evidence.dashboard import SECTIONS, dashboard, workspace
+from dfwe.lab import CSV, WandB
+
+# The package's own, at its import.
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+SAVE = "wandb_workspaces.workspaces.Workspace.save"
+
+
+@pytest.fixture
+def lab(monkeypatch):
+    monkeypatch.setattr(WandB, "check_login", staticmethod(lambda what: None))
+    return SimpleNamespace(open_log=WandB(project="p", entity="me"))
+
+
+def test_every_section_has_panels_that_wandb_can_write_down():
+    made = workspace("me", "p")
+    assert tuple(section.name for section in made.sections) == SECTIONS
+    assert all(len(section.panels) >= 3 for section in made.sections)
+    text = made._to_model().model_dump_json()
+    for key in ("test/delta", "search/best", "search/alpha", "train/loss_epoch", "test/scores"):
+        assert f'"{key}"' in text
+
+
+def test_it_is_saved_to_the_loggers_project(lab, monkeypatch, capsys):
+    place = "https://wandb.ai/{0.entity}/{0.project}"
+    monkeypatch.setattr(SAVE, lambda w: SimpleNamespace(url=place.format(w)))
+    dashboard(None, None, lab)
+    assert capsys.readouterr().out == "dashboard  https://wandb.ai/me/p\n"
+
+
+def test_a_server_that_refuses_is_quoted(lab, monkeypatch):
+    def refuse(made):
+        raise CommError("project not found")
+
+    monkeypatch.setattr(SAVE, refuse)
+    with pytest.raises(UserError, match=r"me/p could not be saved \(project not found\)"):
+        dashboard(None, None, lab)
+
+
+def test_another_logger_is_refused():
+    with pytest.raises(UserError, match="needs logger=wandb"):
+        dashboard(None, None, SimpleNamespace(open_log=CSV()))
