@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from wandb.errors import CommError
+from wandb.errors import AuthenticationError, CommError
 
 from dfwe.errors import UserError
 from dfwe.evidence.dashboard import SECTIONS, dashboard, workspace
@@ -48,3 +48,12 @@ def test_a_server_that_refuses_is_quoted(lab, monkeypatch):
 def test_another_logger_is_refused():
     with pytest.raises(UserError, match="needs logger=wandb"):
         dashboard(None, None, SimpleNamespace(open_log=CSV()))
+
+
+def test_a_key_that_the_server_does_not_take_is_a_missing_login(monkeypatch):
+    def refuse():
+        raise AuthenticationError("Failed to verify credentials.\nDetails")
+
+    monkeypatch.setattr("wandb.Api", refuse)
+    with pytest.raises(UserError, match=r"login \(Failed to verify credentials\): run `wandb"):
+        WandB().check_login("stage=dashboard")

@@ -73,9 +73,8 @@ def test_a_hub_model_without_network_or_cache_fails_at_once(tmp_path, dfwe):
 
 
 @pytest.mark.parametrize("asked", ["logger.mode=online", "stage=dashboard"])
-@pytest.mark.parametrize("key", ["", "0" * 40])
-def test_weights_and_biases_without_a_login_or_a_server(asked, key, tmp_path, dfwe):
-    place = {"WANDB_API_KEY": key, "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+def test_weights_and_biases_without_a_login(asked, tmp_path, dfwe):
+    place = {"WANDB_API_KEY": "", "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
     process = dfwe(tmp_path, "task=meld", "corpus=sample", "model=tiny", asked, **place)
     check(process, f"{asked} needs a Weights & Biases login")
 
