@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import erf, sqrt
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -29,9 +28,8 @@ from dfwe.proposals.cma_es import cma_es
 from dfwe.proposals.loop import search
 from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.proposals.simplex import Proposals
-from friends import show
+from friends import ROOT, show
 
-ROOT = Path(__file__).parents[1]
 DEFAULT = "nelder_mead"
 KINDS = ("interior", "edge")
 EXPERTS, EXAMPLES = 5, 200

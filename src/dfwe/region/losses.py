@@ -152,8 +152,7 @@ class Paths:
                 targets=[encoded.targets[i] for i in index],
                 options=[encoded.options[i] for i in index],
             )
-            examples = self._texts.examples(task, split)
-            held.append(Texts.of(part, [task.answer.gold(example) for example in examples]))
+            held.append(Texts.of(part, [task.answer.gold(e) for e in part.examples]))
         return Probe(task.name, *held)
 
     def _is_single_label(self, task: Task) -> bool:
