@@ -6,7 +6,7 @@ import pytest
 from wandb.errors import AuthenticationError, CommError
 
 from dfwe.errors import UserError
-from dfwe.evidence.dashboard import SECTIONS, dashboard, workspace
+from dfwe.evidence.dashboard import PANELS, dashboard, workspace
 from dfwe.lab import CSV, WandB
 
 # The package's own, at its import.
@@ -16,14 +16,15 @@ SAVE = "wandb_workspaces.workspaces.Workspace.save"
 
 @pytest.fixture
 def lab(monkeypatch):
-    monkeypatch.setattr(WandB, "check_login", staticmethod(lambda what: None))
+    monkeypatch.setattr(WandB, "login", staticmethod(lambda what: None))
     return SimpleNamespace(open_log=WandB(project="p", entity="me"))
 
 
 def test_every_section_has_panels_that_wandb_can_write_down():
     made = workspace("me", "p")
-    assert tuple(section.name for section in made.sections) == SECTIONS
+    assert [section.name for section in made.sections] == ["Results", "Search", "Training"]
     assert all(len(section.panels) >= 3 for section in made.sections)
+    assert sum(len(section.panels) for section in made.sections) == len(PANELS)
     text = made._to_model().model_dump_json()
     for key in ("test/delta", "search/best", "search/alpha", "train/loss_epoch", "test/scores"):
         assert f'"{key}"' in text
@@ -56,4 +57,4 @@ def test_a_key_that_the_server_does_not_take_is_a_missing_login(monkeypatch):
 
     monkeypatch.setattr("wandb.Api", refuse)
     with pytest.raises(UserError, match=r"login \(Failed to verify credentials\): run `wandb"):
-        WandB().check_login("stage=dashboard")
+        WandB().login("stage=dashboard")

@@ -92,7 +92,7 @@ class WandB:
         import wandb
 
         if self.mode == "online":
-            self.check_login("logger.mode=online")
+            self.login("logger.mode=online")
         run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -110,13 +110,13 @@ class WandB:
         return WandBLog(run)
 
     @staticmethod
-    def check_login(what: str) -> None:
-        """Raises UserError where `what` finds no valid key or no server."""
+    def login(what: str) -> Any:
+        """W&B's API; raises UserError where `what` finds no valid key or no server."""
         import wandb
         from wandb.errors import Error
 
         try:
-            wandb.Api()
+            return wandb.Api()
         except Error as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise UserError(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dfwe.data.corpus import TLiDBCorpus
-from dfwe.evidence.dashboard import BARS, LINES, MEDIA, TABLES
+from dfwe.evidence.dashboard import PANELS
 
 QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=12")
 
@@ -169,9 +169,7 @@ def test_the_dashboard_shows_what_runs_log(finished):
         logged_in(next(folder.rglob(f"run-{a_run_of[stage]}.wandb")))
         for stage in ("experts", "interpolate", "evaluate")
     )
-    panels = [p for group in (LINES, BARS, MEDIA) for titles in group.values()
-              for p in titles.values()]  # fmt: skip
-    keys = [key for part in (*panels, *TABLES.values()) for key in part]
+    keys = [key for *_, shows in PANELS for key in shows]
     assert len(keys) == 13
     assert [key for key in keys if key not in shown] == []
 

@@ -9,28 +9,20 @@ from dfwe.execute import Stage
 from dfwe.lab import Lab, WandB
 from dfwe.plan import Study
 
-Panels = dict[str, dict[str, list[Any]]]
-# Section -> title of a panel -> the keys under which stages log what it shows.
-LINES: Panels = {
-    "Search": {
-        "Best dev score by candidate": ["search/best"],
-        "Dev score of each candidate": ["search/score"],
-    },
-    "Training": {
-        "Dev score": ["dev/score"],
-        "Training loss": ["train/loss_epoch"],
-        "Learning rate": ["train/learning_rate"],
-    },
-}
-BARS: Panels = {
-    "Results": {
-        "Test score": ["test/baseline", "test/uniform", "test/dfwe"],
-        "Gain of DFWE over fine-tuning": ["test/delta"],
-    }
-}
-MEDIA: Panels = {"Search": {"Trajectory": ["search/trajectory"], "Alpha": ["search/alpha"]}}
-TABLES = {"Results": ["test/scores"], "Search": ["search/trials"]}
-SECTIONS = ("Results", "Search", "Training")
+# (section, kind of panel, its title, the keys under which stages log what it shows), in order.
+PANELS = (
+    ("Results", "bars", "Test score", ("test/baseline", "test/uniform", "test/dfwe")),
+    ("Results", "bars", "Gain of DFWE over fine-tuning", ("test/delta",)),
+    ("Results", "table", "Test scores", ("test/scores",)),
+    ("Search", "lines", "Best dev score by candidate", ("search/best",)),
+    ("Search", "lines", "Dev score of each candidate", ("search/score",)),
+    ("Search", "media", "Trajectory", ("search/trajectory",)),
+    ("Search", "media", "Alpha", ("search/alpha",)),
+    ("Search", "table", "Trials", ("search/trials",)),
+    ("Training", "lines", "Dev score", ("dev/score",)),
+    ("Training", "lines", "Training loss", ("train/loss_epoch",)),
+    ("Training", "lines", "Learning rate", ("train/learning_rate",)),
+)
 
 
 def dashboard(study: Study, stage: Stage, lab: Lab) -> None:
@@ -43,11 +35,10 @@ def dashboard(study: Study, stage: Stage, lab: Lab) -> None:
     if not isinstance(logger, WandB):
         raise UserError("stage=dashboard saves a Weights & Biases workspace; it needs "
                         "logger=wandb.")  # fmt: skip
-    logger.check_login("stage=dashboard")
-    import wandb
+    api = logger.login("stage=dashboard")
     from wandb.errors import Error
 
-    entity = logger.entity or wandb.Api().default_entity
+    entity = logger.entity or api.default_entity
     if entity is None:
         raise UserError("stage=dashboard does not know whose project it is; name a user or a "
                         "team by logger.entity=NAME.")  # fmt: skip
@@ -74,20 +65,17 @@ def workspace(entity: str, project: str) -> Any:
         raise UserError("stage=dashboard needs a package of Weights & Biases: "
                         "pip install wandb-workspaces==0.4.13.") from None  # fmt: skip
 
-    def panels(section: str) -> list[Any]:
-        return [
-            *(wr.BarPlot(title=title, metrics=keys)
-              for title, keys in BARS.get(section, {}).items()),
-            *(wr.LinePlot(title=title, x="Step", y=keys)
-              for title, keys in LINES.get(section, {}).items()),
-            *(wr.MediaBrowser(title=title, media_keys=keys)
-              for title, keys in MEDIA.get(section, {}).items()),
-            *(wr.WeavePanelSummaryTable(table_name=key) for key in TABLES.get(section, [])),
-        ]  # fmt: skip
-
+    kinds = {
+        "bars": lambda title, keys: wr.BarPlot(title=title, metrics=keys),
+        "lines": lambda title, keys: wr.LinePlot(title=title, y=keys),
+        "media": lambda title, keys: wr.MediaBrowser(title=title, media_keys=keys),
+        "table": lambda title, keys: wr.WeavePanelSummaryTable(table_name=keys[0]),  # no title
+    }
+    sections = {section: ws.Section(section, is_open=True) for section, *_ in PANELS}
+    for section, kind, title, keys in PANELS:
+        sections[section].panels.append(kinds[kind](title, list(keys)))
     return ws.Workspace(
-        name="DFWE", entity=entity, project=project,
-        sections=[ws.Section(name, panels(name), is_open=True) for name in SECTIONS],
+        name="DFWE", entity=entity, project=project, sections=list(sections.values()),
         runset_settings=ws.RunsetSettings(
             groupby=[ws.Metric("Group"), ws.Metric("JobType")],
             pinned_columns=["summary:test/dfwe", "summary:test/delta", "summary:dev/score"],
