@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=12")
-
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key != "DFWE_DATA"}
@@ -46,12 +44,6 @@ def start():
         )  # fmt: skip
 
     return begin
-
-
-@pytest.fixture(scope="session")
-def quick():
-    """Overrides for a run of seconds."""
-    return QUICK
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfwe.data.table import TableCorpus, classification
+from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
 from dfwe.lab import CSV, Lab, lightning_trainer
@@ -23,9 +23,6 @@ from dfwe.region.settings import Settings, Start
 from dfwe.region.study import region, results
 from dfwe.region.survey import survey_folders
 from dfwe.store import Store
-from dfwe.tasks.decode import Label
-from dfwe.tasks.metrics import Accuracy
-from dfwe.tasks.task import Task
 
 pytestmark = [  # Lightning's own, not ours to mend
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
@@ -41,13 +38,8 @@ STAGE = Stage("region", ("experts", "region/geometry", "region/paths", "region/c
                          "finetune", "region/transfer"))  # fmt: skip
 
 
-def make_task(name):
-    read = partial(classification, context="{text}", prompt="")
-    return Task(name, name, read, Label(), (Accuracy(),), 1, labels=("bad", "good"))
-
-
 @pytest.fixture(scope="module")
-def study(bert, tmp_path_factory):
+def study(bert, make_task, tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     for number, name in enumerate(("one", "two", "three")):
         (folder / name).mkdir()

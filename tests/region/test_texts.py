@@ -1,21 +1,12 @@
 """Which texts a probe sees: those no model was fine-tuned on, if it is asked to."""
 
 import json
-from functools import partial
 
 import pytest
 
-from dfwe.data.table import TableCorpus, classification
+from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
 from dfwe.region.texts import ProbeTexts
-from dfwe.tasks.decode import Label
-from dfwe.tasks.metrics import Accuracy
-from dfwe.tasks.task import Task
-
-
-def make_task(name):
-    read = partial(classification, context="{text}", prompt="")
-    return Task(name, name, read, Label(), (Accuracy(),), 1, labels=("bad", "good"))
 
 
 @pytest.fixture
@@ -37,7 +28,7 @@ def contexts(examples):
     return {example.context for example in examples}
 
 
-def test_unseen_texts_are_those_no_model_of_any_dataset_was_tuned_on(corpus):
+def test_unseen_texts_are_those_no_model_of_any_dataset_was_tuned_on(corpus, make_task):
     tasks = [make_task("one"), make_task("two")]
     seen = set().union(*(contexts(task.examples(corpus, "train")) for task in tasks))
     texts = ProbeTexts(tasks, corpus, None, unseen=True)
@@ -48,20 +39,20 @@ def test_unseen_texts_are_those_no_model_of_any_dataset_was_tuned_on(corpus):
         assert texts.examples(task, "dev") == list(task.examples(corpus, "dev"))
 
 
-def test_by_default_a_probe_sees_what_the_models_saw(corpus):
+def test_by_default_a_probe_sees_what_the_models_saw(corpus, make_task):
     task = make_task("one")
     texts = ProbeTexts([task], corpus, None, unseen=False)
     assert texts.examples(task, "train") == list(task.examples(corpus, "train"))
 
 
-def test_a_sub_sample_has_its_size_and_is_drawn_once(corpus):
+def test_a_sub_sample_has_its_size_and_is_drawn_once(corpus, make_task):
     task = make_task("one")
     drawn = [ProbeTexts([task], corpus, 3, unseen=True).examples(task, "train") for _ in range(2)]
     assert len(contexts(drawn[0])) == 3
     assert drawn[0] == drawn[1]
 
 
-def test_too_few_unseen_texts_say_what_to_change(corpus):
+def test_too_few_unseen_texts_say_what_to_change(corpus, make_task):
     task = make_task("one")
     with pytest.raises(UserError, match=r"wants 8 .* of one .* 7 are left: lower corpus.limit"):
         ProbeTexts([task], corpus, 8, unseen=True).examples(task, "train")
