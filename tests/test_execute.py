@@ -1,5 +1,7 @@
 """The executor: what is made is skipped, what is missing is named."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,7 @@ class Made:
     label: str
     parents: tuple[Any, ...] = ()
     runs: list[str] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
 
     @property
     def recipe(self):
@@ -27,6 +30,7 @@ class Made:
 
     def run(self, lab):
         self.runs.append(self.label)
+        self.meanwhile()
         lab.store.commit(self.recipe, lambda folder: None, {})
 
 
@@ -67,3 +71,59 @@ def test_a_stage_makes_only_its_own_steps(lab):
     execute([expert, tuned], Stage("experts", ("experts",)), lab)
     assert expert.recipe in lab.store
     assert tuned.runs == []
+
+
+def made_elsewhere(lab, step):
+    lab.store.commit(step.recipe, lambda folder: None, {})
+
+
+def test_what_another_process_makes_is_left_to_it_while_there_is_else_to_do(lab):
+    theirs, ours = Made("experts", "emory"), Made("experts", "meld")
+    after = Made("finetune", "emory", (theirs,))
+    claim = lab.store.claim(theirs.recipe)
+
+    def done():
+        made_elsewhere(lab, theirs)
+        claim.__exit__(None, None, None)
+
+    ours.meanwhile = done
+    execute([theirs, after, ours], Stage("all", ("experts", "finetune")), lab)
+    assert (theirs.runs, after.runs, ours.runs) == ([], ["emory"], ["meld"])
+
+
+def test_what_another_process_leaves_unfinished_is_taken_up(lab):
+    theirs, ours = Made("experts", "emory"), Made("experts", "meld")
+    claim = lab.store.claim(theirs.recipe)
+    ours.meanwhile = lambda: claim.__exit__(None, None, None)
+    execute([theirs, ours], Stage("experts", ("experts",)), lab)
+    assert (theirs.runs, ours.runs) == (["emory"], ["meld"])
+
+
+def test_a_process_waits_for_what_only_another_one_is_at(lab, monkeypatch, caplog):
+    theirs = Made("experts", "emory")
+    after = Made("finetune", "emory", (theirs,))
+    claim, waits = lab.store.claim(theirs.recipe), []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            made_elsewhere(lab, theirs)
+            claim.__exit__(None, None, None)
+
+    monkeypatch.setattr("dfwe.execute.sleep", wait)
+    caplog.set_level("INFO")
+    execute([theirs, after], Stage("all", ("experts", "finetune")), lab)
+    assert (theirs.runs, after.runs, len(waits)) == ([], ["emory"], 3)
+    assert caplog.text.count("Waiting for the process that is at experts: emory") == 1
+
+
+def test_a_parent_that_vanishes_meanwhile_ends_the_waiting(lab, monkeypatch):
+    expert = Made("experts", "meld")
+    made_elsewhere(lab, expert)
+    tuned = Made("finetune", "meld", (expert,))
+    claim = lab.store.claim(tuned.recipe)
+    monkeypatch.setattr(
+        "dfwe.execute.sleep", lambda _: shutil.rmtree(lab.store.folder(expert.recipe))
+    )
+    with claim, pytest.raises(UserError, match="stage=experts"):
+        execute([tuned], Stage("finetune", ("finetune",)), lab)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from dfwe.lab import WandBLog
+from dfwe.errors import UserError
+from dfwe.lab import WandBLog, lightning_trainer
 from dfwe.recipe import Recipe
 
 EXPERT = Recipe("experts", 1, {"seed": 0})
@@ -58,3 +59,8 @@ def test_online_an_artifact_has_its_parents_as_inputs(folder, lost):
     assert (made.name, made.type) == (f"finetune-{TUNED.address}", "model")
     assert made.metadata["weights_sha256"] == "ab12"
     assert made.metadata["parents"] == [EXPERT.address]
+
+
+def test_a_trainer_of_several_devices_is_refused_with_the_way_out():
+    with pytest.raises(UserError, match="start the same command once for each device"):
+        lightning_trainer(accelerator="cpu", devices=2, logger=False)

@@ -71,3 +71,10 @@ def test_damaged_scores_name_the_file_and_the_way_out(store):
     (folder / "scores.json").write_text("{")
     with pytest.raises(UserError, match="delete the folder"):
         store.scores(RECIPE)
+
+
+def test_a_recipe_is_claimed_once_at_a_time(store):
+    with store.claim(RECIPE):
+        assert Store(store.root).claim(RECIPE) is None
+    with store.claim(RECIPE):
+        pass

@@ -1,16 +1,19 @@
 """Run a graph of steps: what is in the store is skipped, the rest is made in order."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from time import sleep
+from typing import Any, Protocol
 
 from dfwe.errors import UserError
 from dfwe.lab import Lab
 from dfwe.recipe import Recipe
 
 log = logging.getLogger(__name__)
+POLL = 1.0  # seconds between two looks at what other processes are at
 
 
 class Step(Protocol):
@@ -58,29 +61,56 @@ class Stage:
 def execute(steps: Iterable[Step], stage: Stage, lab: Lab) -> None:
     """Make the steps (parents first) that the stage makes and the store lacks.
 
+    Processes with a store in common share the work: a step that another one is at is left to it
+    while there are others to make.
+
     Raises:
         UserError: a parent is missing and this stage does not make it.
     """
-    wanted = [step for step in steps if step.stage in stage.makes]
-    lacking = [step for step in wanted if step.recipe not in lab.store]
-    missing = list({step.recipe.address: step for step in lacking}.values())  # each once
-    for number, step in enumerate(missing, 1):
-        _check_parents(step, lab)
-        with lab.store.lock(step.recipe):
-            if step.recipe in lab.store:  # another process made it while this one waited
-                continue
-            log.info("[%d/%d] %s: %s (%s)", number, len(missing), step.stage, step.label,
-                     step.recipe.address)  # fmt: skip
-            step.run(lab)
-    if wanted and not missing:
+    wanted = {step.recipe.address: step for step in steps if step.stage in stage.makes}
+    lacking = _lacking(wanted.values(), lab)
+    if wanted and not lacking:
         log.info("Everything stage=%s makes is in the store; nothing to train.", stage.name)
+    _check_parents(lacking, lab)
+    whole = len(lacking)
+    while lacking:
+        step, claim = _claim(lacking, lab)
+        with claim:
+            if step.recipe not in lab.store:  # another process may have just made it
+                log.info("[%d/%d] %s", whole - len(lacking) + 1, whole, _named(step))
+                step.run(lab)
+        lacking = _lacking(lacking, lab)
 
 
-def _check_parents(step: Step, lab: Lab) -> None:
-    for parent in step.parents:
-        if parent.recipe not in lab.store:
-            raise UserError(
-                f"{step.stage} of '{step.label}' needs the result of stage={parent.stage} for "
-                f"'{parent.label}', which is not in the store {lab.store.root}; make it with: "
-                f"{lab.command(parent.stage)}"
-            )
+def _lacking(steps: Iterable[Step], lab: Lab) -> list[Step]:
+    return [step for step in steps if step.recipe not in lab.store]
+
+
+def _claim(lacking: Sequence[Step], lab: Lab) -> tuple[Step, AbstractContextManager[Any]]:
+    """The first step whose parents are made and that no other process is at; waits for one."""
+    waits = False
+    while True:
+        for step in lacking:
+            if not _lacking(step.parents, lab) and (claim := lab.store.claim(step.recipe)):
+                return step, claim
+        _check_parents(lacking, lab)  # someone may have emptied the store
+        if not waits:
+            log.info("Waiting for the process that is at %s", _named(lacking[0]))
+        waits = True
+        sleep(POLL)
+
+
+def _check_parents(lacking: Sequence[Step], lab: Lab) -> None:
+    coming = {step.recipe.address for step in lacking}
+    for step in lacking:
+        for parent in _lacking(step.parents, lab):
+            if parent.recipe.address not in coming:
+                raise UserError(
+                    f"{step.stage} of '{step.label}' needs the result of stage={parent.stage} for "
+                    f"'{parent.label}', which is not in the store {lab.store.root}; make it with: "
+                    f"{lab.command(parent.stage)}"
+                )
+
+
+def _named(step: Step) -> str:
+    return f"{step.stage}: {step.label} ({step.recipe.address})"

@@ -220,7 +220,11 @@ class CSVLog:
 
 
 def lightning_trainer(**settings: Any) -> "L.Trainer":
-    """`lightning.Trainer` with what a recipe needs of it, imported only when work starts."""
+    """`lightning.Trainer` with what a recipe needs of it, imported only when work starts.
+
+    Raises:
+        UserError: it would train on several devices.
+    """
     import lightning as L
 
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
@@ -233,4 +237,11 @@ def lightning_trainer(**settings: Any) -> "L.Trainer":
         "use_distributed_sampler": False,  # it would score examples twice
         "log_every_n_steps": 1,
     }
-    return L.Trainer(**{**fixed, **settings})
+    trainer = L.Trainer(**{**fixed, **settings})
+    if trainer.world_size > 1:
+        raise UserError(
+            f"A model is trained on one device, and the trainer was given {trainer.world_size}; "
+            "set trainer.devices=1 and start the same command once for each device "
+            "(CUDA_VISIBLE_DEVICES=0, 1, ...): they share the work through the store."
+        )
+    return trainer

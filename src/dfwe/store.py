@@ -65,13 +65,19 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def lock(self, recipe: Recipe) -> AbstractContextManager[Any]:
-        """One process at a time works on a recipe; the others wait and then find it done."""
-        from filelock import FileLock
+    def claim(self, recipe: Recipe) -> AbstractContextManager[Any] | None:
+        """The right to work on a recipe, given back on exit; None while another process has it.
+
+        The system takes it back from a process that dies.
+        """
+        from filelock import FileLock, Timeout
 
         locks = self.root / ".work"
         locks.mkdir(parents=True, exist_ok=True)
-        return FileLock(locks / f"{recipe.address}.lock")
+        try:
+            return FileLock(locks / f"{recipe.address}.lock").acquire(blocking=False)
+        except Timeout:
+            return None
 
     def commit(self, recipe: Recipe, fill: Callable[[Path], None], scores: Any) -> Path:
         """Let `fill` write the result's files aside, then make them the recipe's folder at once.
