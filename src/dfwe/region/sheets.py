@@ -119,7 +119,7 @@ def transfer(rows: Sequence[Found]) -> Sheet:
                *(name for start in others for name in (start, f"{start}: gain"))]  # fmt: skip
     note = (
         f"Mean test score ± standard deviation over seeds; gains over the {first} start, paired "
-        "by seed, with 95 % intervals."
+        "by seed, with 95 % intervals. Rows of training: all are those that corpus.limit leaves."
     )
     return Sheet("Where training starts", columns, cells, note=note, name="transfer",
                  last=sum(dataset == "all" for dataset, _ in places),
