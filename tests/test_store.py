@@ -77,4 +77,5 @@ def test_a_recipe_is_claimed_once_at_a_time(store):
     with store.claim(RECIPE):
         assert Store(store.root).claim(RECIPE) is None
     with store.claim(RECIPE):
-        pass
+        store.commit(RECIPE, fill, {})
+    assert list((store.root / ".work").iterdir()) == []

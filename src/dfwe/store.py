@@ -72,12 +72,15 @@ class Store:
         """
         from filelock import FileLock, Timeout
 
-        locks = self.root / ".work"
-        locks.mkdir(parents=True, exist_ok=True)
+        lock = self._lock(recipe)
+        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return FileLock(locks / f"{recipe.address}.lock").acquire(blocking=False)
+            return FileLock(lock).acquire(blocking=False)
         except Timeout:
             return None
+
+    def _lock(self, recipe: Recipe) -> Path:
+        return self.root / ".work" / f"{recipe.address}.lock"
 
     def commit(self, recipe: Recipe, fill: Callable[[Path], None], scores: Any) -> Path:
         """Let `fill` write the result's files aside, then make them the recipe's folder at once.
@@ -104,6 +107,8 @@ class Store:
         os.replace(aside, folder)
         _sync(self.root)
         shutil.rmtree(work, ignore_errors=True)
+        # Whoever waits for this file's lock finds the result once it has it.
+        self._lock(recipe).unlink(missing_ok=True)
         return folder
 
     def scores(self, recipe: Recipe) -> dict[str, Any]:
