@@ -176,10 +176,10 @@ def make_study(tokenizer, make_network, tmp_path_factory):
 
 def toy_lab(folder):
     """A lab on the CPU with CSV logs."""
-    from dfwe.lab import CSV, Lab, lightning_trainer
+    from dfwe.lab import CSV, Lab, LightningTrainer
     from dfwe.store import Store
 
-    trainer = partial(lightning_trainer, accelerator="cpu", devices=1)
+    trainer = LightningTrainer("cpu")
     command = "python -m dfwe.run stage={}".format
     return Lab(Store(folder / "store"), trainer, CSV(), folder / "run", command)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.lab import WandBLog, lightning_trainer
+from dfwe.lab import LightningTrainer, WandBLog
 from dfwe.recipe import Recipe
 
 EXPERT = Recipe("experts", 1, {"seed": 0})
@@ -63,4 +63,4 @@ def test_online_an_artifact_has_its_parents_as_inputs(folder, lost):
 
 def test_a_trainer_of_several_devices_is_refused_with_the_way_out():
     with pytest.raises(UserError, match="start the same command once for each device"):
-        lightning_trainer(accelerator="cpu", devices=2, logger=False)
+        LightningTrainer("cpu", devices=2)(logger=False)

@@ -1,12 +1,13 @@
 """The store: existence means complete, and weights are what they were."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dfwe.errors import UserError
 from dfwe.recipe import Recipe
-from dfwe.store import WEIGHTS, Store, file_digest
+from dfwe.store import WEIGHTS, Store, file_digest, write_json
 
 RECIPE = Recipe("experts", 1, {"task": "emory"})
 
@@ -78,4 +79,26 @@ def test_a_recipe_is_claimed_once_at_a_time(store):
         assert Store(store.root).claim(RECIPE) is None
     with store.claim(RECIPE):
         store.commit(RECIPE, fill, {})
+    assert list((store.root / ".work").iterdir()) == []
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    value = {"text": "x" * 100_000}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: write_json(tmp_path / "results.json", value), range(200)))
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert json.loads((tmp_path / "results.json").read_text()) == value
+
+
+def test_what_is_left_of_a_result_gives_way_to_the_new_one(store):
+    folder = store.commit(RECIPE, fill, {"by": "them"})
+    (folder / "recipe.json").unlink()
+    store.commit(RECIPE, fill, {"by": "us"})
+    assert store.scores(RECIPE) == {"by": "us"}
+
+
+def test_a_result_that_another_process_has_just_put_there_stays(store):
+    store.commit(RECIPE, fill, {"by": "them"})
+    store.commit(RECIPE, fill, {"by": "us"})
+    assert store.scores(RECIPE) == {"by": "them"}
     assert list((store.root / ".work").iterdir()) == []

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -90,23 +90,32 @@ class WandB:
 
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
         import wandb
+        from wandb.errors import Error
 
         if self.mode == "online":
             self.login("logger.mode=online")
-        run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            mode=self.mode,  # type: ignore[arg-type]
-            id=recipe.address,
-            resume="allow",
-            name=name,
-            group=group,
-            job_type=recipe.stage,
-            tags=list(self.tags),
-            dir=folder,
-            config=recipe.describe(),
-            settings=wandb.Settings(init_timeout=self.init_timeout, silent=True, console="off"),
-        )
+        try:
+            run = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                mode=self.mode,  # type: ignore[arg-type]
+                id=recipe.address,
+                resume="allow",
+                name=name,
+                group=group,
+                job_type=recipe.stage,
+                tags=list(self.tags),
+                dir=folder,
+                config=recipe.describe(),
+                settings=wandb.Settings(
+                    init_timeout=self.init_timeout, silent=True, console="off"
+                ),
+            )
+        except Error as error:
+            raise UserError(
+                f"Weights & Biases could not open run {recipe.address} ({_reason(error)}): give "
+                "the command again, or set logger.mode=offline and `wandb sync` the runs later."
+            ) from None
         return WandBLog(run)
 
     @staticmethod
@@ -118,11 +127,14 @@ class WandB:
         try:
             return wandb.Api()
         except Error as error:
-            reason = str(error).splitlines()[0].rstrip(".")
             raise UserError(
-                f"{what} needs a Weights & Biases login ({reason}): run `wandb login`, or stay "
-                "with logger.mode=offline and `wandb sync` the runs later."
+                f"{what} needs a Weights & Biases login ({_reason(error)}): run `wandb login`, or "
+                "stay with logger.mode=offline and `wandb sync` the runs later."
             ) from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
 
 
 class WandBLog:
@@ -219,29 +231,55 @@ class CSVLog:
         self.lightning.finalize("success")
 
 
-def lightning_trainer(**settings: Any) -> "L.Trainer":
-    """`lightning.Trainer` with what a recipe needs of it, imported only when work starts.
+@dataclass(frozen=True)
+class LightningTrainer:
+    """What `conf/trainer/*.yaml` builds: Lightning's trainer for each step.
 
-    Raises:
-        UserError: it would train on several devices.
+    It offers those of Lightning's arguments that change no weight and no score; what does belongs
+    to `fit`, where recipes see it.
+
+    Args:
+        devices: one of them: 1, or its number in a list, [3].
+        deterministic: as Lightning's: True, False or "warn".
+        profiler: as Lightning's: "simple" or "advanced".
     """
-    import lightning as L
 
-    for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
-        logging.getLogger(name).setLevel(logging.ERROR)
-    fixed = {
-        "enable_checkpointing": False,  # callbacks/selection.py keeps what is needed
-        "enable_model_summary": False,
-        "enable_progress_bar": False,  # callbacks/progress.py has its own
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,  # it would score examples twice
-        "log_every_n_steps": 1,
-    }
-    trainer = L.Trainer(**{**fixed, **settings})
-    if trainer.world_size > 1:
-        raise UserError(
-            f"A model is trained on one device, and the trainer was given {trainer.world_size}; "
-            "set trainer.devices=1 and start the same command once for each device "
-            "(CUDA_VISIBLE_DEVICES=0, 1, ...): they share the work through the store."
+    accelerator: str = "auto"
+    devices: Any = 1
+    deterministic: bool | str | None = None
+    profiler: str | None = None
+
+    def __call__(self, **settings: Any) -> "L.Trainer":
+        """The trainer, with what a step needs of it; imported only when work starts.
+
+        Raises:
+            UserError: it would train on several devices.
+        """
+        import lightning as L
+        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+        for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
+            logging.getLogger(name).setLevel(logging.ERROR)
+        # Every process trains models of its own, under SLURM's srun too: each is the first.
+        vars(rank_zero_only)["rank"] = 0
+        trainer = L.Trainer(
+            **{
+                **asdict(self),
+                "plugins": [LightningEnvironment()],
+                "enable_checkpointing": False,  # callbacks/selection.py keeps what is needed
+                "enable_model_summary": False,
+                "enable_progress_bar": False,  # callbacks/progress.py has its own
+                "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,  # it would score examples twice
+                "log_every_n_steps": 1,
+                **settings,
+            }
         )
-    return trainer
+        if trainer.world_size > 1:
+            raise UserError(
+                f"A model is trained on one device, not on the {trainer.world_size} given; "
+                "set trainer.devices=1 and start the same command once for each device "
+                "(CUDA_VISIBLE_DEVICES=0, 1, ...): they share the work through the store."
+            )
+        return trainer

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -47,7 +48,7 @@ def main(cfg: DictConfig) -> None:
     """Run one job; a user's mistake ends in one sentence and exit code 1."""
     try:
         _run(cfg)
-    except (UserError, InstantiationException, OmegaConfBaseException, OSError) as error:
+    except Exception as error:
         sentence = _sentence(error)
         if sentence is None:
             raise
@@ -162,12 +163,33 @@ def _sentence(error: BaseException) -> str | None:
     """The user's sentence in an error; None for our own bugs, which keep their traceback."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return _sentence(error.__cause__)
-    if isinstance(error, OSError):
-        reason = DISK.get(error.errno or 0)
-        where = error.filename or "the output folder"
+    if (number := _errno(error)) is not None:
+        reason = DISK.get(number)
+        where = getattr(error, "filename", None) or "the output folder"
         return reason and f"{where}: {reason}; set store= or hydra.run.dir= to another place."
     if isinstance(error, UserError | OmegaConfBaseException | InstantiationException):
         return str(error).splitlines()[0]
+    return _unknown_setting(error)
+
+
+def _errno(error: BaseException) -> int | None:
+    """The system's error number; safetensors and torch.save have it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if found := re.search(r"os error (\d+)", str(error)):
+        return int(found[1])
+    return errno.ENOSPC if "inline_container.cc" in str(error) else None
+
+
+def _unknown_setting(error: BaseException) -> str | None:
+    """The sentence about a key on the command line that what is built does not take."""
+    found = re.search(r"(\w+)[.\w]*\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if found is None:
+        return None
+    given = [item.split("=")[0].lstrip("+") for item in HydraConfig.get().overrides.task]
+    for key in given:
+        if key.split(".")[-1] == found[2]:
+            return f"{found[1]} takes no '{found[2]}' ({key}=); --cfg job shows what can be set."
     return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from dfwe.errors import UserError
 from dfwe.recipe import Recipe
@@ -16,9 +17,14 @@ WEIGHTS = "model.safetensors"
 BLOCK = 1 << 22
 
 
+def aside_of(path: Path) -> Path:
+    """Where to write what is then renamed to `path`; no other process writes there."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text aside, sync it and rename it into place."""
-    aside = path.with_name(path.name + ".part")
+    aside = aside_of(path)
     with aside.open("w") as file:
         file.write(text)
         file.flush()
@@ -104,7 +110,13 @@ class Store:
             _sync(path)
         _sync(aside)
         folder = self.folder(recipe)
-        os.replace(aside, folder)
+        if recipe not in self:
+            shutil.rmtree(folder, ignore_errors=True)  # of a result that lost its recipe.json
+        try:
+            os.replace(aside, folder)
+        except OSError:
+            if recipe not in self:  # there already: a network disk may hide it for a while
+                raise
         _sync(self.root)
         shutil.rmtree(work, ignore_errors=True)
         # Whoever waits for this file's lock finds the result once it has it.

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from dfwe.callbacks.interpolate import Interpolate
-from dfwe.lab import lightning_trainer
+from dfwe.errors import UserError
+from dfwe.lab import LightningTrainer
 from dfwe.model.batches import scoring_loader
 from dfwe.model.decoding import Likelihood
 from dfwe.model.encode import encode
 from dfwe.model.seq2seq import Seq2Seq
+from dfwe.model.shards import Shards
 from dfwe.proposals.ledger import Ledger
 from dfwe.proposals.nelder_mead import nelder_mead
 from dfwe.proposals.settings import Search
@@ -40,7 +42,7 @@ def searched(tmp_path_factory, make_network, tokenizer, label_examples):
         callback = Interpolate(space, chosen, ledger, workers=workers, on_scores=on_scores)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's hints about loaders
-            trainer = lightning_trainer(accelerator="cpu", logger=False, callbacks=[callback],
+            trainer = LightningTrainer("cpu")(logger=False, callbacks=[callback],
                                         default_root_dir=folder)  # fmt: skip
             trainer.validate(module, scoring_loader(encoded, torch.device("cpu")), verbose=False)
         rows = [json.loads(line) for line in ledger.path.read_text().splitlines()]
@@ -51,6 +53,28 @@ def searched(tmp_path_factory, make_network, tokenizer, label_examples):
 
 def test_two_processes_write_the_ledger_of_one(searched):
     assert searched(workers=2)[2] == searched()[2]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), torch.AcceleratorError("device lost"),
+     RuntimeError("OutOfMemoryError: DefaultCPUAllocator: can't allocate memory")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_a_machine_that_fails_is_no_result_of_a_candidate(error, searched, tmp_path, monkeypatch):
+    whole, predicted, calls = searched()[2], Shards.__call__, []
+
+    def fail_late(shards, *request):
+        calls.append(request)
+        if len(calls) == 6:
+            raise error
+        return predicted(shards, *request)
+
+    monkeypatch.setattr(Shards, "__call__", fail_late)
+    with pytest.raises(UserError, match="the search goes on where it was"):
+        searched(tmp_path)
+    monkeypatch.undo()
+    assert searched(tmp_path)[2] == whole
 
 
 def test_bf16_steers_and_only_fp32_wins(searched):

@@ -24,6 +24,8 @@ MISTAKES = {
     "nothing to report": (["stage=report"], "has no finished run of emory, reading"),
     "one fold": (["search.folds=1"], "give 2 or more"),
     "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
+    "unknown setting": (["+search.proposals.foo=1"], "nelder_mead takes no 'foo'"),
+    "what no recipe would see": (["+trainer.max_steps=2"], "takes no 'max_steps'"),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
 }
 

@@ -69,3 +69,12 @@ def test_other_examples_or_limits_make_another_table(tmp_path, tokenizer, label_
     encode(label_examples[1:], tokenizer, **LIMITS, cache=tmp_path)
     encode(label_examples, tokenizer, max_input=41, max_target=8, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_others_may_read_a_table_as_they_may_read_any_new_folder(
+    tmp_path, tokenizer, label_examples
+):
+    (tmp_path / "new").mkdir()
+    encode(label_examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
+    (table,) = (tmp_path / "tokens").iterdir()
+    assert table.stat().st_mode == (tmp_path / "new").stat().st_mode

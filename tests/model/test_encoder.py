@@ -13,7 +13,7 @@ from transformers import (
 
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError
-from dfwe.lab import lightning_trainer
+from dfwe.lab import LightningTrainer
 from dfwe.model.batches import Data, collate, evaluation_batches
 from dfwe.model.decoding import Classify, Greedy
 from dfwe.model.encoder import Encoder
@@ -80,7 +80,7 @@ def fitted(encoder, start, task, tasks, tmp_path, seed=3):
     train = {t.name: encoder.encode(t, CORPUS, "train", tokenizer) for t in tasks}
     dev = encoder.encode(task, CORPUS, "dev", tokenizer)
     module = encoder.module(network, task, Classify(), dev, train=train, fit=FIT, seed=seed)
-    trainer = lightning_trainer(accelerator="cpu", devices=1, logger=False, max_epochs=2,
+    trainer = LightningTrainer("cpu")(logger=False, max_epochs=2,
                                 reload_dataloaders_every_n_epochs=1,
                                 default_root_dir=tmp_path)  # fmt: skip
     trainer.fit(module, Data(train, dev, FIT, seed=seed))

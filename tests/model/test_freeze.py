@@ -5,7 +5,7 @@ import torch
 
 from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
-from dfwe.lab import lightning_trainer
+from dfwe.lab import LightningTrainer
 from dfwe.model.batches import Data
 from dfwe.model.decoding import Classify
 from dfwe.model.encoder import Encoder
@@ -42,7 +42,7 @@ def test_only_the_chosen_parameters_and_the_head_change_bit_for_bit(trained, las
     split = encoder.encode(TASK, corpus, "train", tokenizer)
     fit = Fit(learning_rate=1e-2, epochs=2, monitor="own", parameters=trained)
     module = encoder.module(network, TASK, Classify(), split, train={"mood": split}, fit=fit)
-    trainer = lightning_trainer(accelerator="cpu", devices=1, logger=False, max_epochs=2,
+    trainer = LightningTrainer("cpu")(logger=False, max_epochs=2,
                                 reload_dataloaders_every_n_epochs=1,
                                 default_root_dir=tmp_path)  # fmt: skip
     trainer.fit(module, Data({"mood": split}, split, fit, seed=0))

@@ -1,5 +1,7 @@
 """Making a small T5: the tokenizer, the network's shape, span corruption, its passes."""
 
+from errno import ENOSPC
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config
 
 from dfwe.data.dialogue import Dialogue, Turn
 from dfwe.model import pretrain
-from dfwe.model.pretrained import load, save
+from dfwe.model.pretrained import Model, load, save
+from dfwe.stages.pretrain import Pretrain
+from dfwe.store import Store
 
 SENTINELS = list(range(900, 1000))
 END = 1
@@ -167,3 +171,27 @@ def test_the_rate_rises_to_its_peak_and_falls_to_a_twentieth():
     assert rates[55] == pytest.approx(2.0 * (0.05 + 0.95 / 2))  # half of the cosine
     assert rates[100] == pytest.approx(0.1)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+SIZES = {"vocabulary": 500, "d_model": 16, "d_ff": 16, "layers": 1, "heads": 2, "block": 16,
+         "batch": 4, "density": 0.3, "span": 2, "whole": 0.5, "epochs": 2, "learning_rate": 0.01,
+         "warmup": 1, "seed": 0}  # fmt: skip
+
+
+def full(*unused):
+    raise OSError(ENOSPC, "the disk is full")
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's hints about loaders
+def test_what_a_full_disk_kept_from_the_store_is_committed_by_the_next_call(
+    make_study, lab, monkeypatch
+):
+    step = Pretrain(Model("small", pretraining=SIZES), make_study().corpus)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "commit", full)
+        with pytest.raises(OSError, match="full"):
+            step.run(lab)
+    step.run(lab)  # nothing is left to train
+    scores = lab.store.scores(step.recipe)
+    assert scores["loss"] > 0
+    assert scores["seconds"] > 0

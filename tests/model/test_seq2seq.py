@@ -1,11 +1,14 @@
 """Training through Lightning: Adam's own steps, exact resume, validation by the scoring path."""
 
+from dataclasses import replace
+
 import lightning as L
 import pytest
 import torch
 
+from dfwe.callbacks.selection import BestEpoch, EpochCheckpoint
 from dfwe.errors import UserError
-from dfwe.lab import lightning_trainer
+from dfwe.lab import LightningTrainer
 from dfwe.model.batches import Data, evaluation_batches, scoring_loader
 from dfwe.model.decoding import Greedy
 from dfwe.model.encode import encode
@@ -32,8 +35,8 @@ def encoded(tokenizer, label_examples):
 
 def trained(network, encoded, tmp_path, fit=FIT, callbacks=(), resume=None, epochs=3):
     module = Seq2Seq(network, TASK, Greedy(), encoded, fit, seed=7)
-    trainer = lightning_trainer(
-        accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
+    trainer = LightningTrainer("cpu")(
+        logger=False, enable_progress_bar=False,
         max_epochs=epochs, precision=fit.precision, reload_dataloaders_every_n_epochs=1,
         callbacks=list(callbacks), default_root_dir=tmp_path,
     )  # fmt: skip
@@ -106,9 +109,7 @@ def test_validation_is_the_float32_scoring_path(precision, tmp_path, make_networ
 
 def test_validate_alone_scores_a_module_without_a_fit(make_network, encoded):
     module = Seq2Seq(make_network(), TASK, Greedy(), encoded)
-    trainer = lightning_trainer(
-        accelerator="cpu", devices=1, logger=False, enable_progress_bar=False
-    )
+    trainer = LightningTrainer("cpu")(logger=False)
     (shown,) = trainer.validate(
         module, scoring_loader(encoded, trainer.strategy.root_device), verbose=False
     )
@@ -137,3 +138,20 @@ def test_a_fit_that_makes_no_sense_is_refused(wrong):
 def test_what_only_costs_memory_is_no_part_of_a_recipe():
     assert Fit(tokens=10).settings() == Fit().settings()
     assert Fit(precision="bf16-mixed").settings() != Fit().settings()
+
+
+class EverWorse(L.Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        pl_module.scores = replace(pl_module.scores, score=float(-trainer.current_epoch))
+
+
+def test_a_training_whose_patience_ran_out_is_not_gone_on_with(tmp_path, make_network, encoded):
+    def run():
+        best, last = BestEpoch(tmp_path, patience=1), EpochCheckpoint(tmp_path)
+        callbacks = [EverWorse(), best, last]
+        trained(make_network(), encoded, tmp_path, FIT, callbacks, last.found, epochs=5)
+        return best
+
+    first, again = run(), run()  # the second as after a kill between the last epoch and the store
+    assert len(first.epochs) == 2
+    assert (again.epochs, again.weights) == (first.epochs, first.weights)

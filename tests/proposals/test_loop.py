@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.proposals.baselines import dirichlet, line
+from dfwe.proposals.baselines import corners, dirichlet, line
 from dfwe.proposals.loop import Measure, search
 from dfwe.proposals.nelder_mead import nelder_mead
 from dfwe.proposals.settings import Search
@@ -80,7 +80,7 @@ def test_a_screen_steers_and_the_best_are_scored_again():
 
 
 def test_what_the_proposals_settle_on_is_scored_again():
-    chosen = Outcome(alpha=np.array([0.2, 0.8]))
+    chosen = Outcome(among=np.array([[0.2, 0.8]]))
     found = search(
         listed([0.1], [0.2, 0.9], outcome=chosen), lambda alpha: alpha[0], screen=shifted, top=1
     )
@@ -102,9 +102,15 @@ def test_folds_are_part_of_a_searchs_settings_only_when_asked_for():
 
 
 def test_a_method_may_settle_on_another_than_the_best():
-    chosen = Outcome(iterations=3, alpha=np.array([0.25, 0.75]))
+    chosen = Outcome(iterations=3, among=np.array([[0.25, 0.75]]))
     found = search(listed([0.25, 0.9], outcome=chosen), lambda alpha: alpha[0])
     assert (found.score, found.iterations) == (0.25, 3)
+
+
+@pytest.mark.parametrize("proposals", [corners(3), line(3, start=0, end=2, points=3)])
+def test_a_method_that_settles_among_equals_takes_the_likelier(proposals):
+    found = search(proposals, lambda alpha: Measure(50.0, loglik=float(alpha[2])))
+    assert found.alpha.tolist() == [0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, ValueError("broken")])

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from safetensors.torch import load_file
 from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
-from dfwe.lab import CSV, Lab, lightning_trainer
+from dfwe.lab import CSV, Lab, LightningTrainer
 from dfwe.model.decoding import Classify
 from dfwe.model.encoder import Encoder
 from dfwe.model.fit import Fit
@@ -61,7 +60,7 @@ def study(bert, make_task, tmp_path_factory):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    trainer = partial(lightning_trainer, accelerator="cpu", devices=1)
+    trainer = LightningTrainer("cpu")
     return Lab(Store(folder / "store"), trainer, CSV(), folder / "out", lambda stage: stage)
 
 

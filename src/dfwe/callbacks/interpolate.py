@@ -78,7 +78,12 @@ class Interpolate(L.Callback):
             def answers(alpha: NDArray[Any], precision: str) -> Scores:
                 key = alpha.tobytes(), precision
                 if key not in known:
-                    known[key] = summarise(shards(precision, alpha), dev, task)
+                    try:
+                        found = shards(precision, alpha)
+                    except RuntimeError as error:
+                        _check_machine(error)
+                        raise
+                    known[key] = summarise(found, dev, task)
                     if self.on_scores is not None:
                         self.on_scores(alpha, known[key])
                 return known[key]
@@ -116,3 +121,14 @@ class Interpolate(L.Callback):
                 "ledger was written on another machine or by other code; delete "
                 f"{self.ledger.path.parent} and search again."
             )
+
+
+def _check_machine(error: RuntimeError) -> None:
+    """Raises UserError for what says nothing about the candidate, which then is no result."""
+    lost = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
+    if lost or "DefaultCPUAllocator" in str(error):
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"A candidate could not be scored for want of memory or a device ({reason}): free "
+            "some or choose another, and give the command again; the search goes on where it was."
+        ) from None

@@ -1,4 +1,4 @@
-"""Keep the epoch with the best dev score, and stop when patience runs out."""
+"""Note the epochs, keep the one with the best dev score, stop when patience runs out."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,37 @@ import lightning as L
 from safetensors.torch import load_file, save_file
 
 
-class BestEpoch(L.Callback):
+class Epochs(L.Callback):
+    """What each epoch came to and cost, in `epochs`; a resumed training keeps the earlier rows."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, Any]] = []
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return sum(row["seconds"] for row in self.epochs)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.epochs.append(
+            {
+                "epoch": trainer.current_epoch,
+                "train_loss": float(trainer.callback_metrics["train/loss_epoch"]),
+                "seconds": time.monotonic() - self._began,
+            }
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = list(state_dict["epochs"])
+
+
+class BestEpoch(Epochs):
     """Best-dev-epoch selection: by score, ties by the dev likelihood, then the later epoch.
 
     The best weights so far lie in `folder/best-<epoch>.safetensors`; older ones go when the next
@@ -20,10 +50,9 @@ class BestEpoch(L.Callback):
     """
 
     def __init__(self, folder: Path, patience: int | None) -> None:
+        super().__init__()
         self.folder = folder
         self.patience = patience
-        self.epochs: list[dict[str, Any]] = []
-        self._began = time.monotonic()
 
     @property
     def best(self) -> int:
@@ -35,42 +64,36 @@ class BestEpoch(L.Callback):
     def weights(self) -> Path:
         return self.folder / f"best-{self.best}.safetensors"
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop(trainer)  # killed between its last epoch and the store
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._began = time.monotonic()
+        super().on_train_epoch_start(trainer, pl_module)
         for old in self.folder.glob("best-*.safetensors"):
             if not self.epochs or old != self.weights:
                 old.unlink()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        epoch, scores = trainer.current_epoch, pl_module.scores
-        self.epochs.append(
-            {
-                "epoch": epoch,
-                "train_loss": float(trainer.callback_metrics["train/loss_epoch"]),
-                "score": scores.score,
-                "loglik": scores.loglik,
-                "metrics": dict(scores.metrics),
-                "seconds": time.monotonic() - self._began,
-            }
-        )
-        if self.best == epoch:
+        super().on_train_epoch_end(trainer, pl_module)
+        scores = pl_module.scores
+        self.epochs[-1] |= {"score": scores.score, "loglik": scores.loglik,
+                            "metrics": dict(scores.metrics)}  # fmt: skip
+        if self.best == trainer.current_epoch:
             aside = self.folder / "best.part"
             save_file(dict(pl_module.network.named_parameters()), aside)
             aside.replace(self.weights)
-        if self.patience is not None and epoch - self.best >= self.patience:
-            trainer.should_stop = True
+        self._stop(trainer)
+
+    def _stop(self, trainer: L.Trainer) -> None:
+        """Let the training end if patience has run out."""
+        if self.patience is not None and self.epochs:
+            trainer.should_stop = self.epochs[-1]["epoch"] - self.best >= self.patience
 
     def restore(self, network: Any) -> None:
         """Put the best epoch's weights into the network."""
         best = load_file(self.weights)
         for name, parameter in network.named_parameters():
             parameter.data.copy_(best[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epochs = list(state_dict["epochs"])
 
 
 class EpochCheckpoint(L.Callback):

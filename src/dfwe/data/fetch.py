@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from dfwe.errors import UserError
-from dfwe.store import file_digest
+from dfwe.store import aside_of, file_digest
 
 NETWORK = (URLError, HTTPException, TimeoutError, ConnectionError)
 
@@ -24,7 +24,7 @@ def fetch(url: str, path: Path, size: int | None = None, sha256: str | None = No
     """
     target = path if path.suffix == ".zip" else path / "TLiDB_Friends.zip"
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(target.name + ".part")
+    aside = aside_of(target)
     try:
         _download(url, aside)
         _check(url, aside, size, sha256)

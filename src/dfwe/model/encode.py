@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from dfwe.data.dialogue import Example, fingerprint
 from dfwe.recipe import digest
+from dfwe.store import aside_of
 
 LAYOUT = 1  # of the cached tables; raised when encoding changes
 
@@ -121,7 +121,7 @@ def _cached(cache: Path | None, name: list[Any], make: Callable[[], Any]) -> dic
         disable_progress_bars()
         made = Dataset.from_dict(make())
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+        aside = aside_of(folder)
         made.save_to_disk(aside)
         try:
             aside.rename(folder)
@@ -172,4 +172,6 @@ def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    if tokenizer.is_fast:
+        return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    return digest([type(tokenizer).__name__, tokenizer.get_vocab()])  # in Python, such as ByT5's

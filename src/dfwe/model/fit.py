@@ -23,7 +23,7 @@ class Fit:
             `own`, so that targets can share a source's expert.
         parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.
         tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
-            up to rounding, so it is no part of a recipe.
+            up to rounding and what dropout draws, so it is no part of a recipe.
     """
 
     learning_rate: float = 1e-4

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from dfwe.model.module import ScoredModule
 
-
+DECISIVE = (
+    "*.safetensors", "config.json", "generation_config.json",
+    "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.*", "merges.txt",
+)  # fmt: skip
 ENDINGS = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
            "LMHeadModel": "causal"}  # fmt: skip
-
-
 CHOICES = {"seq2seq": "model=flan_t5_base", "encoder": "model=roberta_base",
            "causal": "model=causal"}  # fmt: skip
 
@@ -79,9 +80,8 @@ class Model:
 
     @cached_property
     def digest(self) -> dict[str, str]:
-        """sha256 by name of the weight and tokenizer files."""
-        kinds = ("*.safetensors", "tokenizer.json", "spiece.model")
-        files = sorted({file for kind in kinds for file in self.folder.glob(kind)})
+        """sha256 by name of the files that decide what the model does."""
+        files = sorted({file for kind in DECISIVE for file in self.folder.glob(kind)})
         if not any(file.suffix == ".safetensors" for file in files):
             raise UserError(f"{self.folder} holds no .safetensors weights; save the model again "
                             "with save_pretrained of a recent transformers.")  # fmt: skip

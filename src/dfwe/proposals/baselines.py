@@ -15,13 +15,13 @@ Scores = NDArray[np.float64]
 def uniform(n: int, *, groups: int = 1) -> Proposals:
     """The plain average of all experts (uniform soup), whatever the scores are."""
     yield opening(n, groups)
-    return Outcome(alpha=centroid(n, groups)[0])
+    return Outcome(among=centroid(n, groups))
 
 
 def corners(n: int, *, groups: int = 1) -> Proposals:
     """The best single expert."""
-    scores = yield opening(n, groups)
-    return Outcome(alpha=experts(n, groups)[np.argmax(scores[:n])])
+    yield opening(n, groups)
+    return Outcome(among=experts(n, groups))
 
 
 def greedy_soup(n: int) -> Proposals:
@@ -33,7 +33,7 @@ def greedy_soup(n: int) -> Proposals:
         score = (yield _average([*soup, expert], n)[None])[0]
         if score >= best:
             soup, best = [*soup, expert], score
-    return Outcome(iterations=n - 1, alpha=_average(soup, n))
+    return Outcome(iterations=n - 1, among=_average(soup, n)[None])
 
 
 def line(
@@ -54,8 +54,8 @@ def line(
             raise UserError(f"A line cannot end at {name!r}; choose one of {list(ends)}.")
     t = np.linspace(0.0, 1.0, points)[:, None]
     alphas = (1 - t) * ends[start] + t * ends[end]
-    scores = yield alphas
-    return Outcome(alpha=alphas[np.argmax(scores)])
+    yield alphas
+    return Outcome(among=alphas)
 
 
 def lattice(n: int, *, points: int = 9) -> Proposals:

@@ -98,6 +98,11 @@ class Ledger:
             )
 
 
+def noted_seconds(folder: Path) -> float:
+    """What the trials took that the ledgers in a folder have noted."""
+    return sum(row["seconds"] for path in folder.glob("*timings.jsonl") for row in _read(path))
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     """The whole lines; a half-written last one is cut off."""
     if not path.exists():

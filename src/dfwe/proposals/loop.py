@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dfwe.errors import UserError
 from dfwe.proposals.ledger import Ledger, Trial
-from dfwe.proposals.simplex import Outcome, Proposals
+from dfwe.proposals.simplex import Alphas, Outcome, Proposals
 
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
@@ -96,8 +96,8 @@ def search(
         proposals: `scores = yield alphas`, alphas (m, n), scores (m,).
         score: alpha (n,) -> points, or a `Measure`.
         screen: a cheaper score, whose `Measure.precision` is not "fp32", that steers after the
-            first batch; the `top` best, and what the proposals settle on, are then scored by
-            `score`, and only what `score` has scored can win.
+            first batch; the `top` best of those that the proposals settle among are then scored
+            by `score`, and only what `score` has scored can win.
         ledger: notes every trial; an unfinished ledger is replayed and gone on with.
         map: scores the new candidates of a batch, in order; `pool.map` scores them in parallel.
         on_trial: called with each trial and the best so far.
@@ -122,23 +122,23 @@ def search(
     try:
         alphas, steering = next(proposals), score
         while True:
-            alphas = np.array(alphas, dtype=np.float64, order="C") + 0.0  # no -0.0: bytes are keys
+            alphas = _rows(alphas)
             fresh = _fresh(alphas, known)
             repeats += len(alphas) - len(fresh)
             measure(fresh, steering)
             _check_scored(trials)
-            values = np.array([known[alpha.tobytes()].value for alpha in alphas])
+            values = np.array([known[key].value for key in _keys(alphas)])
             alphas, steering = proposals.send(values), screen or score
     except StopIteration as stop:
         outcome = stop.value or Outcome()
     _check_scored(trials)
     _warn(trials, repeats)
+    keys = known.keys() if outcome.among is None else _keys(_rows(outcome.among))
     if screen is not None:
-        settled = [] if outcome.alpha is None else [known[outcome.alpha.tobytes()]]
-        measure(_unsure([*settled, *_leaders(trials, top)]), score)
+        measure(_unsure(_leaders([known[key] for key in keys], top)), score)
     if ledger is not None:
         ledger.check_end(len(trials))
-    best = max(trials, key=_key) if outcome.alpha is None else known[outcome.alpha.tobytes()]
+    best = max((known[key] for key in keys), key=_key)
     return Result(best, tuple(trials), outcome.iterations, repeats)
 
 
@@ -182,6 +182,15 @@ def _warn(trials: list[Trial], repeats: int) -> None:
         score = last.pop()
         log.warning("The last %d candidates all scored %s: the steps are below what this dev set "
                     "can resolve.", FLAT, score and round(score, 2))  # fmt: skip
+
+
+def _rows(alphas: Alphas) -> Alphas:
+    """The alphas as they are noted; there is no -0.0, since their bytes are keys."""
+    return np.array(alphas, dtype=np.float64, order="C") + 0.0
+
+
+def _keys(alphas: Alphas) -> list[bytes]:
+    return [alpha.tobytes() for alpha in alphas]
 
 
 def _fresh(alphas: NDArray[np.float64], known: Mapping[bytes, Trial]) -> list[NDArray[np.float64]]:

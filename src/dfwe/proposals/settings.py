@@ -32,6 +32,13 @@ class Search:
     folds: int | None = None
 
     def __post_init__(self) -> None:
+        function, keywords = self.proposals, {}
+        if isinstance(function, partial):
+            function, keywords = function.func, function.keywords
+        try:  # now, not after hours of training
+            signature(function).bind(2, **keywords)
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}() {error}") from None
         if self.screen is not None and self.screen < 1:
             raise UserError(f"search.screen={self.screen} scores nothing again in float32; give "
                             "the number of best candidates to score again, or null.")  # fmt: skip

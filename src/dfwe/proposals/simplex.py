@@ -15,11 +15,12 @@ class Outcome:
 
     Args:
         iterations: how many rounds were made.
-        alpha: what the method settles on, one of those it proposed; None for the best one.
+        among: (m, n) or (m, g, n), of what it proposed: the method settles on the best of these;
+            None for the best of all.
     """
 
     iterations: int = 0
-    alpha: NDArray[np.float64] | None = None
+    among: Alphas | None = None
 
 
 Proposals = Generator[Alphas, NDArray[np.float64], Outcome | None]  # scores (m,) = yield alphas

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfwe.store import aside_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -228,7 +230,7 @@ def _plain(axes: "Axes") -> None:
 
 def save(figure: "Figure", path: Path) -> Path:
     """Write it, aside first, as the ending of `path` says: .png or .svg."""
-    aside, kind = path.with_name(f".{path.name}.part"), path.suffix.removeprefix(".")
+    aside, kind = aside_of(path), path.suffix.removeprefix(".")
     undated = {"Date": None} if kind == "svg" else None  # the same picture is the same file
     figure.savefig(aside, dpi=DPI, format=kind, metadata=undated)
     aside.replace(path)

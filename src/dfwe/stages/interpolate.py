@@ -60,16 +60,17 @@ class Interpolate:
 
     def run(self, lab: Lab) -> None:
         """Search, or go on with an unfinished ledger, and commit theta(alpha*)."""
+        from dfwe.proposals.ledger import noted_seconds
         from dfwe.weights.space import WeightSpace
 
-        began = time.monotonic()
+        work = lab.store.work(self.recipe)
+        began = time.monotonic() - noted_seconds(work)  # by processes that were killed
         folders = [lab.store.weights(step.recipe) for step in self.experts]
         space = WeightSpace.from_pretrained(
             folders, labels=[step.label for step in self.experts], cache=lab.store.cache("flat")
         )
         if self.search.groups is not None:
             space = space.grouped(self.search.groups)
-        work = lab.store.work(self.recipe)
         with lab.log(self.recipe, self.label, self.group) as run_log:
             result, crossed, module = self._search(lab, space, folders[0], work, run_log)
             alpha = named(result.alpha, space.labels, space.groups)

@@ -1,6 +1,5 @@
 """Stage `pretrain`: make a small T5 from a corpus's training dialogues alone."""
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,10 +47,9 @@ class Pretrain:
     def run(self, lab: Lab) -> None:
         """Pretrain, or go on after the last finished pass, and commit the last weights."""
         from dfwe.callbacks.progress import TrainingBar
-        from dfwe.callbacks.selection import EpochCheckpoint
+        from dfwe.callbacks.selection import EpochCheckpoint, Epochs
         from dfwe.model.denoise import Denoiser, Passes
 
-        began = time.monotonic()
         s: dict[str, Any] = dict(self.model.pretraining or {})
         tokenizer = train_tokenizer(self.texts, s["vocabulary"])
         sizes = {key: s[key] for key in ("d_model", "d_ff", "layers", "heads", "seed")}
@@ -60,11 +58,11 @@ class Pretrain:
         blocks = Blocks(self.texts, tokenizer, **{key: s[key] for key in shape})
         module = Denoiser(network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"])
         work = lab.store.work(self.recipe)
-        resume = EpochCheckpoint(work)
+        passes, resume = Epochs(), EpochCheckpoint(work)
         with lab.log(self.recipe, self.label, self.label) as run_log:
             trainer = lab.trainer(
                 max_epochs=s["epochs"], logger=run_log.lightning, default_root_dir=work,
-                callbacks=[TrainingBar(f"pretrain {self.label}"), resume],
+                callbacks=[passes, TrainingBar(f"pretrain {self.label}"), resume],
                 reload_dataloaders_every_n_epochs=1, gradient_clip_val=1.0,
             )  # fmt: skip
             trainer.fit(module, Passes(blocks, s["seed"]), ckpt_path=resume.found,
@@ -73,5 +71,5 @@ class Pretrain:
         def fill(folder: Path) -> None:
             save(network.half(), tokenizer, folder)  # half the size; `load` gives float32
 
-        loss = float(trainer.callback_metrics["train/loss_epoch"])
-        lab.store.commit(self.recipe, fill, {"loss": loss, "seconds": time.monotonic() - began})
+        cost = {"loss": passes.epochs[-1]["train_loss"], "seconds": passes.seconds}
+        lab.store.commit(self.recipe, fill, cost)

@@ -57,6 +57,8 @@ class Train:
             "train": {
                 task.name: fingerprint(task.examples(self.corpus, "train")) for task in self.tasks
             },
+            # Draws are mixed in this order; one task has none.
+            **({"order": [task.name for task in self.tasks]} if len(self.tasks) > 1 else {}),
             "dev": fingerprint(self.monitor.examples(self.corpus, "dev")),
             "monitor": self.monitor.settings(),
             "model": self.model.settings(),
@@ -136,5 +138,5 @@ class Train:
             "best_epoch": best.best,
             "dev": {key: chosen[key] for key in ("score", "metrics", "loglik")},
             "epochs": best.epochs,
-            "seconds": sum(row["seconds"] for row in best.epochs),
+            "seconds": best.seconds,
         }

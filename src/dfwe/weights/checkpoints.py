@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError
+from dfwe.store import aside_of
 from dfwe.weights.layout import Header, Layout
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Checkpoint:
         stamp = "".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
         copy = place / f"{hashlib.sha256(stamp.encode()).hexdigest()[:20]}.f32"
         if not copy.is_file():
-            aside = copy.with_suffix(f".{os.getpid()}.part")
+            aside = aside_of(copy)
             value = self.values()
             with aside.open("wb") as out:
                 for name in self.layout.names:

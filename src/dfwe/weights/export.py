@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError
+from dfwe.store import aside_of
 from dfwe.weights.checkpoints import WEIGHTS
 from dfwe.weights.layout import Layout
 
@@ -39,8 +40,7 @@ def write_folder(
     """
     if target.exists():
         raise UserError(f"{target} exists already; name a new folder for the export.")
-    aside = target.with_name(target.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(target)
     aside.mkdir(parents=True)
     try:
         for path in (path for kind in COPIED if source for path in source.glob(kind)):

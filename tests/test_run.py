@@ -1,0 +1,24 @@
+"""What a person is told of an error: one sentence, or for our own bugs the traceback."""
+
+import errno
+
+import pytest
+from safetensors import SafetensorError
+
+from dfwe.run import _sentence
+
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device", "store/x"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["system", "safetensors", "torch.save"])
+def test_a_full_disk_is_named_whoever_writes(error):
+    assert "the disk is full; set store=" in _sentence(error)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), OSError(errno.EIO, "?")])
+def test_other_failures_keep_their_traceback(error):
+    assert _sentence(error) is None
