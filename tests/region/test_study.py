@@ -127,6 +127,16 @@ def test_the_grid_is_dfwes_own_experts(plan, study):
     assert Plan(study).experts[0].recipe.address in mine
 
 
+def test_sets_of_same_texts_decide_what_a_stored_geometry_recommends(plan, study, lab):
+    free = RegionPlan(study, replace(SETTINGS, same_texts=()))
+    execute([free.geometry], STAGE, lab)
+    recommended = results(free, STAGE, lab.store)["sources"]
+    assert set(recommended["one"]) == {"two", "three"}
+    assert results(plan, STAGE, lab.store)["sources"]["one"] == ["three"]
+    elsewhere = RegionPlan(study, replace(SETTINGS, same_texts=(("one", "four"),)))
+    assert elsewhere.geometry.recipe.address == free.geometry.recipe.address
+
+
 def test_what_is_in_the_store_is_not_made_again(plan, study, lab, caplog):
     caplog.set_level("INFO")
     execute(plan.steps, STAGE, lab)
