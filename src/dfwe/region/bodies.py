@@ -52,7 +52,10 @@ def body_space(
 
 
 def body_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = None) -> Tensor:
-    """A checkpoint's theta (P,) restricted to the body; mapped where its parts lie together."""
+    """A checkpoint's theta (P,) restricted to the body; mapped where its parts lie together.
+
+    A body's names have the prefix in a model with a head, and none alone: neither side shows it.
+    """
     checkpoint = Checkpoint.read(Path(folder).expanduser())
     whole = checkpoint.row(cache)
     places = {
@@ -61,7 +64,7 @@ def body_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = Non
     }
     spans = []
     for name, shape in zip(layout.names, layout.shapes, strict=True):
-        start, stop, found = places.get(name, (0, 0, None))
+        start, stop, found = places.get(name.removeprefix(prefix), (0, 0, None))
         if found != shape:
             raise UserError(
                 f"'{name}' is {'missing' if found is None else f'of shape {found}'} in {folder}, "
