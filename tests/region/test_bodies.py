@@ -4,9 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dfwe.errors import UserError
 from dfwe.model.encode import encode
+from dfwe.model.freeze import freeze
 from dfwe.model.pretrained import load, save
-from dfwe.region.bodies import body_space
+from dfwe.region.bodies import body_space, skeleton
 from dfwe.region.probe import Texts, features
 from dfwe.region.survey import survey_folders
 
@@ -58,6 +60,25 @@ def test_language_models_are_surveyed(kind, checkpoints):
             for folder in checkpoints[kind]]  # fmt: skip
     moved = [(row - rows[0]).detach().double() for row in rows]
     assert products[1, 2] == pytest.approx(float(moved[1] @ moved[2]), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layer_norms_are_told_by_name_in_a_body_without_values(kind, checkpoints):
+    body = skeleton(checkpoints[kind][0])
+    assert {held.device.type for held in body.parameters()} == {"meta"}
+    freeze(body, "norms")
+    trained = {name for name, held in body.named_parameters() if held.requires_grad}
+    assert trained == {
+        f"{owner}.{name}"
+        for owner, module in body.named_modules()
+        if "Norm" in type(module).__name__
+        for name, _ in module.named_parameters()
+    }
+
+
+def test_a_folder_without_a_model_has_no_body(tmp_path):
+    with pytest.raises(UserError, match="No model can be loaded from"):
+        skeleton(tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("gpt2", "transformer."), ("bart", "model.")])

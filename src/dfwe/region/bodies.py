@@ -33,6 +33,23 @@ def load_body(folder: Path) -> tuple[Any, Any]:
     return load(folder) if answers else load_as(AutoModel, folder)
 
 
+def skeleton(folder: Path | None) -> Any:
+    """A body without values; None is for a model that stage=pretrain makes, a T5.
+
+    Raises:
+        UserError: the folder holds no model.
+    """
+    from transformers import AutoConfig, AutoModel, T5Config
+
+    try:
+        config = T5Config() if folder is None else AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"No model can be loaded from {folder}: {reason}") from None
+    with torch.device("meta"):
+        return AutoModel.from_config(config)
+
+
 def body_space(
     base: Path, folders: Sequence[Path], labels: Sequence[str], cache: Path | None = None
 ) -> tuple[WeightSpace, Any, Any]:
