@@ -80,6 +80,25 @@ def text_examples():
     )  # fmt: skip
 
 
+@pytest.fixture
+def device_apart(monkeypatch):
+    """A move to the device gives each tensor memory of its own, as one to a GPU does."""
+    import torch
+
+    there = set()
+
+    def to(module, *where):
+        def moved(held):
+            if held in there:
+                return held
+            there.add(held)
+            return held.clone()
+
+        return module._apply(moved)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+
+
 FILM = "the film was good bad great poor plot actor and a of it how who".split()
 
 

@@ -59,6 +59,29 @@ def test_an_encoders_features_are_its_first_tokens_states(bert, label_examples):
         assert found[i] == pytest.approx(state.numpy(), abs=1e-5)
 
 
+class Singles(torch.Tensor):
+    """On a device without float64, as Apple's."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_features_leave_a_device_without_doubles(bert, label_examples):
+    body, tokenizer = load_body(bert)
+    encoded = encode_labels(label_examples, [[0]] * 37, tokenizer, max_input=20)
+    texts = Texts.of(encoded, [0] * 37)
+    wanted = features(body, texts)
+
+    def hook(module, inputs, out):
+        out.last_hidden_state = out.last_hidden_state.as_subclass(Singles)
+
+    body.register_forward_hook(hook)
+    assert (features(body, texts) == wanted).all()
+
+
 def test_a_t5s_features_are_its_encoders_mean(make_network, tokenizer, label_examples):
     network = make_network()
     encoded = encode(label_examples, tokenizer, max_input=40, max_target=8)

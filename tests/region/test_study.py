@@ -18,6 +18,7 @@ from dfwe.plan import Study
 from dfwe.proposals.settings import Search
 from dfwe.region.bodies import body_space
 from dfwe.region.plan import RegionPlan
+from dfwe.region.points import hulls, singles
 from dfwe.region.settings import Settings, Start
 from dfwe.region.study import region, results
 from dfwe.region.survey import survey_folders
@@ -125,6 +126,16 @@ def test_the_grid_is_dfwes_own_experts(plan, study):
     assert Plan(study).experts[0].recipe.address in mine
 
 
+def test_sets_of_same_texts_decide_what_a_stored_geometry_recommends(plan, study, lab):
+    free = RegionPlan(study, replace(SETTINGS, same_texts=()))
+    execute([free.geometry], STAGE, lab)
+    recommended = results(free, STAGE, lab.store)["sources"]
+    assert set(recommended["one"]) == {"two", "three"}
+    assert results(plan, STAGE, lab.store)["sources"]["one"] == ["three"]
+    elsewhere = RegionPlan(study, replace(SETTINGS, same_texts=(("one", "four"),)))
+    assert elsewhere.geometry.recipe.address == free.geometry.recipe.address
+
+
 def test_what_is_in_the_store_is_not_made_again(plan, study, lab, caplog):
     caplog.set_level("INFO")
     execute(plan.steps, STAGE, lab)
@@ -136,14 +147,21 @@ def test_killed_probing_goes_on_from_its_ledger(plan, lab, tmp_path):
     lines = whole.read_text().splitlines(keepends=True)
     ledger = tmp_path / "losses.jsonl"
     ledger.write_text("".join(lines[:5]) + lines[5][:7])
-    from dfwe.region.points import hulls, singles
-
     owners = plan.grid.owners
     points = [p for part in (singles, hulls) for p in part(owners, list(plan.paths.probed),
                                                            SETTINGS)]  # fmt: skip
     plan.paths._measure(lab, points, ledger)
     again = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert again == [json.loads(line) for line in lines[: len(again)]]
+
+
+def test_a_body_is_in_one_piece_on_a_device_of_its_own(plan, lab, tmp_path, device_apart):
+    noise = next(p for p in singles(plan.grid.owners, ["one"], SETTINGS) if p.alpha is None)
+    again = plan.paths._measure(lab, [noise], tmp_path / "losses.jsonl")
+    rows = (lab.store.folder(plan.paths.recipe) / "losses.jsonl").read_text().splitlines()
+    losses = {(name, dataset): loss for name, dataset, loss, _ in map(json.loads, rows)}
+    assert again == {key: pytest.approx(losses[key], rel=1e-6) for key in again}
+    assert again
 
 
 def test_bodies_are_the_checkpoints_without_their_heads(plan, lab, bert):

@@ -8,11 +8,14 @@ Trained = Literal["all", "biases", "norms"]
 KNOWN = ("all", "biases", "norms")
 
 
-def freeze(network: Any, trained: Trained) -> None:
+def freeze(network: Any, trained: Trained, key: str = "fit.parameters") -> None:
     """Leave gradients only to what is trained: `biases` or layer `norms`, and the head always.
 
     A pooler counts as head: it reads the first token for the classifier, as the dense layer of
     RoBERTa's head does, and a fresh or idle one would hide the body from it.
+
+    Args:
+        key: what a person sets it by.
 
     Raises:
         UserError: the body has no such parameters, as a T5 has no biases.
@@ -29,8 +32,8 @@ def freeze(network: Any, trained: Trained) -> None:
     if not kept:
         other = "norms" if trained == "biases" else "all"
         raise UserError(
-            f"fit.parameters={trained} leaves nothing to train: a {network.config.model_type} has "
-            f"none in its body; set fit.parameters={other}."
+            f"{key}={trained} leaves nothing to train: a {network.config.model_type} has none in "
+            f"its body; set {key}={other}."
         )
 
 
@@ -43,4 +46,5 @@ def _is(trained: Trained, name: str) -> bool:
     owner, _, kind = name.rpartition(".")
     if trained == "biases":
         return kind == "bias"
-    return "norm" in owner.rpartition(".")[2].lower()
+    module = owner.rpartition(".")[2].lower()
+    return "norm" in module or module.startswith("ln_")  # as GPT-2 calls them

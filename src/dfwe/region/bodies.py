@@ -33,6 +33,23 @@ def load_body(folder: Path) -> tuple[Any, Any]:
     return load(folder) if answers else load_as(AutoModel, folder)
 
 
+def skeleton(folder: Path | None) -> Any:
+    """A body without values; None is for a model that stage=pretrain makes, a T5.
+
+    Raises:
+        UserError: the folder holds no model.
+    """
+    from transformers import AutoConfig, AutoModel, T5Config
+
+    try:
+        config = T5Config() if folder is None else AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"No model can be loaded from {folder}: {reason}") from None
+    with torch.device("meta"):
+        return AutoModel.from_config(config)
+
+
 def body_space(
     base: Path, folders: Sequence[Path], labels: Sequence[str], cache: Path | None = None
 ) -> tuple[WeightSpace, Any, Any]:
@@ -52,7 +69,10 @@ def body_space(
 
 
 def body_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = None) -> Tensor:
-    """A checkpoint's theta (P,) restricted to the body; mapped where its parts lie together."""
+    """A checkpoint's theta (P,) restricted to the body; mapped where its parts lie together.
+
+    A body's names have the prefix in a model with a head, and none alone: neither side shows it.
+    """
     checkpoint = Checkpoint.read(Path(folder).expanduser())
     whole = checkpoint.row(cache)
     places = {
@@ -61,7 +81,7 @@ def body_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = Non
     }
     spans = []
     for name, shape in zip(layout.names, layout.shapes, strict=True):
-        start, stop, found = places.get(name, (0, 0, None))
+        start, stop, found = places.get(name.removeprefix(prefix), (0, 0, None))
         if found != shape:
             raise UserError(
                 f"'{name}' is {'missing' if found is None else f'of shape {found}'} in {folder}, "

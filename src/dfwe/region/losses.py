@@ -103,11 +103,9 @@ class Paths:
         from dfwe.weights.layout import flatten
 
         space, body, tokenizer = self.grid.space(lab)
-        flatten(body)
+        flatten(body.to(lab.trainer(logger=False).strategy.root_device))
         norms = np.sqrt(np.diag(gram(space.rows[:-1], space.rows[-1])))
         probes = {name: self._probe(lab, task, tokenizer) for name, task in self.probed.items()}
-        device = lab.trainer(logger=False).strategy.root_device
-        body.to(device)
         with scoring_bar(f"probe {self.label}", len(missing)) as advance, ledger.open("a") as out:
             for point in missing:
                 self._write(point, space, body, norms)

@@ -10,6 +10,7 @@ import numpy as np
 from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError
 from dfwe.execute import Step
+from dfwe.model.freeze import freeze
 from dfwe.plan import Plan, Study
 from dfwe.region.losses import Paths
 from dfwe.region.settings import Settings
@@ -77,6 +78,17 @@ class RegionPlan:
             yield from starts.values()
         yield from self.transfer.runs
         yield self.transfer
+
+    def check(self) -> None:
+        """What can be known before any work: the model has what is trained from each start.
+
+        Raises:
+            UserError: it has no such parameters.
+        """
+        from dfwe.region.bodies import skeleton
+
+        body = skeleton(self.study.model.folder if self.base is None else None)
+        freeze(body, self.settings.centroid.parameters, "region.centroid.parameters")
 
     @property
     def label(self) -> str:

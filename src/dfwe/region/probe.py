@@ -62,7 +62,7 @@ def features(body: Any, texts: Texts) -> NDArray[np.float64]:
             states = encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
             mask = batch.mask[..., None].to(states.dtype)
             read = (states * mask).sum(1) / mask.sum(1) if whole else states[:, 0]
-            read = read.double().cpu().numpy()
+            read = read.cpu().double().numpy()
             for position, row in zip(batch.index.tolist(), read, strict=True):
                 rows[position] = row
     return np.stack(rows)

@@ -81,8 +81,17 @@ class Geometry:
 
     @cached_property
     def recipe(self) -> Recipe:
-        settings = {"owners": self.grid.owners, "families": self.families}
+        settings: dict[str, Any] = {"owners": self.grid.owners, "families": self.families}
+        if shared := self._shared:  # as recipes said it before it was in them
+            settings["same_texts"] = shared
         return Recipe(self.stage, VERSION, settings, tuple(s.recipe for s in self.parents))
+
+    @property
+    def _shared(self) -> dict[str, list[str]]:
+        """Dataset -> those of the grid that share its texts, and itself, where there are any."""
+        names = set(self.grid.owners)
+        held = {name: sorted(names & self.settings.related(name)) for name in names}
+        return {name: others for name, others in held.items() if len(others) > 1}
 
     def run(self, lab: Lab) -> None:
         """Sum the inner products, cluster, draw."""

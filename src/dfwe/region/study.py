@@ -34,6 +34,8 @@ def region(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
         _survey(study.checkpoints, lab, settings)
         return
     plan = RegionPlan(study, settings)
+    if plan.transfer.stage in stage.makes and plan.transfer.recipe not in lab.store:
+        plan.check()
     execute([step for step in plan.steps if step.stage in stage.makes], stage, lab)
     lab.output.mkdir(parents=True, exist_ok=True)
     for step in (plan.geometry, plan.paths):

@@ -109,7 +109,6 @@ class Interpolate:
         from dfwe.weights.layout import flatten
 
         network, tokenizer = load(folder)
-        flatten(network)
         dev = self.model.encode(self.task, self.corpus, "dev", tokenizer, lab.tokens)
         module = self.model.module(network, self.task, self.decoding, dev)
         with search_bar(f"search {self.label}", self.search.evaluations) as bar:
@@ -128,9 +127,9 @@ class Interpolate:
                 logger=False, callbacks=[callback],
                 default_root_dir=work,
             )  # fmt: skip
-            trainer.validate(
-                module, scoring_loader(dev, trainer.strategy.root_device), verbose=False
-            )
+            device = trainer.strategy.root_device
+            flatten(network.to(device))
+            trainer.validate(module, scoring_loader(dev, device), verbose=False)
         assert callback.result is not None
         return callback.result, callback.cross_fitted, module
 

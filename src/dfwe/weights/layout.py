@@ -51,8 +51,8 @@ class Layout:
 def flatten(module: "Module") -> "Tensor":
     """Make the module's parameters views of one flat float32 tensor (P,), and return it.
 
-    A module that is flat already keeps its tensor. Tied parameters stay tied. Flatten before the
-    module moves to a device, or again after it.
+    A module that is flat already keeps its tensor. Tied parameters stay tied. Flatten a module
+    where it will stay: a move to another device gives each parameter memory of its own again.
     """
     import torch
 

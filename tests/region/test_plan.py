@@ -1,0 +1,42 @@
+"""What is known of a region study before any work."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dfwe.errors import UserError
+from dfwe.execute import Stage
+from dfwe.lab import Lab
+from dfwe.model.pretrained import Model
+from dfwe.region.plan import RegionPlan
+from dfwe.region.settings import Settings, Start
+from dfwe.region.study import region
+from dfwe.store import Store
+
+CONF = Path(__file__).parents[2] / "conf" / "region"
+STAGE = Stage("region", ("pretrain", "experts", "finetune", "region/transfer"))
+MADE = {"vocabulary": 400, "d_model": 8, "d_ff": 8, "layers": 1, "heads": 1, "seed": 0}
+
+
+@pytest.fixture
+def lab(tmp_path):
+    def unused(*args, **settings):
+        raise AssertionError("nothing trains or logs")
+
+    return Lab(Store(tmp_path / "store"), unused, unused, tmp_path / "out", lambda stage: stage)
+
+
+@pytest.mark.parametrize("settings", [{}, {"model": Model("made", pretraining=MADE)}])
+def test_a_t5_without_biases_is_told_so_at_once(settings, make_study, lab):
+    key = r"region\.centroid\.parameters"
+    with pytest.raises(UserError, match=f"{key}=biases .* a t5 .* set {key}=norms"):
+        region(make_study(**settings), STAGE, lab, Settings())
+
+
+@pytest.mark.parametrize("settings", [{}, {"model": Model("made", pretraining=MADE)}])
+def test_the_preset_for_friends_trains_what_a_t5_has(settings, make_study):
+    preset = yaml.safe_load((CONF / "friends.yaml").read_text())["centroid"]["parameters"]
+    start = Start(parameters=preset)
+    RegionPlan(make_study(**settings), replace(Settings(), centroid=start)).check()

@@ -1,0 +1,34 @@
+"""On a device of its own, a search still writes each candidate in one pass."""
+
+import pytest
+
+from dfwe.model.pretrained import save
+from dfwe.plan import Plan
+from dfwe.weights.layout import flat
+from dfwe.weights.space import WeightSpace
+
+pytestmark = [  # Lightning's own
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+
+
+def test_a_search_writes_into_one_piece(
+    make_study, make_network, tokenizer, lab, tmp_path, device_apart, monkeypatch
+):
+    for seed in (0, 1):
+        save(make_network(seed), tokenizer, tmp_path / f"own{seed}")
+    names = tuple(str(tmp_path / f"own{seed}") for seed in (0, 1))
+    plan = Plan(make_study(checkpoints=names))
+    for step in plan.finetuned:
+        step.run(lab)
+    whole, write = [], WeightSpace.write
+
+    def seen(space, alpha, module):
+        whole.append(flat(module, space.layout) is not None)
+        write(space, alpha, module)
+
+    monkeypatch.setattr(WeightSpace, "write", seen)
+    plan.interpolation.run(lab)
+    assert len(whole) > 3
+    assert all(whole)
