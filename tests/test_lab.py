@@ -3,9 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from dfwe.errors import UserError
-from dfwe.lab import LightningTrainer, WandBLog
+from dfwe.lab import LightningTrainer, WandB, WandBLog
 from dfwe.recipe import Recipe
 
 EXPERT = Recipe("experts", 1, {"seed": 0})
@@ -64,3 +65,14 @@ def test_online_an_artifact_has_its_parents_as_inputs(folder, lost):
 def test_a_trainer_of_several_devices_is_refused_with_the_way_out():
     with pytest.raises(UserError, match="start the same command once for each device"):
         LightningTrainer("cpu", devices=2)(logger=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has such a device")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(UserError, match=r"Lightning says: .*CUDA"):
+        LightningTrainer("cuda")(logger=False)
+
+
+def test_an_unknown_mode_of_weights_and_biases_is_refused():
+    with pytest.raises(UserError, match=r"logger\.mode=onlin .* offline, online, disabled"):
+        WandB(mode="onlin")

@@ -5,7 +5,7 @@ import errno
 import pytest
 from safetensors import SafetensorError
 
-from dfwe.run import _sentence
+from dfwe.run import _sentence, main
 
 FULL = [
     OSError(errno.ENOSPC, "No space left on device", "store/x"),
@@ -22,3 +22,15 @@ def test_a_full_disk_is_named_whoever_writes(error):
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), OSError(errno.EIO, "?")])
 def test_other_failures_keep_their_traceback(error):
     assert _sentence(error) is None
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, SystemExit(1)], ids=["us", "Lightning"])
+def test_an_interruption_says_how_to_go_on(stopped, monkeypatch, capsys):
+    def interrupted(cfg):
+        raise stopped
+
+    monkeypatch.setattr("dfwe.run._run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main.__wrapped__({})
+    assert ended.value.code == 130
+    assert "give the same command again to go on" in capsys.readouterr().err

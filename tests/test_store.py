@@ -102,3 +102,18 @@ def test_a_result_that_another_process_has_just_put_there_stays(store):
     store.commit(RECIPE, fill, {"by": "us"})
     assert store.scores(RECIPE) == {"by": "them"}
     assert list((store.root / ".work").iterdir()) == []
+
+
+def test_a_store_is_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    for root, said in ((None, "names no folder"), ("", "names no folder"),
+                       (tmp_path / "file", "is a file")):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            Store(root)
+
+
+@pytest.mark.parametrize(("name", "content"), [("recipe.json", ""), ("scores.json", "[]")])
+def test_a_damaged_description_is_named(name, content, store):
+    (store.commit(RECIPE, fill, {}) / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name} cannot be read .* delete the folder"):
+        store.weights(RECIPE), store.scores(RECIPE)

@@ -6,3 +6,9 @@ class UserError(Exception):
 
     `dfwe.run` prints it without a traceback and exits with code 1.
     """
+
+
+def check_whole(name: str, value: object, least: int = 0) -> None:
+    """Raises UserError unless the setting is a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name}={value} must be a whole number of at least {least}.")

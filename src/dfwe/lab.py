@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_whole
 from dfwe.recipe import Recipe
 from dfwe.store import Store
 
@@ -36,6 +36,7 @@ class OpenLog(Protocol):
 
 
 log = logging.getLogger(__name__)
+MODES = ("offline", "online", "disabled")  # of Weights & Biases
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class Lab:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError(f"workers={self.workers} can score nothing; give 1 or more.")
+        check_whole("workers", self.workers, 1)
 
     @property
     def tokens(self) -> Path:
@@ -87,6 +87,10 @@ class WandB:
     mode: str = "offline"
     init_timeout: float = 20.0
     tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UserError(f"logger.mode={self.mode} is unknown; choose {', '.join(MODES)}.")
 
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
         import wandb
@@ -134,7 +138,7 @@ class WandB:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
+    return str(error).splitlines()[0].rstrip(".!")
 
 
 class WandBLog:
@@ -253,29 +257,30 @@ class LightningTrainer:
         """The trainer, with what a step needs of it; imported only when work starts.
 
         Raises:
-            UserError: it would train on several devices.
+            UserError: it would train on several devices, or there is no such device.
         """
         import lightning as L
         from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.fabric.utilities.rank_zero import rank_zero_only
 
         for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
             logging.getLogger(name).setLevel(logging.ERROR)
         # Every process trains models of its own, under SLURM's srun too: each is the first.
         vars(rank_zero_only)["rank"] = 0
-        trainer = L.Trainer(
-            **{
-                **asdict(self),
-                "plugins": [LightningEnvironment()],
-                "enable_checkpointing": False,  # callbacks/selection.py keeps what is needed
-                "enable_model_summary": False,
-                "enable_progress_bar": False,  # callbacks/progress.py has its own
-                "num_sanity_val_steps": 0,
-                "use_distributed_sampler": False,  # it would score examples twice
-                "log_every_n_steps": 1,
-                **settings,
-            }
-        )
+        fixed = {
+            "plugins": [LightningEnvironment()],
+            "enable_checkpointing": False,  # callbacks/selection.py keeps what is needed
+            "enable_model_summary": False,
+            "enable_progress_bar": False,  # callbacks/progress.py has its own
+            "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # it would score examples twice
+            "log_every_n_steps": 1,
+        }
+        try:
+            trainer = L.Trainer(**{**asdict(self), **fixed, **settings})
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UserError(f"trainer=: Lightning says: {_reason(error)}.") from None
         if trainer.world_size > 1:
             raise UserError(
                 f"A model is trained on one device, not on the {trainer.world_size} given; "

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from dfwe.callbacks.crossfit import fold_of
 from dfwe.data.corpus import Corpus
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_whole
 from dfwe.execute import Step
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
@@ -49,6 +49,7 @@ class Study:
     landscapes: Mapping[str, "Control"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_whole("seed", self.seed)
         names = [source.name for source in self.sources]
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
         if len(set(self.checkpoints)) < len(self.checkpoints):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -45,15 +46,23 @@ def config_folder() -> str:
 
 @hydra.main(version_base="1.3", config_path=config_folder(), config_name="config")
 def main(cfg: DictConfig) -> None:
-    """Run one job; a user's mistake ends in one sentence and exit code 1."""
+    """Run one job; a user's mistake ends in one sentence and exit code 1.
+
+    The other jobs of a sweep go on; it ends with exit code 1 when one of them failed.
+    """
     try:
         _run(cfg)
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes the one the other
+        sys.stderr.write("\nInterrupted; give the same command again to go on.\n")
+        sys.exit(130)
     except Exception as error:
         sentence = _sentence(error)
         if sentence is None:
             raise
         sys.stdout.flush()
         sys.stderr.write(f"Error: {sentence}\n")
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise CompactHydraException(f"Error: {sentence}") from None
         sys.exit(1)
 
 
@@ -98,7 +107,7 @@ def _study(cfg: DictConfig) -> "Study":
         fit=build(cfg.fit),
         search=build(cfg.search),
         seed=cfg.seed,
-        checkpoints=tuple(cfg.checkpoints),
+        checkpoints=tuple(_listed(cfg.checkpoints)),
         controls={name: build(control) for name, control in cfg.controls.items()},
         landscapes={name: build(search) for name, search in cfg.landscapes.items()},
     )
@@ -122,11 +131,16 @@ def _composed(*overrides: str) -> DictConfig:
 def _sources(cfg: DictConfig) -> list[DictConfig]:
     """The sources' configurations: as listed, or as a survey of models recommends them."""
     if cfg.sources.survey is None:
-        return [_task(name, "sources.list") for name in cfg.sources.get("list", [])]
+        return [_task(name, "sources.list") for name in _listed(cfg.sources.get("list", []))]
     from dfwe.region.survey import recommended
 
     given = "sources.survey, whose checkpoints are to be named after their tasks,"
     return [_task(name, given) for name in recommended(cfg.sources.survey, cfg.task.name)]
+
+
+def _listed(value: Any) -> Any:
+    """What is given without brackets is a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 def _task(name: str, given: str) -> DictConfig:

@@ -50,7 +50,11 @@ class Store:
     """Folders by address under `root`; unfinished work under `root/.work/<address>`."""
 
     def __init__(self, root: str | Path) -> None:
+        if not root:
+            raise UserError("store= names no folder; give one, or leave it out.")
         self.root = Path(root).expanduser().absolute()
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"store={root} is a file; name a folder.")
 
     def folder(self, recipe: Recipe) -> Path:
         """Where the recipe's result is, or will be."""
@@ -125,14 +129,8 @@ class Store:
 
     def scores(self, recipe: Recipe) -> dict[str, Any]:
         """What the stage measured when it made the result."""
-        path = self.folder(recipe) / "scores.json"
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); delete the folder {path.parent} and run the "
-                "stage again."
-            ) from None
+        self._check(recipe)
+        return _read(self.folder(recipe) / "scores.json")
 
     def weights(self, recipe: Recipe) -> Path:
         """The folder of a result's weights, checked against the digest noted at its making.
@@ -140,10 +138,9 @@ class Store:
         Raises:
             UserError: the result is missing or its weights were changed or damaged.
         """
+        self._check(recipe)
         folder = self.folder(recipe)
-        if recipe not in self:
-            raise UserError(f"The store has no {recipe.stage} {recipe.address} (in {self.root}).")
-        noted = json.loads((folder / "recipe.json").read_text()).get("weights_sha256")
+        noted = _read(folder / "recipe.json").get("weights_sha256")
         weights = folder / WEIGHTS
         if not weights.is_file() or file_digest(weights) != noted:
             raise UserError(
@@ -151,6 +148,26 @@ class Store:
                 "differs); delete that folder and run the stage again."
             )
         return folder
+
+    def _check(self, recipe: Recipe) -> None:
+        if recipe not in self:
+            raise UserError(
+                f"The store {self.root} has no {recipe.stage} {recipe.address}; give the command "
+                "again with stage=all to make it."
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("it holds no table")
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); delete the folder {path.parent} and run the "
+            "stage again."
+        ) from None
 
 
 def _sync(path: Path) -> None:

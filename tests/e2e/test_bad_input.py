@@ -26,6 +26,8 @@ MISTAKES = {
     "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
     "unknown setting": (["+search.proposals.foo=1"], "nelder_mead takes no 'foo'"),
     "what no recipe would see": (["+trainer.max_steps=2"], "takes no 'max_steps'"),
+    "a seed that is no number": (["seed=abc"], "seed=abc must be a whole number"),
+    "one checkpoint without brackets": (["checkpoints=nowhere"], "nowhere"),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
 }
 
@@ -49,6 +51,13 @@ def test_sources_come_from_a_survey_and_are_checked_like_others(tmp_path, dfwe):
         place.write_text(json.dumps({"sources": {"emory": [source]}}))
         process = dfwe(tmp_path, "corpus=sample", "model=tiny", f"sources.survey={place}")
         check(process, sentence)
+
+
+def test_the_other_jobs_of_a_sweep_go_on(tmp_path, dfwe):
+    process = dfwe(tmp_path, "-m", "stage=evaluate", "corpus=sample", "model=tiny",
+                   "task=meld,emory", "sources.list=[meld]")  # fmt: skip
+    check(process, "Error: The source 'meld' is the target task itself")
+    assert "Error: evaluate of 'emory' needs the result" in process.stdout + process.stderr
 
 
 def test_a_damaged_zip_is_named(tmp_path, dfwe):

@@ -78,3 +78,13 @@ def test_others_may_read_a_table_as_they_may_read_any_new_folder(
     encode(label_examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
     (table,) = (tmp_path / "tokens").iterdir()
     assert table.stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_damaged_table_is_made_anew(tmp_path, tokenizer, label_examples):
+    made = encode(label_examples, tokenizer, **LIMITS, cache=tmp_path)
+    (data,) = tmp_path.glob("*/*.arrow")
+    data.write_bytes(b"damaged")
+    assert encode(label_examples, tokenizer, **LIMITS, cache=tmp_path).sources == made.sources
+    (described,) = tmp_path.glob("*/state.json")
+    described.unlink()
+    assert encode(label_examples, tokenizer, **LIMITS, cache=tmp_path).sources == made.sources

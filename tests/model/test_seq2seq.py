@@ -127,17 +127,22 @@ def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path, make_network, 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"batch": 7}, {"monitor": "both"}, {"epochs": 0}, {"learning_rate": -1.0}],
-    ids=lambda wrong: next(iter(wrong)),
-)
+    [{"batch": 7}, {"batch": 0}, {"monitor": "both"}, {"epochs": 0}, {"epochs": 1.5},
+     {"learning_rate": -1.0}, {"patience": "long"}, {"precision": "fp16"}, {"tokens": 0}],
+    ids=str,
+)  # fmt: skip
 def test_a_fit_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(UserError, match=f"fit.{next(iter(wrong))}="):
         Fit(**wrong)
 
 
-def test_what_only_costs_memory_is_no_part_of_a_recipe():
-    assert Fit(tokens=10).settings() == Fit().settings()
-    assert Fit(precision="bf16-mixed").settings() != Fit().settings()
+@pytest.mark.parametrize("other", [{"tokens": 10}, {"precision": "bf16-mixed"}, {"warmup": 9}])
+def test_what_decides_weights_is_part_of_a_recipe(other):
+    assert Fit(**other).settings() != Fit().settings()
+
+
+def test_who_is_monitored_is_the_monitored_tasks_part_of_a_recipe():
+    assert Fit(monitor="own").settings() == Fit(monitor="target").settings()
 
 
 class EverWorse(L.Callback):
@@ -155,3 +160,10 @@ def test_a_training_whose_patience_ran_out_is_not_gone_on_with(tmp_path, make_ne
     first, again = run(), run()  # the second as after a kill between the last epoch and the store
     assert len(first.epochs) == 2
     assert (again.epochs, again.weights) == (first.epochs, first.weights)
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, caplog):
+    last = EpochCheckpoint(tmp_path)
+    last.path.write_bytes(b"damaged")
+    assert last.found is None
+    assert "resume.ckpt is damaged: this training starts anew" in caplog.text

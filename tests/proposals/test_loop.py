@@ -87,6 +87,32 @@ def test_what_the_proposals_settle_on_is_scored_again():
     assert (found.score, found.best.precision) == (0.2, "fp32")
 
 
+def test_a_screen_that_says_nothing_of_its_precision_cannot_win():
+    found = search(
+        nelder_mead(3), lambda alpha: 10 * alpha[0], screen=lambda alpha: 100 * alpha[2]
+    )
+    assert (found.best.precision, found.score) == ("fp32", 10.0)
+    assert {trial.precision for trial in found.trials} == {"fp32", "screen"}
+
+
+def test_a_score_may_change_the_alpha_it_is_given():
+    def score(alpha):
+        first = float(alpha[0])
+        alpha /= 2
+        return first
+
+    assert search(nelder_mead(2), score).alpha.tolist() == [1.0, 0.0]
+
+
+def test_proposals_are_made_by_a_call_for_at_least_one_expert():
+    with pytest.raises(UserError, match=r"search\(nelder_mead\(n\), score\)"):
+        search(nelder_mead, len)
+    with pytest.raises(UserError, match="n=0 must be"):
+        search(nelder_mead(0), len)
+    with pytest.raises(UserError, match="cannot shrink by nan"):
+        search(nelder_mead(2, shrink=float("nan")), len)
+
+
 def test_screening_is_part_of_a_searchs_settings_only_when_asked_for():
     assert "screen" not in Search(nelder_mead).settings()
     assert Search(nelder_mead, screen=3).settings()["screen"] == 3
@@ -113,7 +139,7 @@ def test_a_method_that_settles_among_equals_takes_the_likelier(proposals):
     assert found.alpha.tolist() == [0.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, ValueError("broken")])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, ValueError("broken"), None])
 def test_a_failing_candidate_counts_as_the_worst(bad):
     told = []
 

@@ -66,7 +66,7 @@ def test_an_empty_split_is_an_error_that_names_it():
 
 
 def test_an_incomplete_annotation_is_an_error_that_names_the_dialogue():
-    with pytest.raises(UserError, match=r"'one' cannot be read as task=emory.*KeyError\('label'"):
+    with pytest.raises(UserError, match=r"'one' cannot be read as task=emory.* has no 'label'"):
         emory().examples(Invented({"instance_id": "i"}), "train")
 
 

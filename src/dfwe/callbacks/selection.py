@@ -1,11 +1,15 @@
 """Note the epochs, keep the one with the best dev score, stop when patience runs out."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import lightning as L
 from safetensors.torch import load_file, save_file
+
+log = logging.getLogger(__name__)
 
 
 class Epochs(L.Callback):
@@ -107,8 +111,13 @@ class EpochCheckpoint(L.Callback):
 
     @property
     def found(self) -> Path | None:
-        """The checkpoint to go on from, if there is one."""
-        return self.path if self.path.exists() else None
+        """The checkpoint to go on from, if there is a whole one."""
+        if not self.path.exists():
+            return None
+        if not is_zipfile(self.path):
+            log.warning("%s is damaged: this training starts anew.", self.path)
+            return None
+        return self.path
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         aside = self.path.with_suffix(".part")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dfwe.errors import UserError
 from dfwe.evidence.compare import described
 from dfwe.evidence.pictures import draw
 from dfwe.evidence.runs import Runs
@@ -36,7 +37,10 @@ def report(
     from dfwe.report.page import write_report
 
     def plan(task: str, seed: int) -> Plan:
-        other = studies(task, seed)
+        try:
+            other = studies(task, seed)
+        except UserError as error:
+            raise UserError(f"Of report.tasks, {task} does not fit: {error}") from None
         if other.corpus == study.corpus:  # read once, kept in memory once
             other = replace(other, corpus=study.corpus)
         return Plan(other)

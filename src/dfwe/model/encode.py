@@ -117,17 +117,20 @@ def _cached(cache: Path | None, name: list[Any], make: Callable[[], Any]) -> dic
     from datasets import Dataset, disable_progress_bars, load_from_disk
 
     folder = cache / digest(name)[:20]
-    if not folder.is_dir():
-        disable_progress_bars()
-        made = Dataset.from_dict(make())
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(folder)
-        made.save_to_disk(aside)
-        try:
-            aside.rename(folder)
-        except OSError:  # another process has just put the same table there
-            shutil.rmtree(aside)
-    return load_from_disk(folder).to_dict()  # type: ignore[return-value]
+    try:
+        return load_from_disk(folder).to_dict()  # type: ignore[return-value]
+    except (OSError, ValueError):  # none there, or a damaged one
+        shutil.rmtree(folder, ignore_errors=True)
+    disable_progress_bars()
+    made = Dataset.from_dict(make())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = aside_of(folder)
+    made.save_to_disk(aside)
+    try:
+        aside.rename(folder)
+    except OSError:  # another process has just put the same table there
+        shutil.rmtree(aside)
+    return made.to_dict()  # type: ignore[return-value]
 
 
 def _table(

@@ -3,8 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_whole
 from dfwe.model.freeze import KNOWN, Trained
+
+PRECISIONS = ("32-true", "bf16-mixed")
+LEAST = {"batch": 1, "effective_batch": 1, "epochs": 1, "warmup": 0, "tokens": 1}
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Fit:
             `own`, so that targets can share a source's expert.
         parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.
         tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
-            up to rounding and what dropout draws, so it is no part of a recipe.
+            up to rounding, but not what dropout draws.
     """
 
     learning_rate: float = 1e-4
@@ -38,22 +41,28 @@ class Fit:
     tokens: int = 2048
 
     def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            check_whole(f"fit.{name}", getattr(self, name), least)
+        if self.patience is not None:
+            check_whole("fit.patience", self.patience, 1)
         if self.effective_batch % self.batch:
             raise UserError(f"fit.effective_batch={self.effective_batch} is not a multiple of "
                             f"fit.batch={self.batch}.")  # fmt: skip
+        if self.precision not in PRECISIONS:
+            raise UserError(f"fit.precision={self.precision} is unknown; choose one of "
+                            f"{', '.join(PRECISIONS)}.")  # fmt: skip
         if self.monitor not in ("target", "own"):
             raise UserError(f"fit.monitor={self.monitor} is unknown; choose target or own.")
         if self.parameters not in KNOWN:
             raise UserError(f"fit.parameters={self.parameters} is unknown; choose one of "
                             f"{', '.join(KNOWN)}.")  # fmt: skip
-        if self.epochs < 1 or self.learning_rate <= 0:
-            raise UserError(f"fit.epochs={self.epochs} and fit.learning_rate={self.learning_rate} "
-                            "must be positive.")  # fmt: skip
+        if not isinstance(self.learning_rate, int | float) or self.learning_rate <= 0:
+            raise UserError(f"fit.learning_rate={self.learning_rate} must be above 0.")
 
     def settings(self) -> dict[str, Any]:
         """What decides weights; `monitor` shows in the recipe as the monitored task."""
         kept = asdict(self)
-        del kept["tokens"], kept["monitor"]
+        del kept["monitor"]
         if self.parameters == "all":  # as recipes said it before there was a choice
             del kept["parameters"]
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_whole
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded, encode
 from dfwe.model.fit import Fit
@@ -55,6 +55,10 @@ class Model:
     pretraining: Mapping[str, Any] | None = None
 
     family: ClassVar[str] = "seq2seq"
+
+    def __post_init__(self) -> None:
+        check_whole("model.max_input", self.max_input, 1)
+        check_whole("model.max_target", self.max_target, 1)
 
     @cached_property
     def folder(self) -> Path:
@@ -192,7 +196,7 @@ def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTo
     try:
         network = auto.from_pretrained(folder, dtype=torch.float32, **options)
         return network.eval(), AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"No model can be loaded from {folder}: {reason}") from None
     finally:

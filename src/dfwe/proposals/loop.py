@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -105,12 +105,14 @@ def search(
     Raises:
         UserError: the ledger belongs to another search, or no candidate could be scored.
     """
+    if not isinstance(proposals, Generator):
+        raise UserError("search takes what a proposer returns: search(nelder_mead(n), score).")
     trials: list[Trial] = []
     known: dict[bytes, Trial] = {}
     repeats = 0
 
     def measure(alphas: list[NDArray[np.float64]], score: Score) -> None:
-        attempt = partial(_attempt, score)
+        attempt = partial(_attempt, score, screening=score is screen)
         for trial, seconds in _scored(alphas, len(trials), ledger, attempt, map):
             if ledger is not None and seconds is not None:
                 ledger.append(trial, seconds)
@@ -218,24 +220,26 @@ def _scored(
         yield from map(attempt, range(first + done, first + len(alphas)), alphas[done:])
 
 
-def _attempt(score: Score, index: int, alpha: NDArray[np.float64]) -> tuple[Trial, float]:
+def _attempt(
+    score: Score, index: int, alpha: NDArray[np.float64], *, screening: bool
+) -> tuple[Trial, float]:
     began = time.monotonic()
     try:
-        measured = score(alpha)
+        measured = score(alpha.copy())
+        found = measured if isinstance(measured, Measure) else Measure(float(measured))
+        wrong = None if math.isfinite(found.score) else f"the score is {float(found.score)}"
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a candidate that fails is a result, not the end of the search
         trial = Trial(index, alpha, None, error=f"{type(error).__name__}: {error}")
         log.warning("Candidate %d counts as the worst (%s).", index, trial.error, exc_info=True)
         return trial, time.monotonic() - began
-    found = measured if isinstance(measured, Measure) else Measure(float(measured))
-    if not math.isfinite(found.score):
-        trial = Trial(index, alpha, None, error=f"the score is {float(found.score)}")
-    else:
-        metrics = {name: _finite(value) for name, value in found.metrics.items()}
-        trial = Trial(
-            index, alpha, float(found.score), _finite(found.loglik), metrics, found.precision
-        )
+    if wrong is not None:
+        return Trial(index, alpha, None, error=wrong), time.monotonic() - began
+    metrics = {name: _finite(value) for name, value in found.metrics.items()}
+    # What the screen says cannot win, whatever it says of itself.
+    precision = "screen" if screening and found.precision == "fp32" else found.precision
+    trial = Trial(index, alpha, float(found.score), _finite(found.loglik), metrics, precision)
     return trial, time.monotonic() - began
 
 

@@ -57,7 +57,7 @@ def nelder_mead(
         groups: parameter groups with weights of their own; alphas are (m, g, n) if several.
 
     Raises:
-        UserError: `start` is something else.
+        UserError: `start` is something else, or `shrink` is not above 0 and at most 1.
     """
     first = yield from _opened(n, start, shrink, groups)
     return (yield from descend(first, evaluations - len(opening(n)), iterations))
@@ -86,6 +86,9 @@ def _opened(n: int, start: str, shrink: float, groups: int) -> Generator[Alphas,
     """The opening is asked for; then the first simplex."""
     if start not in ("best", "centroid"):
         raise UserError(f"Nelder-Mead cannot start around {start!r}; choose best or centroid.")
+    if not 0 < shrink <= 1:
+        raise UserError(f"The first simplex cannot shrink by {shrink}; give more than 0 and at "
+                        "most 1.")  # fmt: skip
     scores = yield opening(n, groups)
     best = opening(n)[np.argmax(scores)]
     return first_simplex(best if start == "best" else centroid(n)[0], shrink, groups)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dfwe.errors import check_whole
+
 Alphas = NDArray[np.float64]  # (m, n), rows on the simplex; (m, g, n) with g parameter groups
 
 
@@ -40,7 +42,11 @@ def opening(n: int, groups: int = 1) -> Alphas:
     """What every search scores first, (n + 1, n): the result is never worse than an expert.
 
     One expert is its own centroid: (1, 1).
+
+    Raises:
+        UserError: there is no expert.
     """
+    check_whole("n", n, 1)
     ends = experts(n, groups)
     return ends if n == 1 else np.concatenate([ends, centroid(n, groups)])
 

@@ -142,8 +142,8 @@ def _footer(results: Results) -> list[str]:
     spent = [f"{stage} {clock(value)}" for stage, value in results["seconds"].items()
              if value is not None]  # fmt: skip
     found = results["dfwe"]
-    searched = [f"{found[name]} {name}" for name in ("evaluations", "iterations")
-                if found[name] is not None]  # fmt: skip
+    searched = [f"{found[name]} {name if found[name] != 1 else name.removesuffix('s')}"
+                for name in ("evaluations", "iterations") if found[name] is not None]  # fmt: skip
     _, groups = _weights(results)
     which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
     grouped = [f"an alpha each for {which}: results.json"] if groups else []

@@ -93,7 +93,8 @@ def _unreadable(task: Task, dialogues: Sequence[Dialogue], labels: Sequence[str]
         except (KeyError, IndexError) as error:
             return UserError(
                 f"Dialogue '{dialogue.id}' cannot be read as task={task.name}: its annotation "
-                f"is incomplete ({error!r}); mend it or leave the dialogue out of the split."
+                f"has no {error}; mend it or leave the dialogue out of the split, or name in the "
+                "task what there is."
             )
     raise AssertionError("a reader takes each dialogue by itself")
 

@@ -76,6 +76,8 @@ class WeightSpace:
         """
         from dfwe.weights.preflight import preflight
 
+        if isinstance(folders, str | Path):
+            folders = [folders]
         report = preflight(folders, cache)
         if report.problems:
             raise UserError(report.problems[0])
@@ -99,8 +101,8 @@ class WeightSpace:
         """
         from dfwe.weights.modules import buffers_of, row_of
 
-        if not modules:
-            raise UserError("A weight space needs at least one module.")
+        if not isinstance(modules, Sequence) or not modules:
+            raise UserError("A weight space is made of a list of at least one module.")
         layout, constants = Layout.of(modules[0]), buffers_of(modules[0])
         for number, module in enumerate(modules):
             if Layout.of(module) != layout:
