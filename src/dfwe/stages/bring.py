@@ -73,6 +73,9 @@ class Bring:
 def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
     """A step for each checkpoint; those without a tokenizer get the first one that there is.
 
+    A checkpoint is called as its folder is; where two would have one name, or one has the name of
+    a role, all are numbered.
+
     Raises:
         UserError: a checkpoint cannot be read, or none has a tokenizer.
     """
@@ -85,7 +88,7 @@ def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
         )
     short = [Path(name).name for name in names]
     clear = len(set(short)) == len(short) and not ROLES & set(short)
-    labels = short if clear else names
+    labels = short if clear else [f"{number} {name}" for number, name in enumerate(names, 1)]
     return tuple(
         Bring(label, name, name if checkpoint.tokenizer else with_one[0])
         for label, name, checkpoint in zip(labels, names, found, strict=True)
