@@ -65,3 +65,18 @@ def test_a_checkpoint_named_like_a_role_is_tested_as_itself(role, folder, mixed,
     _, found = mixed("a", role, lab=replace(lab, store=Store(again / "store"), output=again))
     assert measured(found) == measured(expected)
     assert found["baseline"]["test"] == found["experts"][0]["test"]
+
+
+def test_weights_that_stand_twice_are_scored_once(folder, mixed, monkeypatch):
+    import dfwe.callbacks.progress as progress
+
+    scored, bar = {}, progress.scoring_bar
+
+    def counted(label, total):
+        scored[label] = total
+        return bar(label, total)
+
+    monkeypatch.setattr(progress, "scoring_bar", counted)
+    _, found = mixed("a", "b")
+    assert found["one_standard_error"]["test"] is not None
+    assert 4 <= scored["test mood"] <= 5  # a, b, the mixture, the average; perhaps the plainest
