@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
+from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
 from dfwe.recipe import Recipe
+from dfwe.stages.bring import ROLES
 from dfwe.stages.interpolate import Interpolate
+from dfwe.store import Store
 from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -83,6 +86,22 @@ class Evaluate:
         lab.store.commit(
             self.recipe, fill, {"test": measured, "seconds": time.monotonic() - began}
         )
+
+    def names(self, store: Store) -> dict[str, str]:
+        """What each model was called when it was tested -> what it is called now.
+
+        Raises:
+            UserError: a checkpoint was tested under the name of another model.
+        """
+        noted = store.scores(self.recipe)["test"]
+        then = [name for name in noted if name not in ROLES]
+        if len(then) != len(self.mixture.experts):
+            raise UserError(
+                f"The test in {store.folder(self.recipe)} took a checkpoint's name for another "
+                "model's; delete that folder and run stage=evaluate again."
+            )
+        now = [step.label for step in self.mixture.experts]
+        return {role: role for role in ROLES} | dict(zip(then, now, strict=True))
 
     def _test(self, lab: Lab) -> dict[str, "Scores"]:
         from dfwe.callbacks.progress import scoring_bar
