@@ -84,6 +84,11 @@ def test_studies_of_other_seeds_share_no_run(plan, make_study):
     }
 
 
+def test_studies_on_one_pretrained_model_share_the_base(plan, make_study):
+    other = Plan(make_study(target="tone", sources=("mood",), seed=1))
+    assert controls.base(plan).recipe == controls.base(other).recipe
+
+
 def test_longer_trains_for_both_stages_epochs(plan):
     fit = step(plan, "longer").fit
     assert (fit.epochs, fit.patience) == (2 * plan.study.fit.epochs, None)

@@ -70,6 +70,22 @@ def test_two_processes_test_as_one_does(plan, lab, monkeypatch):
         assert shared[0][model]["loglik"] == pytest.approx(scores["loglik"], abs=1e-4)
 
 
+def test_a_search_killed_in_its_commit_is_not_made_again(plan, lab, monkeypatch):
+    def kill(path):
+        raise KeyboardInterrupt
+
+    execute(plan.steps, Stage("finetune", BEFORE.makes[:2]), lab)
+    with monkeypatch.context() as context:
+        context.setattr("dfwe.store._sync", kill)
+        with pytest.raises(KeyboardInterrupt):
+            execute(plan.steps, BEFORE, lab)
+    timings = lab.store.work(plan.interpolation.recipe) / "timings.jsonl"
+    timed = timings.read_text()
+    execute(plan.steps, BEFORE, replace(lab, output=lab.output / "again"))
+    folder = lab.store.folder(plan.interpolation.recipe)
+    assert (folder / timings.name).read_text() == timed  # of what was scored, the seconds
+
+
 @pytest.mark.parametrize("groups", [None, partial(matching, patterns={"a": ["enc*"], "b": ["*"]})])
 def test_folds_say_how_hopeful_devs_score_is(groups, make_study, lab):
     proposals = partial(nelder_mead, evaluations=9, iterations=3)

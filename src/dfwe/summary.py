@@ -1,7 +1,9 @@
 """What a person finds after a run: results.json, trials.jsonl, pictures and the table."""
 
+import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from dfwe.evidence.compare import described, entries, gain, parts
 from dfwe.execute import Stage, Step
 from dfwe.lab import Lab
 from dfwe.plan import Plan
+from dfwe.stages.bring import by_label
+from dfwe.stages.evaluate import ANSWERS, read_answers, write_answers
 from dfwe.store import Store, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -23,12 +27,14 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
     The test split is looked at only where the stage is one that evaluates.
     """
     study = plan.study
-    mixture = _scores(store, plan.interpolation)
+    labels = [step.label for step in plan.finetuned]
+    mixture = _mixture(_scores(store, plan.interpolation), labels)
     seen = mixture.get("experts", {})  # a checkpoint brought has no dev score but the search's
     experts = [seen.get(step.label, {}) | _scores(store, step) for step in plan.finetuned]
     baseline = seen.get(plan.baseline.label, {}) | _scores(store, plan.baseline)
     evaluation = _scores(store, plan.evaluation) if "evaluate" in stage.makes else {}
-    test = evaluation.get("test", {})
+    names = plan.evaluation.names(store) if evaluation else {}
+    test = {names[name]: scores for name, scores in evaluation.get("test", {}).items()}
     found = entries(plan, store) if test else {}
     plain = mixture.get("one_standard_error", {})
     seconds = {
@@ -42,9 +48,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
         "seed": study.seed,
         "model": "checkpoints" if study.checkpoints else study.model.name,
         "corpus": study.corpus.name,
-        "sources": [x.label for x in plan.finetuned]
-        if study.checkpoints
-        else [source.name for source in study.sources],
+        "sources": labels if study.checkpoints else [source.name for source in study.sources],
         "experts": [
             {
                 "label": step.label,
@@ -98,6 +102,8 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
         for pattern in ("*.png", "*.jsonl", "*.csv"):
             for path in folder.glob(pattern):
                 shutil.copy(path, lab.output / path.name)
+    if plan.study.checkpoints and found["model_dir"]:
+        _label(plan, found, lab)
     path = lab.output / "results.json"
     write_json(path, found)
     if found["model_dir"] and (
@@ -156,6 +162,38 @@ def publish(plan: Plan, store: Store, name: str | bool) -> None:
 
 def _scores(store: Store, step: Step) -> dict[str, Any]:
     return store.scores(step.recipe) if step.recipe in store else {}
+
+
+def _mixture(noted: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """What the store has of a search, under the labels that its experts have now."""
+    if not noted:
+        return {}
+    first = next(iter(noted["alpha"].values()))
+    then = first if isinstance(first, dict) else noted["alpha"]
+    names = dict(zip(then, labels, strict=True))
+    plain, crossed = noted.get("one_standard_error", {}), noted.get("cross_fitted")
+    alphas = [by_label(alpha, labels) for alpha in crossed["alphas"]] if crossed else []
+    return {
+        **noted,
+        "alpha": by_label(noted["alpha"], labels),
+        "experts": {names[label]: dev for label, dev in noted.get("experts", {}).items()},
+        "one_standard_error": plain and {**plain, "alpha": by_label(plain["alpha"], labels)},
+        "cross_fitted": crossed and {**crossed, "alphas": alphas},
+    }
+
+
+def _label(plan: Plan, found: dict[str, Any], lab: Lab) -> None:
+    """The run's pictures and answers under the labels that the checkpoints have now."""
+    from dfwe.report.plots import alpha_bars, search_trajectory
+
+    rows = (lab.output / "trials.jsonl").read_text().splitlines()
+    labels = [row["label"] for row in found["experts"]]
+    search_trajectory([json.loads(row) for row in rows], labels, lab.output / "search.png")
+    alpha_bars(found["dfwe"]["alpha"], lab.output / "alpha.png")
+    if found["delta"] is not None:
+        names, path = plan.evaluation.names(lab.store), lab.output / ANSWERS
+        answers = {names[name]: texts for name, texts in read_answers(path).items()}
+        write_answers(path, plan.evaluation.examples, answers)
 
 
 def _seconds(store: Store, steps: tuple[Step, ...]) -> float | None:

@@ -20,6 +20,7 @@ from dfwe.model.encoder import Encoder
 from dfwe.model.fit import Fit
 from dfwe.model.pretrained import load, save
 from dfwe.model.scoring import evaluate
+from dfwe.stages.merge import Base
 from dfwe.tasks.decode import FreeText, Label, Labels
 from dfwe.tasks.metrics import Accuracy, MultilabelF1
 from dfwe.tasks.task import Task
@@ -101,6 +102,16 @@ def test_the_head_is_decided_by_task_and_seed_alone(encoder, bert, tmp_path):
         one.classifier.weight, encoder.start(bert, MOOD, CORPUS, 1)[0].classifier.weight
     )
     assert other.config.num_labels == 2
+
+
+@pytest.mark.parametrize(
+    "other", [{"task": KIND}, {"seed": 1}, {"task": make_task("mood", ("bad", "good", "so so"))}]
+)
+def test_a_base_is_another_for_another_head(other, encoder):
+    base = Base("", MOOD, CORPUS, encoder, 0)
+    assert replace(base, **other).recipe.address != base.recipe.address
+    same = replace(base, task=replace(MOOD, max_new_tokens=9), model=replace(encoder, max_input=9))
+    assert same.recipe.address == base.recipe.address
 
 
 def test_a_checkpoint_of_the_task_keeps_its_head_and_loads_with_transformers(

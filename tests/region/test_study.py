@@ -164,6 +164,20 @@ def test_a_body_is_in_one_piece_on_a_device_of_its_own(plan, lab, tmp_path, devi
     assert again
 
 
+def test_probing_killed_in_its_commit_keeps_its_ledger(plan, lab, monkeypatch):
+    def kill(path):
+        raise KeyboardInterrupt
+
+    whole = (lab.store.folder(plan.paths.recipe) / "losses.jsonl").read_bytes()
+    again = replace(lab, store=Store(lab.store.root.parent / "another"), output=lab.output / "x")
+    ledger = again.store.work(plan.paths.recipe) / "losses.jsonl"
+    ledger.write_bytes(whole)
+    monkeypatch.setattr("dfwe.store._sync", kill)
+    with pytest.raises(KeyboardInterrupt):
+        plan.paths.run(again)
+    assert ledger.read_bytes() == whole
+
+
 def test_bodies_are_the_checkpoints_without_their_heads(plan, lab, bert):
     folder = lab.store.weights(plan.grid.models[0].recipe)
     space, body, _ = body_space(bert, [folder], ["x"])

@@ -11,6 +11,7 @@ from dfwe.evidence.runs import Runs, average_gain
 from dfwe.execute import Step
 from dfwe.report import figures
 from dfwe.report.tables import shown
+from dfwe.stages.bring import by_label
 from dfwe.store import Store
 
 
@@ -81,7 +82,8 @@ def _trials(store: Store, step: Step) -> Sequence[dict[str, Any]]:
 
 def _alpha(store: Store, step: Step) -> dict[str, float]:
     """expert -> weight; with groups the mean over them."""
-    found = store.scores(step.recipe)["alpha"]
+    labels = [expert.label for expert in step.parents]
+    found = by_label(store.scores(step.recipe)["alpha"], labels)
     rows = [row for row in found.values() if isinstance(row, dict)]
     if not rows:
         return found

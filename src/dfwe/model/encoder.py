@@ -85,6 +85,11 @@ class Encoder(Model):
         network.config.label2id = {label: number for number, label in enumerate(labels)}
         return network, tokenizer
 
+    def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
+        labels = task.examples(corpus, "train")[0].options
+        head = {"task": task.name, "labels": labels, "seed": seed}
+        return {**super().origin(task, corpus, seed), **head}
+
     def encode(
         self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
     ) -> Encoded:

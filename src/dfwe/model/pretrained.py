@@ -131,6 +131,10 @@ class Model:
         """The network that training on `task` starts from, and its tokenizer."""
         return load(folder)
 
+    def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
+        """What decides what `start` makes of this model's own folder."""
+        return {} if self.path is None else {"weights": self.digest}
+
     def encode(
         self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
     ) -> Encoded:

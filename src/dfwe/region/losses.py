@@ -1,6 +1,7 @@
 """The step that takes generalised losses along paths, and what follows from them (sec. 4-6)."""
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -87,8 +88,9 @@ class Paths:
             log.tables("region/lines", told.columns, told.rows)
 
         def fill(folder: Path) -> None:
-            for path in (*pictures, work / "losses.jsonl"):
+            for path in pictures:
                 path.rename(folder / path.name)
+            shutil.copy(work / "losses.jsonl", folder)  # a commit may be killed
 
         lab.store.commit(self.recipe, fill, {**scores, "seconds": time.monotonic() - began})
 

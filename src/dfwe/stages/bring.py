@@ -2,9 +2,11 @@
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dfwe.errors import UserError
 from dfwe.execute import Step
@@ -73,6 +75,9 @@ class Bring:
 def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
     """A step for each checkpoint; those without a tokenizer get the first one that there is.
 
+    A checkpoint is called as its folder is; where two would have one name, or one has the name of
+    a role, all are numbered.
+
     Raises:
         UserError: a checkpoint cannot be read, or none has a tokenizer.
     """
@@ -85,11 +90,22 @@ def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
         )
     short = [Path(name).name for name in names]
     clear = len(set(short)) == len(short) and not ROLES & set(short)
-    labels = short if clear else names
+    labels = short if clear else [f"{number} {name}" for number, name in enumerate(names, 1)]
     return tuple(
         Bring(label, name, name if checkpoint.tokenizer else with_one[0])
         for label, name, checkpoint in zip(labels, names, found, strict=True)
     )
+
+
+def by_label(alpha: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """An alpha from the store under the labels that its models have now.
+
+    It lies there by content and in their order, with the labels of its making: a checkpoint may
+    have moved since. With groups it is group -> label -> weight.
+    """
+    if any(isinstance(row, Mapping) for row in alpha.values()):
+        return {group: by_label(row, labels) for group, row in alpha.items()}
+    return dict(zip(labels, alpha.values(), strict=True))
 
 
 def _of_a_tokenizer(path: Path) -> bool:

@@ -8,14 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
+from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
 from dfwe.recipe import Recipe
+from dfwe.stages.bring import ROLES
 from dfwe.stages.interpolate import Interpolate
+from dfwe.store import Store
 from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -81,6 +87,22 @@ class Evaluate:
             self.recipe, fill, {"test": measured, "seconds": time.monotonic() - began}
         )
 
+    def names(self, store: Store) -> dict[str, str]:
+        """What each model was called when it was tested -> what it is called now.
+
+        Raises:
+            UserError: a checkpoint was tested under the name of another model.
+        """
+        noted = store.scores(self.recipe)["test"]
+        then = [name for name in noted if name not in ROLES]
+        if len(then) != len(self.mixture.experts):
+            raise UserError(
+                f"The test in {store.folder(self.recipe)} took a checkpoint's name for another "
+                "model's; delete that folder and run stage=evaluate again."
+            )
+        now = [step.label for step in self.mixture.experts]
+        return {role: role for role in ROLES} | dict(zip(then, now, strict=True))
+
     def _test(self, lab: Lab) -> dict[str, "Scores"]:
         from dfwe.callbacks.progress import scoring_bar
         from dfwe.model.scoring import predictions, summarise
@@ -91,30 +113,30 @@ class Evaluate:
         experts = self.mixture.experts
         network, test, batches = _ready(self, lab, lab.store.folder(self.mixture.recipe))
         flatten(network)
-        models = {
-            "baseline": self.baseline,
-            **{step.label: step for step in experts},
-            "dfwe": self.mixture,
+        # Each address is a row once: the first checkpoint brought is the baseline too.
+        steps = {step.recipe.address: step for step in (self.baseline, *experts, self.mixture)}
+        folders = [lab.store.weights(step.recipe) for step in steps.values()]
+        space = WeightSpace.from_pretrained(folders, cache=lab.store.cache("flat"))
+        pure = dict(zip(steps, np.eye(space.n), strict=True))
+        rows = np.stack([pure[step.recipe.address] for step in experts])  # (n, distinct steps)
+        alphas = {
+            "baseline": pure[self.baseline.recipe.address],
+            **{step.label: row for step, row in zip(experts, rows, strict=True)},
+            "dfwe": pure[self.mixture.recipe.address],
+            "uniform": rows.mean(axis=0),
         }
-        plain = lab.store.scores(self.mixture.recipe).get("one_standard_error", {}).get("alpha")
-        # The baseline may be an expert under another label: each model stands here by role.
-        folders = [lab.store.weights(step.recipe) for step in models.values()]
-        space = WeightSpace.from_pretrained(
-            folders, labels=list(models), cache=lab.store.cache("flat")
-        )
-        alphas = {name: [float(name == other) for other in models] for name in models}
-        labels = {step.label for step in experts}
-        alphas["uniform"] = [float(name in labels) / len(experts) for name in models]
-        if plain and set(plain) == labels:  # not one alpha a group
-            alphas["one_standard_error"] = [plain.get(name, 0.0) for name in models]
+        noted = lab.store.scores(self.mixture.recipe).get("one_standard_error", {})
+        plain = list(noted.get("alpha", {}).values())  # of the experts, in their order
+        if plain and not isinstance(plain[0], dict):  # not one alpha a group
+            alphas["one_standard_error"] = np.array(plain) @ rows
 
-        def predict(part: "Sequence[Batch]", alpha: list[float]) -> Any:
+        def predict(part: "Sequence[Batch]", alpha: NDArray[np.float64]) -> Any:
             space.write(alpha, network)
             return predictions(network, part, test, self.task, self.decoding)
 
         # What stands here twice is scored once.
-        distinct = {str(alpha): alpha for alpha in alphas.values()}
-        found: dict[str, Scores] = {}
+        distinct = {alpha.tobytes(): alpha for alpha in alphas.values()}
+        found: dict[bytes, Scores] = {}
         with (
             scoring_bar(f"test {self.label}", len(distinct)) as advance,
             Shards(predict, batches, lab.workers) as shards,
@@ -122,7 +144,7 @@ class Evaluate:
             for key, alpha in distinct.items():
                 found[key] = summarise(shards(alpha), test, self.task)
                 advance()
-        return {name: found[str(alpha)] for name, alpha in alphas.items()}
+        return {name: found[alpha.tobytes()] for name, alpha in alphas.items()}
 
     def _write_predictions(self, path: Path, scores: "Scores") -> None:
         """FETA's submission format: instance id and prediction, without a header."""

@@ -87,8 +87,10 @@ class Interpolate:
             space.export(result.alpha, export)
 
             def fill(folder: Path) -> None:
-                for path in [*export.iterdir(), *pictures.values(), *work.glob("*.jsonl")]:
+                for path in [*export.iterdir(), *pictures.values()]:
                     path.rename(folder / path.name)
+                for ledger in work.glob("*.jsonl"):  # copied: a commit may be killed
+                    shutil.copy(ledger, folder)
 
             scores = self._scores(result, module.scores, space, time.monotonic() - began)
             passes = result.evaluations + (cross_fitted["evaluations"] if cross_fitted else 0)

@@ -25,7 +25,10 @@ Method = Callable[["WeightSpace", "Tensor"], "Tensor"]  # experts, base (P,) -> 
 
 @dataclass(frozen=True)
 class Base:
-    """The pretrained model as training on `task` starts from it: theta_0."""
+    """The pretrained model as training on `task` starts from it: theta_0.
+
+    Studies that start from the same weights and head share it.
+    """
 
     group: str
     task: Task
@@ -43,7 +46,7 @@ class Base:
 
     @cached_property
     def recipe(self) -> Recipe:
-        settings = {"model": self.model.settings(), "task": self.task.name, "seed": self.seed}
+        settings = self.model.origin(self.task, self.corpus, self.seed)
         return Recipe("base", VERSION, settings, tuple(step.recipe for step in self.parents))
 
     def run(self, lab: Lab) -> None:

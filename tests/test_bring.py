@@ -1,0 +1,139 @@
+"""A person's own checkpoints on a toy corpus: what they are called, and what moves with them."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from dfwe.errors import UserError
+from dfwe.execute import Stage, execute
+from dfwe.model.pretrained import save
+from dfwe.plan import Plan
+from dfwe.stages.bring import ROLES, bring, by_label
+from dfwe.store import Store, write_json
+from dfwe.summary import present, results
+
+pytestmark = [  # Lightning's own
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+ALL = Stage("all", ("bring", "interpolate", "evaluate"))
+
+
+@pytest.fixture
+def folder(tmp_path, make_network, tokenizer, monkeypatch):
+    """A working directory with two different checkpoints, a and b."""
+    for seed, name in enumerate("ab"):
+        save(make_network(seed), tokenizer, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def mixed(make_study, lab):
+    """Checkpoints -> their plan, made, and its results."""
+
+    def run(*names, lab=lab):
+        plan = Plan(make_study(sources=(), checkpoints=names))
+        execute(plan.steps, ALL, lab)
+        return plan, results(plan, ALL, lab.store)
+
+    return run
+
+
+def measured(found):
+    """The numbers of a run, without the names and the times."""
+    alpha = list(found["dfwe"]["alpha"].values())
+    experts = [(row["dev"], row["test"]) for row in found["experts"]]
+    return alpha, experts, found["baseline"], found["uniform"], found["delta"]
+
+
+@pytest.mark.parametrize("names", [("a", "baseline"), ("dfwe", "b"), ("x/a", "a")])
+def test_labels_are_distinct_and_no_roles(names, folder):
+    for name, place in zip("ab", names, strict=True):
+        (folder / name).rename(aside := folder / f"{name}.aside")
+        (folder / place).parent.mkdir(exist_ok=True)
+        aside.rename(folder / place)
+    labels = [step.label for step in bring(names)]
+    assert labels == [f"1 {names[0]}", f"2 {names[1]}"]
+    assert not ROLES & set(labels)
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_checkpoint_named_like_a_role_is_tested_as_itself(role, folder, mixed, lab):
+    _, expected = mixed("a", "b")
+    (folder / "b").rename(folder / role)
+    again = folder / "again"
+    _, found = mixed("a", role, lab=replace(lab, store=Store(again / "store"), output=again))
+    assert measured(found) == measured(expected)
+    assert found["baseline"]["test"] == found["experts"][0]["test"]
+
+
+def test_weights_that_stand_twice_are_scored_once(folder, mixed, monkeypatch):
+    import dfwe.callbacks.progress as progress
+
+    scored, bar = {}, progress.scoring_bar
+
+    def counted(label, total):
+        scored[label] = total
+        return bar(label, total)
+
+    monkeypatch.setattr(progress, "scoring_bar", counted)
+    _, found = mixed("a", "b")
+    assert found["one_standard_error"]["test"] is not None
+    assert 4 <= scored["test mood"] <= 5  # a, b, the mixture, the average; perhaps the plainest
+
+
+@pytest.mark.parametrize("names", [("c", "b"), ("b", "a")])
+def test_checkpoints_that_moved_keep_their_results(names, folder, mixed, lab):
+    plan, found = mixed("a", "b")
+    for name, now in zip("ab", names, strict=True):
+        (folder / name).rename(folder / f"{now}.new")
+    for now in names:
+        (folder / f"{now}.new").rename(folder / now)
+    moved, after = mixed(*names)
+    assert moved.evaluation.recipe == plan.evaluation.recipe  # nothing was made again
+    assert measured(after) == measured(found)
+    assert list(after["dfwe"]["alpha"]) == list(names)
+    assert list(after["one_standard_error"]["alpha"]) == list(names)
+    assert [row["label"] for row in after["experts"]] == list(names)
+    present(moved, ALL, lab)
+    assert (lab.output / "search.png").is_file()
+    texts = {name: column for name, *column in _columns(lab.output / "answers.csv")}
+    stored = _columns(lab.store.folder(plan.evaluation.recipe) / "answers.csv")
+    noted = {name: column for name, *column in stored}
+    assert [texts[name] for name in names] == [noted[name] for name in "ab"]
+    card = (lab.store.folder(plan.interpolation.recipe) / "README.md").read_text()
+    for name, alpha in after["dfwe"]["alpha"].items():
+        assert f"| {name} | {alpha:.6f} |" in card
+
+
+def test_an_alpha_of_groups_keeps_its_groups():
+    noted = {"encoder": {"a": 0.25, "b": 0.75}, "decoder": {"a": 1.0, "b": 0.0}}
+    now = {"encoder": {"b": 0.25, "c": 0.75}, "decoder": {"b": 1.0, "c": 0.0}}
+    assert by_label(noted, ["b", "c"]) == now
+
+
+def test_a_move_between_search_and_test_leaves_alpha_with_its_weights(folder, mixed, lab):
+    plan, found = mixed("a", "b")
+    lab.store.folder(plan.evaluation.recipe).rename(folder / "tested")
+    (folder / "a").rename(folder / "c")
+    _, after = mixed("c", "b")
+    assert after["one_standard_error"]["test"] == found["one_standard_error"]["test"]
+    assert measured(after) == measured(found)
+
+
+def test_a_test_of_fewer_models_than_were_brought_is_refused(folder, mixed, lab):
+    plan, _ = mixed("a", "b")
+    path = lab.store.folder(plan.evaluation.recipe) / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["test"].pop("b")  # as when a checkpoint called `baseline` took the baseline's place
+    write_json(path, scores)
+    with pytest.raises(UserError, match="delete that folder"):
+        results(plan, ALL, lab.store)
+
+
+def _columns(path):
+    with path.open(newline="") as file:
+        return list(zip(*csv.reader(file), strict=True))
