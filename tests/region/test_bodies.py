@@ -92,3 +92,23 @@ def test_a_base_may_be_saved_without_the_prefix(kind, prefix, checkpoints, tmp_p
     folders = [str(folder) for folder in checkpoints[kind]]
     found = survey_folders(folders, str(tmp_path)).products
     assert (found == survey_folders(folders, folders[0]).products).all()
+
+
+def test_a_pooler_that_the_head_took_the_place_of_is_left_out(tokenizer, tmp_path):
+    from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    for number in range(3):
+        save(RobertaForSequenceClassification(config), tokenizer, tmp_path / str(number))
+    save(RobertaModel(config, add_pooling_layer=False), tokenizer, tmp_path / "base")
+    folders = [tmp_path / str(number) for number in range(3)]
+    space, body, _ = body_space(tmp_path / "base", folders, ["a", "b", "c"])
+    space.write([0.0, 1.0, 0.0, 0.0], body)
+    wanted = load(folders[1])[0].roberta.state_dict()
+    assert {name: held.tolist() for name, held in body.state_dict().items()} == {
+        name: held.tolist() for name, held in wanted.items()
+    }
+    assert survey_folders([str(folder) for folder in folders]).products.shape == (3, 3)

@@ -40,3 +40,10 @@ def test_the_preset_for_friends_trains_what_a_t5_has(settings, make_study):
     preset = yaml.safe_load((CONF / "friends.yaml").read_text())["centroid"]["parameters"]
     start = Start(parameters=preset)
     RegionPlan(make_study(**settings), replace(Settings(), centroid=start)).check()
+
+
+def test_a_study_that_no_probe_can_read_is_refused_at_once(make_study, monkeypatch):
+    monkeypatch.setattr("dfwe.region.losses.Paths._is_single_label", lambda *unused: False)
+    start = Start(parameters="norms")
+    with pytest.raises(UserError, match="which a linear probe needs"):
+        RegionPlan(make_study(), replace(Settings(), centroid=start)).check()

@@ -54,19 +54,6 @@ def assert_equals(theta, space, wanted):
         assert torch.allclose(theta[start:stop].view(shape), wanted[name], atol=1e-6), name
 
 
-def test_uniform_soup_is_the_mean(space):
-    named = [dict(net.named_parameters()) for net in NETS]
-    mean = {name: torch.stack([n[name] for n in named]).mean(0) for name in named[0]}
-    assert_equals(space.at(merge.uniform(3)), space, mean)
-
-
-def test_wise_ft_is_the_line_between_two_models():
-    space = WeightSpace.from_modules([BASE, NETS[0]])
-    tau, start = taus()[0], dict(BASE.named_parameters())
-    wanted = {name: start[name] + 0.3 * tau[name] for name in tau}
-    assert_equals(space.at(merge.wise_ft(0.3)), space, wanted)
-
-
 def test_task_arithmetic_adds_scaled_task_vectors(space, base):
     start = dict(BASE.named_parameters())
     wanted = {n: start[n] + 0.4 * sum(tau[n] for tau in taus()) for n in start}

@@ -61,11 +61,18 @@ def body_space(
         UserError: a checkpoint has another architecture than `base`.
     """
     network, tokenizer = load_body(base)
+    if not all(_has_pooler(folder) for folder in folders):  # a RoBERTa's head takes its place
+        network.pooler = None
     layout = Layout.of(network)
     prefix = body_prefix(network)
     rows = [body_row(folder, layout, prefix, cache) for folder in folders]
     space = WeightSpace([*rows, row_of(network, layout)], layout, [*labels, BASE])
     return space, network, tokenizer
+
+
+def _has_pooler(folder: Path) -> bool:
+    names = Checkpoint.read(Path(folder).expanduser()).layout.names
+    return any("pooler" in name.split(".") for name in names)
 
 
 def body_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = None) -> Tensor:

@@ -13,7 +13,6 @@ import numpy as np
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
-from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.recipe import Recipe
@@ -66,9 +65,6 @@ class Paths:
     def run(self, lab: Lab) -> None:
         """Probe every point, or go on with what is missing, and commit tables and curves."""
         began = time.monotonic()
-        if not self.probed:
-            raise UserError("No dataset of this study has one label of a fixed set for each text, "
-                            "which a linear probe needs; name some in sources.list.")  # fmt: skip
         work = lab.store.work(self.recipe)
         owners, probed = self.grid.owners, list(self.probed)
         points = [

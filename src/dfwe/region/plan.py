@@ -80,11 +80,15 @@ class RegionPlan:
         yield self.transfer
 
     def check(self) -> None:
-        """What can be known before any work: the model has what is trained from each start.
+        """What can be known before any work.
 
         Raises:
-            UserError: it has no such parameters.
+            UserError: the model has nothing of what is trained from each start, or no dataset
+                can be probed.
         """
+        if not self.paths.probed:
+            raise UserError("No dataset of this study has one label of a fixed set for each text, "
+                            "which a linear probe needs; name some in sources.list.")  # fmt: skip
         from dfwe.region.bodies import skeleton
 
         body = skeleton(self.study.model.folder if self.base is None else None)

@@ -96,14 +96,6 @@ def _table(whole: Sheet, columns: Sequence[str]) -> Table:
     return table
 
 
-def render(results: Results, width: int = 80) -> str:
-    """The summary as plain text."""
-    console = Console(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(summary(results))
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-
-
 def shown(name: str) -> str:
     """A contender's name as tables and pictures have it."""
     return OWN.get(name, name.replace("_", " "))

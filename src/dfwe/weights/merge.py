@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from dfwe.errors import UserError
 
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from dfwe.weights.space import WeightSpace
 
 BLOCK = 1 << 20
-
-
-def uniform(n: int) -> NDArray[np.float64]:
-    """alpha (n,) of the uniform soup (Wortsman et al. 2022, Model soups)."""
-    return np.full(n, 1.0 / n)
-
-
-def wise_ft(t: float) -> NDArray[np.float64]:
-    """alpha (2,) in a space of (pretrained, fine-tuned): (1 - t, t) (Wortsman et al. 2022)."""
-    return np.array([1.0 - t, t])
 
 
 def task_arithmetic(space: "WeightSpace", base: "Tensor", scale: float = 0.3) -> "Tensor":
