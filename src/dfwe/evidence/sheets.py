@@ -75,16 +75,19 @@ def split(runs: Runs) -> list[Sheet]:
     """What the gain is made of, a row a task; no sheet without the control it needs."""
     found = {task: parts([entries for _, entries in group]) for task, group in runs.found.items()}
     rows = [
-        [task, *(f"{row['delta']:+.2f} ({_span(row['interval'])})" for row in split.values())]
+        [task, *(cell for row in split.values()
+                 for cell in (f"{row['delta']:+.2f}", _span(row["interval"])))]
         for task, split in found.items()
         if split is not None
-    ]
+    ]  # fmt: skip
     note = (
         "Averaging: the uniform average of n + 2 runs on the target alone, over one run. "
         "Transfer: the uniform average of the experts over that. Tuning of alpha: the search "
-        "over the uniform average. With 95 % intervals."
+        "over the uniform average."
     )
-    sheet = Sheet("What the gain is made of", ["task", *PARTS], rows, note=note, name="parts")
+    columns = ["task", *(name for part in PARTS for name in (part, f"{part}, 95 %"))]
+    sheet = Sheet("What the gain is made of", columns, rows, note=note, name="parts",
+                  brief=["task", *PARTS])  # fmt: skip
     return [sheet] if rows else []
 
 
