@@ -25,6 +25,12 @@ def _progress() -> Progress:
     )  # fmt: skip
 
 
+def _fill(progress: Progress, task: TaskID) -> None:
+    """What has ended is full, though less was done than might have been."""
+    progress.update(task, total=next(t.completed for t in progress.tasks if t.id == task))
+    progress.stop_task(task)
+
+
 class TrainingBar(L.Callback):
     """Optimizer steps over all epochs, with the last epoch's dev score or training loss."""
 
@@ -53,6 +59,7 @@ class TrainingBar(L.Callback):
         self.progress.update(self.task, note=note)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _fill(self.progress, self.task)
         self.progress.stop()
 
     def on_exception(self, *unused: Any, **named: Any) -> None:
@@ -70,7 +77,7 @@ def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[..., No
 
         def begin(name: str) -> None:
             for task in [*lines.values()][-1:]:  # searches follow one another
-                progress.stop_task(task)
+                _fill(progress, task)
             lines[name] = progress.add_task(name, total=evaluations, note="")
 
         begin(title)
@@ -83,6 +90,7 @@ def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[..., No
             progress.update(task, completed=trial.index + 1, note=note)
 
         yield follow
+        _fill(progress, [*lines.values()][-1])
 
 
 @contextmanager
