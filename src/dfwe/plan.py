@@ -66,7 +66,7 @@ class Study:
         if self.task.name in names:
             raise UserError(
                 f"The source '{self.task.name}' is the target task itself; leave it out of "
-                f"sources.list={names}."
+                f"sources.list={names}, or choose another target by task=."
             )
         if len(set(names)) < len(names):
             raise UserError(f"sources.list={names} names a task twice; name each once.")
