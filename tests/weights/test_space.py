@@ -98,11 +98,20 @@ def test_network_of_another_shape_is_refused(experts, make_t5):
 @pytest.mark.parametrize(
     ("alpha", "match"),
     [([1, 0], "shape"), ([[1, 0, 0], [0, 1, 0]], "shape"), ([1, float("nan"), 0], "not finite"),
-     (["a", "b", "c"], "not an array of numbers")],
+     (["a", "b", "c"], "not an array of numbers"),
+     (torch.ones(3, requires_grad=True), r"not an array of numbers.*detach")],
 )  # fmt: skip
 def test_wrong_alpha_is_the_users_mistake(experts, alpha, match):
     with pytest.raises(UserError, match=match):
         WeightSpace.from_pretrained(experts).at(alpha)
+
+
+@pytest.mark.parametrize("wrong", [{"dtype": torch.int64}, {"shape": 5}], ids=str)
+def test_a_buffer_that_does_not_fit_theta_is_refused(wrong, experts):
+    space = WeightSpace.from_pretrained(experts)
+    out = torch.zeros(wrong.get("shape", space.size), dtype=wrong.get("dtype"))
+    with pytest.raises(UserError, match="theta needs"):
+        space.at([1, 0, 0], out=out)
 
 
 def test_labels_are_one_for_each_expert(experts):

@@ -156,11 +156,17 @@ class WeightSpace:
         bit for bit. `out` (P,), float32, is written in place if given.
 
         Raises:
-            UserError: alpha has another shape, or an entry that is not finite.
+            UserError: alpha has another shape, or an entry that is not finite; or `out` has
+                another shape or type.
         """
         import torch
 
         weights = self._checked(alpha)  # (g, n)
+        if out is not None and (out.shape != (self.size,) or out.dtype != torch.float32):
+            raise UserError(
+                f"out has the shape {tuple(out.shape)} and type {out.dtype}; theta needs "
+                f"({self.size},) and float32."
+            )
         theta = torch.empty(self.size) if out is None else out  # (P,)
         rows = self._rows_on(theta.device)
         for start, stop, group in self._runs():
@@ -236,8 +242,9 @@ class WeightSpace:
         """alpha as (g, n)."""
         try:
             weights = np.asarray(alpha, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise UserError(f"alpha is not an array of numbers: {alpha!r}.") from None
+        except (TypeError, ValueError, RuntimeError) as error:  # a tensor with a gradient
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UserError(f"alpha is not an array of numbers: {alpha!r} ({reason}).") from None
         shape = (len(self.groups), self.n)
         if weights.shape not in ((self.n,), shape):
             wanted = f"({self.n},)" + (f" or {shape}" if len(self.groups) > 1 else "")
