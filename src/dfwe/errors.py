@@ -12,3 +12,8 @@ def check_whole(name: str, value: object, least: int = 0) -> None:
     """Raises UserError unless the setting is a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name}={value} must be a whole number of at least {least}.")
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a library's error says, to stand inside a sentence."""
+    return str(error).splitlines()[0].rstrip(".!")

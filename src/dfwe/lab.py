@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dfwe.errors import UserError, check_whole
+from dfwe.errors import UserError, check_whole, reason
 from dfwe.recipe import Recipe
 from dfwe.store import Store
 
@@ -117,7 +117,7 @@ class WandB:
             )
         except Error as error:
             raise UserError(
-                f"Weights & Biases could not open run {recipe.address} ({_reason(error)}): give "
+                f"Weights & Biases could not open run {recipe.address} ({reason(error)}): give "
                 "the command again, or set logger.mode=offline and `wandb sync` the runs later."
             ) from None
         return WandBLog(run)
@@ -132,13 +132,9 @@ class WandB:
             return wandb.Api()
         except Error as error:
             raise UserError(
-                f"{what} needs a Weights & Biases login ({_reason(error)}): run `wandb login`, or "
+                f"{what} needs a Weights & Biases login ({reason(error)}): run `wandb login`, or "
                 "stay with logger.mode=offline and `wandb sync` the runs later."
             ) from None
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".!")
 
 
 class WandBLog:
@@ -267,7 +263,7 @@ class LightningTrainer:
         for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
             logging.getLogger(name).setLevel(logging.ERROR)
         # Every process trains models of its own, under SLURM's srun too: each is the first.
-        vars(rank_zero_only)["rank"] = 0
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
         fixed = {
             "plugins": [LightningEnvironment()],
             "enable_checkpointing": False,  # callbacks/selection.py keeps what is needed
@@ -280,7 +276,7 @@ class LightningTrainer:
         try:
             trainer = L.Trainer(**{**asdict(self), **fixed, **settings})
         except (MisconfigurationException, ValueError, TypeError) as error:
-            raise UserError(f"trainer=: Lightning says: {_reason(error)}.") from None
+            raise UserError(f"trainer=: Lightning says: {reason(error)}.") from None
         if trainer.world_size > 1:
             raise UserError(
                 f"A model is trained on one device, not on the {trainer.world_size} given; "

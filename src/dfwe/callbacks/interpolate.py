@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfwe.callbacks.crossfit import Answers, CrossFitted, cross_fit
-from dfwe.errors import UserError
+from dfwe.errors import UserError, reason
 from dfwe.model.batches import Batch
 from dfwe.model.scoring import Scores, predictions, summarise
 from dfwe.model.shards import Shards
@@ -127,8 +127,8 @@ def _check_machine(error: RuntimeError) -> None:
     """Raises UserError for what says nothing about the candidate, which then is no result."""
     lost = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
     if lost or "DefaultCPUAllocator" in str(error):
-        reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
-            f"A candidate could not be scored for want of memory or a device ({reason}): free "
-            "some or choose another, and give the command again; the search goes on where it was."
+            "A candidate could not be scored for want of memory or a device "
+            f"({reason(error)}): free some or choose another, and give the command again; the "
+            "search goes on where it was."
         ) from None

@@ -27,7 +27,7 @@ def _progress() -> Progress:
 
 def _fill(progress: Progress, task: TaskID) -> None:
     """What has ended is full, though less was done than might have been."""
-    progress.update(task, total=next(t.completed for t in progress.tasks if t.id == task))
+    progress.update(task, total=progress.tasks[task].completed)
     progress.stop_task(task)
 
 

@@ -201,10 +201,14 @@ def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTo
         network = auto.from_pretrained(folder, dtype=torch.float32, **options)
         return network.eval(), AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"No model can be loaded from {folder}: {reason}") from None
+        raise unloadable(folder, error) from None
     finally:
         logging.set_verbosity(verbosity)
+
+
+def unloadable(folder: Path | None, error: Exception) -> UserError:
+    """What to say of a folder that transformers does not load."""
+    return UserError(f"No model can be loaded from {folder}: {str(error).splitlines()[0]}")
 
 
 def fuse_gelu(network: "PreTrainedModel") -> "PreTrainedModel":

@@ -32,9 +32,7 @@ class Search:
     folds: int | None = None
 
     def __post_init__(self) -> None:
-        function, keywords = self.proposals, {}
-        if isinstance(function, partial):
-            function, keywords = function.func, function.keywords
+        function, keywords = _parts(self.proposals)
         try:  # now, not after hours of training
             signature(function).bind(2, **keywords)
         except TypeError as error:
@@ -84,7 +82,11 @@ class Search:
         return self.settings().get("evaluations")
 
 
-def _described(function: Callable[..., Any]) -> dict[str, Any]:
-    if isinstance(function, partial):
-        return {"name": function.func.__name__, **function.keywords}
-    return {"name": function.__name__}
+def _described(given: Callable[..., Any]) -> dict[str, Any]:
+    function, keywords = _parts(given)
+    return {"name": function.__name__, **keywords}
+
+
+def _parts(given: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A function and the keywords that a config has bound."""
+    return (given.func, given.keywords) if isinstance(given, partial) else (given, {})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfwe.errors import UserError
 from dfwe.model.freeze import body_prefix
-from dfwe.model.pretrained import family_of, load, load_as
+from dfwe.model.pretrained import family_of, load, load_as, unloadable
 from dfwe.weights.checkpoints import Checkpoint
 from dfwe.weights.layout import Layout
 from dfwe.weights.modules import row_of
@@ -44,8 +44,7 @@ def skeleton(folder: Path | None) -> Any:
     try:
         config = T5Config() if folder is None else AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"No model can be loaded from {folder}: {reason}") from None
+        raise unloadable(folder, error) from None
     with torch.device("meta"):
         return AutoModel.from_config(config)
 
@@ -61,7 +60,8 @@ def body_space(
         UserError: a checkpoint has another architecture than `base`.
     """
     network, tokenizer = load_body(base)
-    if not all(_has_pooler(folder) for folder in folders):  # a RoBERTa's head takes its place
+    pooled = getattr(network, "pooler", None) is not None
+    if pooled and not all(map(_has_pooler, folders)):  # a RoBERTa's head takes its place
         network.pooler = None
     layout = Layout.of(network)
     prefix = body_prefix(network)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, reason
 from dfwe.weights.layout import Layout, flat
 
 if TYPE_CHECKING:
@@ -243,8 +243,9 @@ class WeightSpace:
         try:
             weights = np.asarray(alpha, dtype=np.float64)
         except (TypeError, ValueError, RuntimeError) as error:  # a tensor with a gradient
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise UserError(f"alpha is not an array of numbers: {alpha!r} ({reason}).") from None
+            raise UserError(
+                f"alpha is not an array of numbers: {alpha!r} ({reason(error)})."
+            ) from None
         shape = (len(self.groups), self.n)
         if weights.shape not in ((self.n,), shape):
             wanted = f"({self.n},)" + (f" or {shape}" if len(self.groups) > 1 else "")
