@@ -1,13 +1,13 @@
 """The store: existence means complete, and weights are what they were."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
 from dfwe.errors import UserError
 from dfwe.recipe import Recipe
-from dfwe.store import WEIGHTS, Store, file_digest, write_json
+from dfwe.store import WEIGHTS, Store, aside_of, file_digest, write_json
 
 RECIPE = Recipe("experts", 1, {"task": "emory"})
 
@@ -88,6 +88,22 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
         list(pool.map(lambda _: write_json(tmp_path / "results.json", value), range(200)))
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     assert json.loads((tmp_path / "results.json").read_text()) == value
+
+
+def test_what_a_killed_writer_has_left_is_removed_and_a_living_one_keeps_its_own(tmp_path):
+    target = tmp_path / "model"
+    with ProcessPoolExecutor(1) as pool:
+        dead = pool.submit(aside_of, target).result()
+    dead.mkdir()
+    (dead / "weights").write_text("half")
+    with ProcessPoolExecutor(1) as pool:
+        living = pool.submit(aside_of, target).result()
+        living.write_text("half")
+        assert aside_of(target) not in (living, dead)
+        assert not dead.exists()
+        assert living.exists()
+    aside_of(target)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_left_of_a_result_gives_way_to_the_new_one(store):

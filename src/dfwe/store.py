@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from glob import escape
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,8 +20,28 @@ BLOCK = 1 << 22
 
 
 def aside_of(path: Path) -> Path:
-    """Where to write what is then renamed to `path`; no other process writes there."""
-    return path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
+    """Where to write what is then renamed to `path`; no other process writes there.
+
+    What killed processes of this machine had left there is removed.
+    """
+    ours = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{escape(ours)}*.part"):
+        process = left.name.removeprefix(ours).partition("-")[0]
+        if process.isdecimal() and not _alive(int(process)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{ours}{os.getpid()}-{uuid4().hex[:8]}.part")
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
