@@ -86,6 +86,6 @@ def test_a_task_may_come_without_sources(tmp_path):
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text((CONF / "task" / "emory.yaml").read_text())
     place = [f"hydra.searchpath=[{tmp_path}]", "task=mine"]
-    assert "list" not in compose("config", overrides=place).sources
-    named = compose("config", overrides=[*place, "+sources.list=[meld]"])
+    assert compose("config", overrides=place).sources.list == []
+    named = compose("config", overrides=[*place, "sources.list=[meld]"])
     assert named.sources.list == ["meld"]

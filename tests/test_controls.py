@@ -157,7 +157,7 @@ def test_the_landscape_is_a_lattice_over_three_sources(plan, lab):
 def reported(plan, lab):
     """The folder that stage=report writes, of one task and seed."""
     report(
-        plan.study, Stage("report", ()), lab, studies=lambda task, seed: plan.study,
+        lambda: plan.study, Stage("report", ()), lab, studies=lambda task, seed: plan.study,
         tasks=["mood"], seeds=[0], published_on="toy",
         published={"mood": {"baseline": 40.0, "dfwe": 42.5}},
     )  # fmt: skip

@@ -62,6 +62,11 @@ def test_online_an_artifact_has_its_parents_as_inputs(folder, lost):
     assert made.metadata["parents"] == [EXPERT.address]
 
 
+def test_a_device_whose_package_is_missing_is_named():
+    with pytest.raises(UserError, match=r"^trainer=: Lightning says: .*torch_xla"):
+        LightningTrainer("tpu")(logger=False)
+
+
 def test_a_trainer_of_several_devices_is_refused_with_the_way_out():
     with pytest.raises(UserError, match="start the same command once for each device"):
         LightningTrainer("cpu", devices=2)(logger=False)

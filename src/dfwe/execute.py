@@ -47,7 +47,8 @@ class Stage:
     Args:
         name: as in `stage=`.
         makes: the kinds of step.
-        work: what to do with study, stage and lab; None makes DFWE's plan of the study.
+        work: called with what builds the configured study, this stage and the lab; None makes
+            DFWE's plan of the study.
     """
 
     name: str

@@ -275,7 +275,9 @@ class LightningTrainer:
         }
         try:
             trainer = L.Trainer(**{**asdict(self), **fixed, **settings})
-        except (MisconfigurationException, ValueError, TypeError) as error:
+        except (
+            MisconfigurationException, ModuleNotFoundError, ValueError, TypeError
+        ) as error:  # fmt: skip
             raise UserError(f"trainer=: Lightning says: {reason(error)}.") from None
         if trainer.world_size > 1:
             raise UserError(

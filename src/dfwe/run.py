@@ -69,20 +69,19 @@ def main(cfg: DictConfig) -> None:
 def _run(cfg: DictConfig) -> None:
     _quiet()
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    study = _study(cfg)
     stage = hydra.utils.instantiate(cfg.stage, _convert_="all")
     work = stage.work or partial(_ensemble, push=cfg.push)
-    work(study, stage, _lab(cfg))
+    work(partial(_study, cfg), stage, _lab(cfg))
 
 
-def _ensemble(study: "Study", stage: "Stage", lab: "Lab", push: str | None) -> None:
+def _ensemble(study: "Callable[[], Study]", stage: "Stage", lab: "Lab", push: str | None) -> None:
     """DFWE: experts, fine-tunings, search, evaluation."""
     from dfwe.execute import execute
     from dfwe.plan import Plan
     from dfwe.summary import present, publish
     from dfwe.weights.hub import check_login
 
-    plan = Plan(study)
+    plan = Plan(study())
     plan.check(lab.store)
     if push:
         check_login()
@@ -131,7 +130,7 @@ def _composed(*overrides: str) -> DictConfig:
 def _sources(cfg: DictConfig) -> list[DictConfig]:
     """The sources' configurations: as listed, or as a survey of models recommends them."""
     if cfg.sources.survey is None:
-        return [_task(name, "sources.list") for name in _listed(cfg.sources.get("list", []))]
+        return [_task(name, "sources.list") for name in _listed(cfg.sources.list)]
     from dfwe.region.survey import recommended
 
     given = "sources.survey, whose checkpoints are to be named after their tasks,"

@@ -32,7 +32,7 @@ def lab(tmp_path):
 def test_a_t5_without_biases_is_told_so_at_once(settings, make_study, lab):
     key = r"region\.centroid\.parameters"
     with pytest.raises(UserError, match=f"{key}=biases .* a t5 .* set {key}=norms"):
-        region(make_study(**settings), STAGE, lab, Settings())
+        region(lambda: make_study(**settings), STAGE, lab, Settings())
 
 
 @pytest.mark.parametrize("settings", [{}, {"model": Model("made", pretraining=MADE)}])

@@ -68,7 +68,7 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plan(study, lab):
     plan = RegionPlan(study, SETTINGS)
-    region(study, STAGE, lab, SETTINGS)
+    region(lambda: study, STAGE, lab, SETTINGS)
     return plan
 
 
@@ -235,7 +235,7 @@ def test_a_survey_finds_regions_outliers_and_sources(bert, checkpoints, tmp_path
 def test_a_survey_ends_with_a_page_and_its_tables_are_logged(study, checkpoints, bert, lab):
     lab = replace(lab, output=lab.output / "survey")
     surveyed = replace(study, checkpoints=(str(checkpoints),))
-    region(surveyed, STAGE, lab, replace(SETTINGS, base=str(bert)))
+    region(lambda: surveyed, STAGE, lab, replace(SETTINGS, base=str(bert)))
     found = json.loads((lab.output / "results.json").read_text())
     assert found["sources"]["a1"][0] == "a2"
     assert_page(lab.output, {"regions", "sources"}, {"cosine", "tree", "plane"})

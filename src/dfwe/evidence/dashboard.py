@@ -1,5 +1,6 @@
 """Stage `dashboard`: the project's Weights & Biases workspace, as code."""
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +26,7 @@ PANELS = (
 )
 
 
-def dashboard(study: Study, stage: Stage, lab: Lab) -> None:
+def dashboard(study: Callable[[], Study], stage: Stage, lab: Lab) -> None:
     """Save the workspace to the project that `logger=wandb` names, and print its address.
 
     Raises:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError
 from dfwe.evidence.compare import described
 from dfwe.evidence.pictures import draw
@@ -17,7 +18,7 @@ from dfwe.store import write_json
 
 
 def report(
-    study: Study,
+    study: Callable[[], Study],
     stage: Stage,
     lab: Lab,
     *,
@@ -30,26 +31,30 @@ def report(
     """Write table2 and controls as .md, .csv and .tex, report.html, report.json; print Table 2.
 
     Args:
-        studies: task, seed -> its study, all else as in `study`.
+        study: not asked; the tasks and seeds of the report decide.
+        studies: task, seed -> its study, all else as configured.
         published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
             `published_on`.
     """
     from dfwe.report.page import write_report
+
+    corpora: list[Corpus] = []
 
     def plan(task: str, seed: int) -> Plan:
         try:
             other = studies(task, seed)
         except UserError as error:
             raise UserError(f"Of report.tasks, {task} does not fit: {error}") from None
-        if other.corpus == study.corpus:  # read once, kept in memory once
-            other = replace(other, corpus=study.corpus)
-        return Plan(other)
+        if other.corpus not in corpora:  # read once, kept in memory once
+            corpora.append(other.corpus)
+        return Plan(replace(other, corpus=corpora[corpora.index(other.corpus)]))
 
     runs = Runs(plan, tasks, seeds, lab.store)
-    beside = published if study.corpus.name == published_on else {}
+    like = runs.plans[tasks[0]][0].study
+    beside = published if like.corpus.name == published_on else {}
     sheets = [table2(runs, beside), comparison(runs), *split(runs)]
     lab.output.mkdir(parents=True, exist_ok=True)
-    lead = f"{study.corpus.name}, {study.model.name}; scores in points on the test split."
+    lead = f"{like.corpus.name}, {like.model.name}; scores in points on the test split."
     pictures = draw(runs, lab.output)
     title = "Derivative-free weight-space ensembling"
     path = write_report(lab.output, title, lead, sheets, pictures)

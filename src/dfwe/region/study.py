@@ -1,6 +1,6 @@
 """The work of `stage=region`: run its plan, or survey a folder, and show what came out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ PICTURES = {  # in a run's folder -> what the page says of it
 }
 
 
-def region(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
+def region(study: Callable[[], Study], stage: Stage, lab: Lab, settings: Settings) -> None:
     """The whole study of a grid; with `checkpoints`, a survey of what is there."""
-    if study.checkpoints:
-        _survey(study.checkpoints, lab, settings)
+    given = study()
+    if given.checkpoints:
+        _survey(given.checkpoints, lab, settings)
         return
-    plan = RegionPlan(study, settings)
+    plan = RegionPlan(given, settings)
     if plan.transfer.stage in stage.makes and plan.transfer.recipe not in lab.store:
         plan.check()
     execute([step for step in plan.steps if step.stage in stage.makes], stage, lab)
@@ -46,10 +47,11 @@ def region(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
     _show(found, lead, sheets(found), lab.output)
 
 
-def finetune(study: Study, stage: Stage, lab: Lab, settings: Settings) -> None:
+def finetune(study: Callable[[], Study], stage: Stage, lab: Lab, settings: Settings) -> None:
     """One model of the grid: `task` and `seed`."""
-    plan = RegionPlan(study, settings)
-    model = plan.model(study.task, study.seed)
+    given = study()
+    plan = RegionPlan(given, settings)
+    model = plan.model(given.task, given.seed)
     execute([*([] if plan.base is None else [plan.base]), model], stage, lab)
     scores = lab.store.scores(model.recipe)
     Console().print(f"{model.label}  dev {scores['dev']['score']:.2f}  "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 HARMLESS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
             "architectures", "model_type", "vocab_size", "finetuning_task"}  # fmt: skip
+WIDTH = 80  # of a terminal
 COLUMNS = ("checkpoint", "architecture", "tensors", "parameters", "precision", "vocabulary",
            "tokenizer", "finite")  # fmt: skip
 
@@ -22,6 +24,8 @@ COLUMNS = ("checkpoint", "architecture", "tensors", "parameters", "precision", "
 @dataclass(frozen=True)
 class Report:
     """What was found: `str(report)` is a table followed by the problems and warnings.
+
+    The table has the columns in which the checkpoints differ; what they share is a line below.
 
     Args:
         cells: a row a checkpoint, under COLUMNS.
@@ -42,10 +46,15 @@ class Report:
         return self.checkpoints[0].layout
 
     def __str__(self) -> str:
-        table = [COLUMNS, *self.cells]
-        widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-                 for line in table]  # fmt: skip
+        names, *facts = zip(COLUMNS, *self.cells, strict=True)
+        same = [column for column in facts if len(set(column[1:])) == 1]
+        table = [*(column for column in facts if column not in same), names]
+        widths = [max(map(len, column)) for column in table]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+                 for row in zip(*table, strict=True)]  # fmt: skip
+        if same:
+            shared = ", ".join(f"{column[0]} {column[1]}" for column in same)
+            lines += wrap(f"All: {shared}", WIDTH)
         lines += [f"PROBLEM  {sentence}" for sentence in self.problems]
         lines += [f"warning  {sentence}" for sentence in self.warnings]
         if not self.problems:
