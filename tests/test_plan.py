@@ -110,6 +110,12 @@ def test_folds_say_how_hopeful_devs_score_is(groups, make_study, lab):
     assert other["tokens"] * own["evaluations"] == own["tokens"] * passes
 
 
+def test_no_task_is_called_as_results_call_a_model(make_study):
+    study = make_study()
+    with pytest.raises(UserError, match=r"cannot have the name 'dfwe'.* set another name= "):
+        replace(study, task=replace(study.task, name="dfwe"))
+
+
 def test_more_folds_than_dialogues_are_refused_before_any_work(make_study, lab):
     plan = Plan(make_study(search=Search(nelder_mead, folds=5)))
     with pytest.raises(UserError, match="more than the 4 dialogues"):

@@ -13,7 +13,7 @@ from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
 from dfwe.model.pretrained import Model
 from dfwe.proposals.settings import Search
-from dfwe.stages.bring import bring
+from dfwe.stages.bring import ROLES, bring
 from dfwe.stages.evaluate import Evaluate
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.pretrain import Pretrain
@@ -70,6 +70,9 @@ class Study:
             )
         if len(set(names)) < len(names):
             raise UserError(f"sources.list={names} names a task twice; name each once.")
+        if taken := ROLES & {self.task.name, *names}:
+            raise UserError(f"A task cannot have the name '{min(taken)}', which results give to "
+                            "another model; set another name= in its conf/task/.")  # fmt: skip
         self.model.check(self.decoding, self.fit)
 
     @property
