@@ -203,6 +203,36 @@ def test_a_roberta_has_its_whole_head_made_anew(tmp_path, bert):
     assert all(torch.equal(network.get_parameter(name), held) for name, held in head.items())
 
 
+def test_an_idle_pooler_starts_as_the_identity_and_is_kept_once_trained(encoder, bert, tmp_path):
+    opened = replace(encoder, pooler="identity")
+    network, tokenizer = opened.start(bert, MOOD, CORPUS, 0)
+    pooler = network.bert.pooler.dense
+    assert torch.equal(pooler.weight, torch.eye(16))
+    assert not pooler.bias.any()
+    own, _ = encoder.start(bert, MOOD, CORPUS, 0)
+    for name, held in own.named_parameters():
+        if "pooler" not in name:
+            assert torch.equal(held, network.get_parameter(name)), name
+    with torch.no_grad():
+        pooler.weight[0, 1] = 3.0
+    save(network, tokenizer, tmp_path)
+    kept, _ = opened.start(tmp_path, KIND, CORPUS, 0)
+    assert torch.equal(kept.bert.pooler.dense.weight, pooler.weight)
+    assert opened.settings() != encoder.settings()
+    assert Base("", MOOD, CORPUS, opened, 0).recipe != Base("", MOOD, CORPUS, encoder, 0).recipe
+
+
+def test_a_pooler_is_one_of_two_and_has_to_be_there(tmp_path, bert):
+    with pytest.raises(UserError, match=r"^model\.pooler=mean is unknown"):
+        Encoder("bert", pooler="mean")
+    config = RobertaConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1,
+                           num_attention_heads=2, intermediate_size=32)  # fmt: skip
+    save(RobertaModel(config, add_pooling_layer=False), AutoTokenizer.from_pretrained(bert),
+         tmp_path)  # fmt: skip
+    with pytest.raises(UserError, match=r"has no pooler .* set model\.pooler=own"):
+        Encoder("roberta", str(tmp_path), pooler="identity").start(tmp_path, MOOD, CORPUS, 0)
+
+
 def test_the_input_starts_with_cls_and_ends_with_sep_however_long(encoder, bert):
     asked = make_task("asked", ("x", "y"), prompt=lambda i: f"how {'who ' * (i % 20)}it")
     _, tokenizer = encoder.start(bert, asked, CORPUS, 0)

@@ -190,6 +190,13 @@ def test_bodies_are_the_checkpoints_without_their_heads(plan, lab, bert):
                        load_file(bert / "model.safetensors")["pooler.dense.weight"])  # fmt: skip
 
 
+def test_the_pretrained_body_is_what_trainings_start_from(plan, lab):
+    grid = replace(plan.grid, model=replace(plan.study.model, pooler="identity"))
+    space, body, _ = grid.space(lab)
+    space.write([0] * len(grid.models) + [1], body)
+    assert torch.equal(body.pooler.dense.weight, torch.eye(len(body.pooler.dense.weight)))
+
+
 def test_a_later_stage_says_nothing_of_what_it_did_not_make(plan, lab):
     found = results(plan, replace(STAGE, makes=("experts", "region/geometry")), lab.store)
     assert found["transfer"] is None

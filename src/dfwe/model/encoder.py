@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dfwe.model.module import ScoredModule
 
 
+POOLERS = ("own", "identity")
+
+
 @dataclass(frozen=True)
 class Encoder(Model):
     """A pretrained encoder; each task it is trained on gets a classification head.
@@ -30,14 +33,24 @@ class Encoder(Model):
 
     Args:
         sha256: what the pretrained weight file must be, where known.
+        pooler: `own`, as pretrained; or `identity`, for a body whose pretraining left its pooler
+            idle: it starts with handing the first token on. Small random values there keep
+            the gradient from body and head alike.
     """
 
     sha256: str | None = None
+    pooler: str = "own"
 
     family: ClassVar[str] = "encoder"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooler not in POOLERS:
+            raise UserError(f"model.pooler={self.pooler} is unknown; choose own or identity.")
+
     def settings(self) -> dict[str, Any]:
-        return {"max_input": self.max_input, "family": self.family, "weights": self.digest}
+        return {"max_input": self.max_input, "family": self.family, "weights": self.digest,
+                "pooler": self.pooler}  # fmt: skip
 
     def check(self, decoding: Decoding, fit: Fit) -> None:
         super().check(decoding, fit)
@@ -77,6 +90,8 @@ class Encoder(Model):
             AutoModelForSequenceClassification, folder,
             num_labels=len(labels), ignore_mismatched_sizes=True,
         )  # fmt: skip
+        if folder == self.folder:
+            network = self.ready(network)
         if getattr(network.config, "finetuning_task", None) != task.name:
             network.load_state_dict(fresh_head(network, len(labels), task.name, seed),
                                     strict=False)  # fmt: skip
@@ -85,9 +100,23 @@ class Encoder(Model):
         network.config.label2id = {label: number for number, label in enumerate(labels)}
         return network, tokenizer
 
+    def ready(self, network: Any) -> Any:
+        import torch
+
+        if self.pooler == "own":
+            return network
+        pooler = next((m for name, m in network.named_modules() if name.endswith("pooler")), None)
+        if pooler is None:
+            raise UserError(f"model={self.name} has no pooler to be made the identity; set "
+                            "model.pooler=own.")  # fmt: skip
+        with torch.no_grad():
+            pooler.dense.weight.copy_(torch.eye(*pooler.dense.weight.shape))
+            pooler.dense.bias.zero_()
+        return network
+
     def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
         labels = task.examples(corpus, "train")[0].options
-        head = {"task": task.name, "labels": labels, "seed": seed}
+        head = {"task": task.name, "labels": labels, "seed": seed, "pooler": self.pooler}
         return {**super().origin(task, corpus, seed), **head}
 
     def encode(

@@ -131,6 +131,10 @@ class Model:
         """The network that training on `task` starts from, and its tokenizer."""
         return load(folder)
 
+    def ready(self, network: Any) -> Any:
+        """The pretrained network, as loaded, made what trainings start from."""
+        return network
+
     def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
         """What decides what `start` makes of this model's own folder."""
         return {} if self.path is None else {"weights": self.digest}

@@ -1,6 +1,6 @@
 """Fine-tuned models without their heads, as points of one weight space."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,24 @@ def skeleton(folder: Path | None) -> Any:
 
 
 def body_space(
-    base: Path, folders: Sequence[Path], labels: Sequence[str], cache: Path | None = None
+    base: Path,
+    folders: Sequence[Path],
+    labels: Sequence[str],
+    cache: Path | None = None,
+    ready: Callable[[Any], Any] = lambda network: network,
 ) -> tuple[WeightSpace, Any, Any]:
     """The bodies of `folders` and, as the last row, the pretrained body; network, tokenizer.
 
     Rows of checkpoints stay mapped. `space.write(alpha, network)` makes the network any point.
 
+    Args:
+        ready: makes the pretrained network what trainings start from, as `Model.ready`.
+
     Raises:
         UserError: a checkpoint has another architecture than `base`.
     """
     network, tokenizer = load_body(base)
+    network = ready(network)
     pooled = getattr(network, "pooler", None) is not None
     if pooled and not all(map(_has_pooler, folders)):  # a RoBERTa's head takes its place
         network.pooler = None

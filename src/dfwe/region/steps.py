@@ -57,7 +57,8 @@ class Grid:
 
         folders = [lab.store.weights(step.recipe) for step in self.models]
         base = self.model.folder if self.base is None else lab.store.weights(self.base.recipe)
-        return body_space(base, folders, self.labels, lab.store.cache("flat"))
+        cache = lab.store.cache("flat")
+        return body_space(base, folders, self.labels, cache, self.model.ready)
 
 
 @dataclass(frozen=True)
