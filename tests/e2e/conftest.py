@@ -51,7 +51,7 @@ def experts(tmp_path_factory):
     """(folder, overrides) of the experts of one target and one source."""
     folder = tmp_path_factory.mktemp("experts")
     overrides = ("stage=experts", "task=meld", "sources.list=[emory]", "corpus=sample",
-                 "model=tiny", "logger=csv", "fit.epochs=2")  # fmt: skip
+                 "model=tiny", "model.max_input=64", "logger=csv", "fit.epochs=2")  # fmt: skip
     process = call(folder, *overrides)
     assert process.returncode == 0, process.stderr
     return folder, overrides

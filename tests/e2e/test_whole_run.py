@@ -12,7 +12,8 @@ import yaml
 from dfwe.data.corpus import TLiDBCorpus
 from dfwe.evidence.dashboard import PANELS
 
-QUICK = ("corpus=sample", "model=tiny", "fit.epochs=1", "search.proposals.evaluations=12")
+QUICK = ("corpus=sample", "model=tiny", "model.max_input=64", "fit.epochs=1",
+         "search.proposals.evaluations=12")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
