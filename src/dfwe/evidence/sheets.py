@@ -57,13 +57,12 @@ def comparison(runs: Runs) -> Sheet:
     rows = []
     for name in runs.names:
         tasks = [task for task in runs.found if runs.of(task, name)]
-        over, span = average_gain(runs, tasks, name, "baseline")
-        less, less_span = average_gain(runs, tasks, "dfwe", name)
+        wins = "" if name == "dfwe" else _wins(runs, tasks, name)
         cost = [entry.cost for task in tasks for entry in runs.of(task, name)]
         rows.append([
             shown(name), str(len(tasks)),
-            points(average(runs, tasks, name)), f"{over:+.2f}", _span(span), f"{less:+.2f}",
-            _span(less_span), _wins(runs, tasks, name), clock(_mean_of(cost, "seconds")),
+            points(average(runs, tasks, name)), *_gain(runs, tasks, name, "baseline"),
+            *_gain(runs, tasks, "dfwe", name), wins, clock(_mean_of(cost, "seconds")),
             _number(_mean_of(cost, "tokens")), _number(_mean_of(cost, "flops")),
         ])  # fmt: skip
     note = "Means over tasks and seeds; costs are a run's, as if it alone were made."
@@ -103,6 +102,14 @@ def _spread(found: Sequence[Entry]) -> str:
     scores = [entry.test for entry in found]
     spread = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
     return points(float(np.mean(scores))) + spread
+
+
+def _gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> tuple[str, str]:
+    """The average gain and its interval; blank for a model over itself."""
+    if over == under:
+        return "", ""
+    mean, span = average_gain(runs, tasks, over, under)
+    return f"{mean:+.2f}", _span(span)
 
 
 def _wins(runs: Runs, tasks: Sequence[str], name: str) -> str:
