@@ -34,6 +34,7 @@ EVERY = {
     "fusing": controls.fusing,
     "best_expert": partial(controls.soup, proposals=baselines.corners),
     "random": controls.random,
+    "by_likelihood": controls.by_likelihood,
     "ratatouille": controls.ratatouille,
     "wise_ft": partial(controls.wise_ft, points=3),
     "task_arithmetic": partial(
@@ -146,6 +147,16 @@ def test_costs_are_those_of_the_lineage(plan, lab, found):
     assert found["uniform"].cost["tokens"] == sum(row["tokens"] for row in scores)
     assert found["uniform"].cost["evaluations"] == 0
     assert found["dfwe"].cost["flops"] > found["uniform"].cost["flops"]
+
+
+def test_the_search_by_likelihood_chooses_the_likeliest(plan, lab):
+    made = step(plan, "by_likelihood")
+    trials = lab.store.folder(made.recipe) / "trials.jsonl"
+    rows = [json.loads(line) for line in trials.read_text().splitlines()]
+    likeliest = max(rows, key=lambda row: row["loglik"])
+    assert list(lab.store.scores(made.recipe)["alpha"].values()) == likeliest["alpha"]
+    plain = lab.store.scores(plan.interpolation.recipe)
+    assert lab.store.scores(made.recipe)["dev"]["loglik"] >= plain["dev"]["loglik"]
 
 
 def test_the_landscape_is_a_lattice_over_three_sources(plan, lab):

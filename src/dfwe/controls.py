@@ -78,6 +78,13 @@ def random(plan: Plan, seed: int = 0) -> Step:
     return soup(plan, partial(baselines.dirichlet, evaluations=evaluations, seed=seed))
 
 
+def by_likelihood(plan: Plan) -> Step:
+    """The study's search by dev's log-likelihood in place of its metric."""
+    search = replace(plan.study.search, by="loglik")
+    label = f"{plan.study.task.name}, by likelihood"
+    return replace(plan.interpolation, label=label, search=search)
+
+
 def ratatouille(plan: Plan) -> Step:
     """The uniform average of the fine-tuned sources (Rame et al. 2022)."""
     return _search(plan, "ratatouille", plan.finetuned[2:], baselines.uniform)

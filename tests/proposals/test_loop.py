@@ -18,8 +18,12 @@ from dfwe.weights.groups import matching, part
 def listed(*batches, outcome=None):
     """Proposals that ask for given weights of the first of two experts."""
     for batch in batches:
-        yield np.array([[first, 1 - first] for first in batch])
+        yield from_first(batch)
     return outcome
+
+
+def from_first(batch):
+    return np.array([[first, 1 - first] for first in batch])
 
 
 def test_an_alpha_scored_before_is_answered_from_its_trial():
@@ -45,6 +49,28 @@ def test_ties_go_to_the_likelihood_then_to_the_earlier_trial():
     found = search(listed(logliks), lambda alpha: Measure(50.0, logliks[alpha[0]]))
     assert found.alpha.tolist() == [0.2, 0.8]
     assert found.score == 50.0
+
+
+def test_a_search_by_likelihood_climbs_it_and_its_ties_go_to_the_score():
+    logliks, told = {0.0: -3.0, 0.2: -1.0, 0.4: -1.0, 0.6: None}, []
+
+    def proposals():
+        told.append((yield from_first(logliks)).tolist())
+
+    found = search(
+        proposals(), lambda alpha: Measure(100 * alpha[0], logliks[alpha[0]]), by="loglik"
+    )
+    assert told == [[-3.0, -1.0, -1.0, -np.inf]]
+    assert (found.alpha[0], found.score, found.best.loglik) == (0.4, 40.0, -1.0)
+    assert "by" not in Search(nelder_mead).settings()
+    assert Search(nelder_mead, by="loglik").settings()["by"] == "loglik"
+
+
+def test_a_search_by_likelihood_needs_one():
+    with pytest.raises(UserError, match=r"returns a Measure .* or search by score"):
+        search(listed([0.1, 0.4]), lambda alpha: alpha[0], by="loglik")
+    with pytest.raises(UserError, match=r"search\.by=loss is unknown; choose score or loglik"):
+        Search(nelder_mead, by="loss")
 
 
 def test_only_an_fp32_trial_can_win():

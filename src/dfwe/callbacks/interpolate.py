@@ -109,7 +109,7 @@ class Interpolate(L.Callback):
         return search(
             self.proposals(self.space.n, len(self.space.groups)), score,
             screen=None if screen is None else partial(score, precision="bf16"),
-            top=screen or 0, ledger=ledger, on_trial=follow,
+            top=screen or 0, by=self.proposals.by, ledger=ledger, on_trial=follow,
         )  # fmt: skip
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -83,6 +83,7 @@ def search(
     *,
     screen: Score | None = None,
     top: int = 5,
+    by: str = "score",
     ledger: Ledger | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
@@ -98,6 +99,8 @@ def search(
         screen: a cheaper score, whose `Measure.precision` is not "fp32", that steers after the
             first batch; the `top` best of those that the proposals settle among are then scored
             by `score`, and only what `score` has scored can win.
+        by: what the proposals climb and the best is chosen by: "score", or "loglik" of the
+            `Measure`, which has no steps; ties by the other.
         ledger: notes every trial; an unfinished ledger is replayed and gone on with.
         map: scores the new candidates of a batch, in order; `pool.map` scores them in parallel.
         on_trial: called with each trial and the best so far.
@@ -107,6 +110,8 @@ def search(
     """
     if not isinstance(proposals, Generator):
         raise UserError("search takes what a proposer returns: search(nelder_mead(n), score).")
+    merit = partial(_merit, by=by)
+    key = partial(_key, by=by)
     trials: list[Trial] = []
     known: dict[bytes, Trial] = {}
     repeats = 0
@@ -119,7 +124,7 @@ def search(
             trials.append(trial)
             known[trial.alpha.tobytes()] = trial
             if on_trial is not None:
-                on_trial(trial, max(trials, key=_key))
+                on_trial(trial, max(trials, key=key))
 
     try:
         alphas, steering = next(proposals), score
@@ -128,25 +133,21 @@ def search(
             fresh = _fresh(alphas, known)
             repeats += len(alphas) - len(fresh)
             measure(fresh, steering)
-            _check_scored(trials)
-            values = np.array([known[key].value for key in _keys(alphas)])
+            _check_scored(trials, by)
+            values = np.array([merit(known[alpha])[1] for alpha in _keys(alphas)])
             alphas, steering = proposals.send(values), screen or score
     except StopIteration as stop:
         outcome = stop.value or Outcome()
-    _check_scored(trials)
+    _check_scored(trials, by)
     _warn(trials, repeats)
-    keys = known.keys() if outcome.among is None else _keys(_rows(outcome.among))
+    settled = known.keys() if outcome.among is None else _keys(_rows(outcome.among))
     if screen is not None:
-        measure(_unsure(_leaders([known[key] for key in keys], top)), score)
+        leaders = sorted((known[alpha] for alpha in settled), key=merit, reverse=True)[:top]
+        measure(_unsure(leaders), score)
     if ledger is not None:
         ledger.check_end(len(trials))
-    best = max((known[key] for key in keys), key=_key)
+    best = max((known[alpha] for alpha in settled), key=key)
     return Result(best, tuple(trials), outcome.iterations, repeats)
-
-
-def _leaders(trials: list[Trial], top: int) -> list[Trial]:
-    """The `top` best trials, whatever their precision."""
-    return sorted(trials, key=_merit, reverse=True)[:top]
 
 
 def _unsure(trials: list[Trial]) -> list[NDArray[np.float64]]:
@@ -154,24 +155,28 @@ def _unsure(trials: list[Trial]) -> list[NDArray[np.float64]]:
     return list({t.index: t.alpha for t in trials if t.precision != "fp32"}.values())
 
 
-def _merit(trial: Trial) -> tuple[bool, float, float, int]:
-    """By score, ties by log-likelihood, then the earlier one."""
+def _merit(trial: Trial, by: str) -> tuple[bool, float, float, int]:
+    """By score or log-likelihood, ties by the other, then the earlier one."""
     loglik = -np.inf if trial.loglik is None else trial.loglik
-    return trial.score is not None, trial.value, loglik, -trial.index
+    first, second = (trial.value, loglik) if by == "score" else (loglik, trial.value)
+    return trial.score is not None, first, second, -trial.index
 
 
-def _key(trial: Trial) -> tuple[Any, ...]:
+def _key(trial: Trial, by: str) -> tuple[Any, ...]:
     """The order of trials: a lower precision steers the search, but only fp32 can win."""
-    return trial.score is not None, trial.precision == "fp32", *_merit(trial)
+    return trial.score is not None, trial.precision == "fp32", *_merit(trial, by)
 
 
-def _check_scored(trials: list[Trial]) -> None:
+def _check_scored(trials: list[Trial], by: str) -> None:
     if all(trial.score is None for trial in trials):
         reason = trials[0].error if trials else "nothing was proposed"
         raise UserError(
             f"None of the {len(trials)} candidates could be scored ({reason}); mend that, delete "
             "the ledger where there is one, and search again."
         )
+    if by == "loglik" and all(trial.loglik is None for trial in trials):
+        raise UserError("A search by loglik needs a score function that returns a Measure with "
+                        "one; give it, or search by score.")  # fmt: skip
 
 
 def _warn(trials: list[Trial], repeats: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from dfwe.errors import UserError
 from dfwe.proposals.simplex import Proposals
 
+BY = ("score", "loglik")
 Proposer = Callable[..., Proposals]  # n -> proposals; what conf/search/*.yaml names
 
 
@@ -24,12 +25,15 @@ class Search:
             every candidate in float32. Pays where the hardware multiplies bf16.
         folds: so many parts of dev's dialogues, each scored by what the same search finds on the
             others (`dfwe.callbacks.crossfit`); None leaves that out.
+        by: what of dev decides: `score`, the task's metric; or `loglik`, the log-likelihood of
+            the gold answers, which has no steps and less noise, but is not what is reported.
     """
 
     proposals: Proposer
     groups: Callable[[str], str] | None = None
     screen: int | None = None
     folds: int | None = None
+    by: str = "score"
 
     def __post_init__(self) -> None:
         function, keywords = _parts(self.proposals)
@@ -43,6 +47,8 @@ class Search:
         if self.folds is not None and self.folds < 2:
             raise UserError(f"search.folds={self.folds} leaves nothing to search on beside the "
                             "fold held out; give 2 or more, or null.")  # fmt: skip
+        if self.by not in BY:
+            raise UserError(f"search.by={self.by} is unknown; choose {' or '.join(BY)}.")
         if self.groups is not None and not callable(self.groups):
             raise UserError(f"search.groups={self.groups} is no choice of groups; write "
                             "search/groups=part, block or none.")  # fmt: skip
@@ -74,6 +80,8 @@ class Search:
             found["screen"] = self.screen
         if self.folds is not None:
             found["folds"] = self.folds
+        if self.by != "score":
+            found["by"] = self.by
         return found
 
     @property
