@@ -69,6 +69,8 @@ def test_a_search_by_likelihood_climbs_it_and_its_ties_go_to_the_score():
 def test_a_search_by_likelihood_needs_one():
     with pytest.raises(UserError, match=r"returns a Measure .* or search by score"):
         search(listed([0.1, 0.4]), lambda alpha: alpha[0], by="loglik")
+    with pytest.raises(UserError, match="not by loss"):
+        search(listed([0.1]), lambda alpha: alpha[0], by="loss")
     with pytest.raises(UserError, match=r"search\.by=loss is unknown; choose score or loglik"):
         Search(nelder_mead, by="loss")
 

@@ -17,6 +17,7 @@ from dfwe.proposals.simplex import Alphas, Outcome, Proposals
 
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
+BY = ("score", "loglik")
 FLAT = 12  # so many last trials of one and the same score, and the search says so
 
 
@@ -106,12 +107,15 @@ def search(
         on_trial: called with each trial and the best so far.
 
     Raises:
-        UserError: the ledger belongs to another search, or no candidate could be scored.
+        UserError: the ledger belongs to another search, `by` is unknown, or no candidate could be
+            scored.
     """
     if not isinstance(proposals, Generator):
         raise UserError("search takes what a proposer returns: search(nelder_mead(n), score).")
     merit = partial(_merit, by=by)
     key = partial(_key, by=by)
+    if by not in BY:
+        raise UserError(f"A search goes by {' or '.join(BY)}, not by {by}.")
     trials: list[Trial] = []
     known: dict[bytes, Trial] = {}
     repeats = 0

@@ -7,9 +7,9 @@ from inspect import signature
 from typing import Any
 
 from dfwe.errors import UserError
+from dfwe.proposals.loop import BY
 from dfwe.proposals.simplex import Proposals
 
-BY = ("score", "loglik")
 Proposer = Callable[..., Proposals]  # n -> proposals; what conf/search/*.yaml names
 
 
