@@ -1,5 +1,7 @@
 """Encoders with a head: heads from one seed, losses and answers against transformers' own."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -231,6 +233,19 @@ def test_a_pooler_is_one_of_two_and_has_to_be_there(tmp_path, bert):
          tmp_path)  # fmt: skip
     with pytest.raises(UserError, match=r"has no pooler .* set model\.pooler=own"):
         Encoder("roberta", str(tmp_path), pooler="identity").start(tmp_path, MOOD, CORPUS, 0)
+
+
+def test_a_tokenizer_is_saved_as_it_was_whatever_it_read_before(encoder, bert, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    tokenizer(["the film"], padding="max_length", truncation=True, max_length=7)
+    other = tmp_path / "other"
+    shutil.copytree(bert, other)
+    tokenizer.save_pretrained(other)
+    assert json.loads((other / "tokenizer.json").read_text())["truncation"]["max_length"] == 7
+    _, loaded = encoder.start(other, MOOD, CORPUS, 0)
+    loaded.save_pretrained(tmp_path / "saved")
+    found = json.loads((tmp_path / "saved" / "tokenizer.json").read_text())
+    assert found["truncation"] is found["padding"] is None
 
 
 def test_the_input_starts_with_cls_and_ends_with_sep_however_long(encoder, bert):

@@ -79,6 +79,17 @@ def test_large_finite_values_are_not_mistaken_for_infinities(pair):
     assert preflight(pair).problems == ()
 
 
+def test_how_a_tokenizer_last_cut_a_text_makes_no_difference(pair):
+    path = pair[1] / "tokenizer.json"
+    cut = {
+        **json.loads(path.read_text()),
+        "truncation": {"max_length": 9},
+        "padding": {"pad_id": 1},
+    }
+    path.write_text(json.dumps(cut))
+    assert preflight(pair).warnings == ()
+
+
 def test_missing_and_other_tokenizers_only_warn(pair, caplog):
     (pair[1] / "tokenizer.json").write_text("{}")
     with caplog.at_level(logging.WARNING):

@@ -203,7 +203,11 @@ def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTo
     logging.set_verbosity_error()  # a head that is left out, or made anew, is so on purpose
     try:
         network = auto.from_pretrained(folder, dtype=torch.float32, **options)
-        return network.eval(), AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if tokenizer.is_fast:  # or it would be saved as the last call happened to leave it
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
+        return network.eval(), tokenizer
     except (OSError, ValueError, KeyError) as error:
         raise unloadable(folder, error) from None
     finally:

@@ -75,10 +75,8 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> str | None:
         """sha256 of the tokenizer's main file, hex; None without a tokenizer."""
-        for name in TOKENIZERS:
-            if (self.folder / name).is_file():
-                return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
-        return None
+        files = (self.folder / name for name in TOKENIZERS)
+        return next((_tokenizer_digest(path) for path in files if path.is_file()), None)
 
     @property
     def source(self) -> Path:
@@ -196,3 +194,15 @@ def _mapped(path: Path, start: int, size: int) -> "Tensor":
     import torch
 
     return torch.from_numpy(np.memmap(path, np.float32, mode="c", offset=start, shape=(size,)))
+
+
+def _tokenizer_digest(path: Path) -> str:
+    """Without how the last text before saving was cut and padded, which tokenizer.json notes."""
+    content = path.read_bytes()
+    if path.name == "tokenizer.json":
+        try:
+            held = json.loads(content)
+            content = json.dumps({**held, "truncation": None, "padding": None}).encode()
+        except (ValueError, TypeError):  # damaged: it is compared as it is
+            pass
+    return hashlib.sha256(content).hexdigest()
