@@ -80,9 +80,8 @@ def random(plan: Plan, seed: int = 0) -> Step:
 
 def by_likelihood(plan: Plan) -> Step:
     """The study's search by dev's log-likelihood in place of its metric."""
-    search = replace(plan.study.search, by="loglik")
-    label = f"{plan.study.task.name}, by likelihood"
-    return replace(plan.interpolation, label=label, search=search)
+    plain = _search(plan, "by likelihood", plan.finetuned, None)
+    return replace(plain, search=replace(plain.search, by="loglik"))
 
 
 def ratatouille(plan: Plan) -> Step:

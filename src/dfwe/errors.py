@@ -1,5 +1,7 @@
 """The one exception that speaks to the user."""
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake the user can mend: one sentence: what was found, what was wanted, the way out.
@@ -12,6 +14,12 @@ def check_whole(name: str, value: object, least: int = 0) -> None:
     """Raises UserError unless the setting is a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name}={value} must be a whole number of at least {least}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises UserError unless the setting is one of `choices`."""
+    if value not in choices:
+        raise UserError(f"{name}={value} is unknown; choose {' or '.join(choices)}.")
 
 
 def reason(error: BaseException) -> str:

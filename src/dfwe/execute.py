@@ -91,13 +91,16 @@ def _claim(lacking: Sequence[Step], lab: Lab) -> tuple[Step, AbstractContextMana
     """The first step whose parents are made and that no other process is at; waits for one."""
     waits = False
     while True:
-        ready = [step for step in lacking if not _lacking(step.parents, lab)]
-        for step in ready:
+        taken = []
+        for step in lacking:
+            if _lacking(step.parents, lab):
+                continue
             if claim := lab.store.claim(step.recipe):
                 return step, claim
+            taken.append(step)
         _check_parents(lacking, lab)  # someone may have emptied the store
         if not waits:
-            log.info("Waiting for the process that is at %s", _named(ready[0]))
+            log.info("Waiting for the process that is at %s", _named(taken[0]))
         waits = True
         sleep(POLL)
 

@@ -28,7 +28,10 @@ def aside_of(path: Path) -> Path:
     for left in path.parent.glob(f"{escape(ours)}*.part"):
         process = left.name.removeprefix(ours).partition("-")[0]
         if process.isdecimal() and not _alive(int(process)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)  # another process may be at it too
+            else:
+                left.unlink(missing_ok=True)
     return path.with_name(f"{ours}{os.getpid()}-{uuid4().hex[:8]}.part")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from dfwe.data.dialogue import Dialogue, Turn
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_choice
 
 SPLITS = ("train", "dev", "test")
 TURN_FIELDS = {"turn_id", "speakers", "utterance"}
@@ -60,8 +60,7 @@ class TLiDBCorpus:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if self.shots not in ("few", "full"):
-            raise UserError(f"corpus.shots={self.shots} is unknown; choose few or full.")
+        check_choice("corpus.shots", self.shots, ("few", "full"))
 
     def dialogues(self, split: str) -> tuple[Dialogue, ...]:
         """The split's dialogues in the order of the JSON.

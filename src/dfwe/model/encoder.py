@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_choice
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded, encode_labels
 from dfwe.model.fit import Fit
@@ -45,8 +45,7 @@ class Encoder(Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pooler not in POOLERS:
-            raise UserError(f"model.pooler={self.pooler} is unknown; choose own or identity.")
+        check_choice("model.pooler", self.pooler, POOLERS)
 
     def settings(self) -> dict[str, Any]:
         return {"max_input": self.max_input, "family": self.family, "weights": self.digest,

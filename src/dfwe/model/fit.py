@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dfwe.errors import UserError, check_whole
+from dfwe.errors import UserError, check_choice, check_whole
 from dfwe.model.freeze import KNOWN, Trained
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -51,8 +51,7 @@ class Fit:
         if self.precision not in PRECISIONS:
             raise UserError(f"fit.precision={self.precision} is unknown; choose one of "
                             f"{', '.join(PRECISIONS)}.")  # fmt: skip
-        if self.monitor not in ("target", "own"):
-            raise UserError(f"fit.monitor={self.monitor} is unknown; choose target or own.")
+        check_choice("fit.monitor", self.monitor, ("target", "own"))
         if self.parameters not in KNOWN:
             raise UserError(f"fit.parameters={self.parameters} is unknown; choose one of "
                             f"{', '.join(KNOWN)}.")  # fmt: skip

@@ -112,10 +112,10 @@ def search(
     """
     if not isinstance(proposals, Generator):
         raise UserError("search takes what a proposer returns: search(nelder_mead(n), score).")
-    merit = partial(_merit, by=by)
-    key = partial(_key, by=by)
     if by not in BY:
         raise UserError(f"A search goes by {' or '.join(BY)}, not by {by}.")
+    merit = partial(_merit, by=by)
+    key = partial(_key, by=by)
     trials: list[Trial] = []
     known: dict[bytes, Trial] = {}
     repeats = 0

@@ -6,7 +6,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_choice
 from dfwe.proposals.loop import BY
 from dfwe.proposals.simplex import Proposals
 
@@ -47,8 +47,7 @@ class Search:
         if self.folds is not None and self.folds < 2:
             raise UserError(f"search.folds={self.folds} leaves nothing to search on beside the "
                             "fold held out; give 2 or more, or null.")  # fmt: skip
-        if self.by not in BY:
-            raise UserError(f"search.by={self.by} is unknown; choose {' or '.join(BY)}.")
+        check_choice("search.by", self.by, BY)
         if self.groups is not None and not callable(self.groups):
             raise UserError(f"search.groups={self.groups} is no choice of groups; write "
                             "search/groups=part, block or none.")  # fmt: skip
