@@ -1,5 +1,6 @@
 """A checkpoint's folder from what a person names it by: a local path or a Hub id."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -61,17 +62,18 @@ def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def snapshot(local: bool, more: tuple[str, ...] = (PICKLED,)) -> Path:
+    def snapshot(local: bool, more: tuple[str, ...]) -> Path:
         return Path(snapshot_download(name, revision=revision, local_files_only=local,
                                       allow_patterns=[*WANTED, *more]))  # fmt: skip
 
-    try:
-        found = snapshot(local=True)
-        if any(found.glob("*.safetensors")) or any(found.glob(PICKLED)):
+    for more in ((), (PICKLED,)):  # what was downloaded: not a repository's other formats
+        try:
+            found = snapshot(local=True, more=more)
+        except (LocalEntryNotFoundError, ValueError):
+            continue  # not cached
+        if _has_weights(found):
             return found
-    except (LocalEntryNotFoundError, ValueError):
-        pass  # not cached: ask the Hub
-    lacking = f"{name} is neither a folder here nor in the local cache of the Hub"
+    lacking = f"{name} is neither a folder here nor whole in the local cache of the Hub"
     wayout = (
         f"name a folder, or download it where there is a network (`hf download {name}`) and "
         "point HF_HOME at the cache"
@@ -85,3 +87,13 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise UserError(f"{lacking}, and the Hub does not give it ({reason}); {wayout}.") from None
     safe = any(file.rfilename.endswith(".safetensors") for file in files)
     return snapshot(local=False, more=() if safe else (PICKLED,))
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a snapshot has weights of one format, every shard that their index names."""
+    for kind in ("*.safetensors", PICKLED):
+        indices = [json.loads(path.read_text()) for path in folder.glob(f"{kind}.index.json")]
+        shards = {shard for index in indices for shard in index["weight_map"].values()}
+        if all((folder / shard).is_file() for shard in shards) and any(folder.glob(kind)):
+            return True
+    return False
