@@ -116,7 +116,7 @@ def test_long_inputs_count_by_their_length(make_study):
 
 
 def test_every_contender_is_scored_on_test(found):
-    assert set(found) == {"baseline", "uniform", "dfwe", *EVERY}
+    assert set(found) == {"baseline", "uniform", "one_standard_error", "dfwe", *EVERY}
     assert all(entry.draws.shape == found["dfwe"].draws.shape for entry in found.values())
 
 
@@ -207,6 +207,28 @@ def test_the_page_holds_tables_and_pictures(reported):
     for heading in ("Table 2", "DFWE and the controls", "What the gain is made of"):
         assert f"<h2>{heading}</h2>" in text
     assert (reported / "table2.tex").read_text().startswith(r"\begin{tabular}")
+
+
+def test_the_plainest_choice_stands_beside_the_best(plan, lab, found):
+    noted = lab.store.scores(plan.interpolation.recipe)["one_standard_error"]
+    assert found["one_standard_error"].dev == noted["dev"]["score"] <= found["dfwe"].dev
+    assert found["one_standard_error"].cost == found["dfwe"].cost
+
+
+def test_a_control_that_was_not_run_is_named(plan, lab, caplog):
+    more = {"vote": controls.vote, "best_of_two": partial(controls.best_of, at_most=2)}
+    partly = Plan(replace(plan.study, controls=more))
+    runs = Runs(lambda task, seed: partly, ["mood"], [0], lab.store)
+    assert "vote" in runs.names
+    assert "best_of_two" not in runs.names
+    assert "mood: not every seed has a test score of best_of_two; left out" in caplog.text
+
+
+@pytest.mark.parametrize("given", [{"tasks": []}, {"seeds": []}])
+def test_an_empty_report_is_refused(given, plan, lab):
+    asked = {"tasks": ["mood"], "seeds": [0], "published": {}, "published_on": "toy"} | given
+    with pytest.raises(UserError, match=f"report.{next(iter(given))} is empty"):
+        report(None, Stage("report", ()), lab, studies=lambda *_: plan.study, **asked)
 
 
 def test_runs_that_are_missing_are_named(plan, make_study, lab, caplog):

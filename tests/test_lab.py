@@ -1,6 +1,8 @@
 """What W&B is told of a result: digests offline, artifacts with their lineage online."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,3 +83,11 @@ def test_a_device_that_is_not_there_is_named():
 def test_an_unknown_mode_of_weights_and_biases_is_refused():
     with pytest.raises(UserError, match=r"logger\.mode=onlin .* offline, online, disabled"):
         WandB(mode="onlin")
+
+
+def test_several_workers_are_for_a_cpu(lab):
+    several = replace(lab, workers=2)
+    several.check()
+    accelerated = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    with pytest.raises(UserError, match=r"this run is on cuda; leave workers=1"):
+        replace(several, trainer=lambda **settings: accelerated).check()

@@ -11,6 +11,7 @@ import pytest
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
 from dfwe.plan import Plan
+from dfwe.proposals.baselines import line
 from dfwe.proposals.nelder_mead import nelder_mead
 from dfwe.proposals.settings import Search
 from dfwe.summary import present, results
@@ -114,6 +115,18 @@ def test_no_task_is_called_as_results_call_a_model(make_study):
     study = make_study()
     with pytest.raises(UserError, match=r"cannot have the name 'dfwe'.* set another name= "):
         replace(study, task=replace(study.task, name="dfwe"))
+
+
+@pytest.mark.parametrize(
+    ("search", "sentence"),
+    [(Search(partial(nelder_mead, start="middle")), "choose best or centroid"),
+     (Search(partial(line, end=9)), "cannot end at 9")],
+)  # fmt: skip
+def test_a_search_that_cannot_be_made_is_refused_before_any_work(
+    search, sentence, make_study, lab
+):
+    with pytest.raises(UserError, match=sentence):
+        Plan(make_study(search=search)).check(lab.store)
 
 
 def test_more_folds_than_dialogues_are_refused_before_any_work(make_study, lab):

@@ -75,7 +75,8 @@ def random(plan: Plan, seed: int = 0) -> Step:
     if evaluations is None:
         raise UserError("The control `random` needs a search with a cap on its evaluations; set "
                         "search.proposals.evaluations, or leave the control out.")  # fmt: skip
-    return soup(plan, partial(baselines.dirichlet, evaluations=evaluations, seed=seed))
+    step = soup(plan, partial(baselines.dirichlet, evaluations=evaluations, seed=seed))
+    return replace(step, search=replace(step.search, groups=plan.study.search.groups))
 
 
 def by_likelihood(plan: Plan) -> Step:
@@ -137,7 +138,8 @@ def proposals_name(proposals: Proposer) -> str:
 def _search(
     plan: Plan, label: str, models: tuple[Step, ...], proposals: Proposer | None
 ) -> Interpolate:
-    search = plan.study.search if proposals is None else Search(proposals)
+    # Folds measure the study's own search; they change no model.
+    search = replace(plan.study.search, folds=None) if proposals is None else Search(proposals)
     return replace(plan.interpolation, label=f"{plan.study.task.name}, {label}", experts=models,
                    search=search)  # fmt: skip
 

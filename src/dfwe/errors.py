@@ -16,6 +16,12 @@ def check_whole(name: str, value: object, least: int = 0) -> None:
         raise UserError(f"{name}={value} must be a whole number of at least {least}.")
 
 
+def check_number(name: str, value: object) -> None:
+    """Raises UserError unless the setting is a number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{name}={value} must be a number.")
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raises UserError unless the setting is one of `choices`."""
     if value not in choices:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +15,7 @@ from dfwe.store import Store
 
 if TYPE_CHECKING:
     import lightning as L
+    import torch
     from lightning.pytorch.loggers import Logger
 
 
@@ -57,6 +59,17 @@ class Lab:
 
     def __post_init__(self) -> None:
         check_whole("workers", self.workers, 1)
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where models are trained and scored."""
+        return self.trainer(logger=False).strategy.root_device
+
+    def check(self) -> None:
+        """Raise UserError if there is an accelerator, which several workers cannot share."""
+        if self.workers > 1 and self.device.type != "cpu":
+            raise UserError(f"workers={self.workers} are processes on the CPU, and this run is on "
+                            f"{self.device.type}; leave workers=1.")  # fmt: skip
 
     @property
     def tokens(self) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -153,7 +154,7 @@ class Plan:
 
     @cached_property
     def contenders(self) -> tuple[Contender, ...]:
-        """Fine-tuning alone, the uniform average, the controls, DFWE."""
+        """Fine-tuning alone, the uniform average, the plainest of the best, the controls, DFWE."""
         own = {
             id(self.baseline): "baseline",
             id(self.interpolation): "dfwe",
@@ -162,7 +163,9 @@ class Plan:
         found = [
             Contender("baseline", self.baseline, self.evaluation, "baseline"),
             Contender("uniform", self.interpolation, self.evaluation, "uniform"),
-        ]
+            Contender("one_standard_error", self.interpolation, self.evaluation,
+                      "one_standard_error"),
+        ]  # fmt: skip
         for name, build in self.study.controls.items():
             made = build(self)
             if id(made) in own:
@@ -193,19 +196,31 @@ class Plan:
         )
 
     def check(self, store: Store) -> None:
-        """What can be known before any work: dev has enough dialogues for the folds asked for.
+        """What can be known before any work, so that no mistake is told after hours of it.
 
         Checkpoints that a person brings are reported on, unless they were mixed before.
 
         Raises:
-            UserError: there are more folds than dialogues; the checkpoints do not fit together, or
-                are no `model` of this kind.
+            UserError: the model cannot answer a task; a search refuses its settings; there are
+                more folds than dialogues; the checkpoints do not fit together, or are no `model`
+                of this kind.
         """
         study = self.study
+        for task in (study.task, *study.sources):
+            study.model.check_task(task, study.corpus)
         if study.search.folds is not None:
             fold_of(study.task.examples(study.corpus, "dev"), study.search.folds)
-        if not study.checkpoints or self.interpolation.recipe in store:
-            return
+        if study.checkpoints:
+            self._check_checkpoints(store)
+        for step in self.steps:
+            if isinstance(step, Interpolate):
+                step.search.check(len(step.experts))
+
+    def _check_checkpoints(self, store: Store) -> None:
+        study = self.study
+        with suppress(UserError):  # the report names all that cannot be read, not one
+            if self.interpolation.recipe in store:
+                return
         report = preflight(study.checkpoints, store.cache("flat"))
         log.info("%s", report)
         if report.problems:

@@ -82,6 +82,7 @@ def _ensemble(study: "Callable[[], Study]", stage: "Stage", lab: "Lab", push: st
     from dfwe.weights.hub import check_login
 
     plan = Plan(study())
+    lab.check()
     plan.check(lab.store)
     if push:
         check_login()

@@ -131,6 +131,19 @@ def test_the_table_fits_eighty_columns(finished):
     assert all(len(line) <= 80 for line in lines if not line.startswith(("final", "plots", "/")))
 
 
+def test_the_report_finds_the_run_and_says_what_it_said(finished, results, dfwe):
+    folder, _ = finished
+    place = folder / "report"
+    process = dfwe(folder, "stage=report", "report.tasks=relations", "report.seeds=0", *QUICK,
+                   f"hydra.run.dir={place}")  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    (run,) = json.loads((place / "report.json").read_text())["relations"]
+    told = {row["name"]: row for row in run["contenders"]}
+    assert told["dfwe"]["delta"] == results["delta"]
+    assert told["one_standard_error"]["test"] == results["one_standard_error"]["test"]
+    assert "<svg" in (place / "report.html").read_text()
+
+
 def test_a_second_call_trains_nothing_and_prints_the_same_table(finished, dfwe):
     folder, first = finished
     made = {path: path.stat().st_mtime_ns for path in (folder / "multirun/store").rglob("*")}

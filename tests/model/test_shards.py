@@ -80,9 +80,3 @@ def test_a_killed_process_is_the_users_to_know(encoded):
         os.kill(other, signal.SIGKILL)
         with pytest.raises(UserError, match="fewer workers"):
             shards()
-
-
-def test_workers_are_for_a_cpu(encoded):
-    batches = [batch.to("meta") for batch in evaluation_batches(encoded, 300)]
-    with pytest.raises(UserError, match="leave workers=1"):
-        Shards(where, batches, 2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.proposals.ledger import Ledger
+from dfwe.proposals.ledger import Ledger, noted_seconds
 from dfwe.proposals.loop import Measure, search
 from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
 
@@ -153,6 +153,17 @@ def test_timings_lie_beside_the_ledger_one_line_a_trial(tmp_path, whole):
     rows = [json.loads(line) for line in timings.read_text().splitlines()]
     assert [row["index"] for row in rows] == list(range(len(whole.splitlines())))
     assert all(row["seconds"] >= 0 for row in rows)
+
+
+def test_two_ledgers_in_a_folder_have_timings_of_their_own(tmp_path):
+    for name in ("trials", "other"):
+        run(tmp_path / f"{name}.jsonl")
+    assert (tmp_path / "timings.jsonl").is_file()
+    assert (tmp_path / "other_timings.jsonl").is_file()
+    assert noted_seconds(tmp_path) == pytest.approx(sum(
+        json.loads(line)["seconds"]
+        for path in tmp_path.glob("*timings.jsonl") for line in path.read_text().splitlines()
+    ))  # fmt: skip
 
 
 @pytest.mark.parametrize(

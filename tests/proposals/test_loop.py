@@ -248,7 +248,14 @@ def test_a_high_share_of_repeats_is_told(caplog):
 def test_steps_below_the_resolution_are_told(caplog):
     with caplog.at_level(logging.WARNING):
         search(nelder_mead(3), lambda alpha: round(alpha[0]))
-    assert "The last 12 candidates all scored 1.0" in caplog.text
+    assert "The last 12 candidates all scored 1.00" in caplog.text
+
+
+@pytest.mark.parametrize(("by", "told"), [("score", True), ("loglik", False)])
+def test_steps_are_those_of_what_is_climbed(by, told, caplog):
+    with caplog.at_level(logging.WARNING):
+        search(nelder_mead(3), lambda alpha: Measure(50.0, -float(np.ptp(alpha))), by=by)
+    assert ("all scored 50.00" in caplog.text) is told
 
 
 def test_a_search_that_moves_warns_of_nothing(caplog):
@@ -277,6 +284,32 @@ def test_groups_are_part_of_the_settings_and_reach_the_proposals():
     ]
     assert noted[0]["patterns"] == [("a", ["x*"]), ("b", ["*"])]
     assert noted[0] != noted[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"evaluations": "ten"}, "evaluations=ten must be a whole number"),
+        ({"shrink": "little"}, "shrink=little must be a number"),
+    ],
+)
+def test_a_setting_that_is_no_number_is_told_as_it_is_declared(wrong, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Search(partial(nelder_mead, **wrong))
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        (Search(partial(nelder_mead, start="middle")), "choose best or centroid"),
+        (Search(partial(nelder_mead, shrink=2)), "at most 1"),
+        (Search(partial(line, end=5)), "cannot end at 5"),
+        (Search(line, groups=partial(part)), "gives all parameters one alpha"),
+    ],
+)
+def test_what_proposals_refuse_is_told_without_a_score(declared, sentence):
+    with pytest.raises(UserError, match=sentence):
+        declared.check(4)
 
 
 def test_groups_are_chosen_as_a_config_group():

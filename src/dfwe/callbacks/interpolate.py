@@ -97,8 +97,7 @@ class Interpolate(L.Callback):
         """The search by the answers' score: on all of dev, or on all but a fold."""
         ledger, follow = self.ledger, self.on_trial
         if fold is not None:
-            path = ledger.path.with_name(f"fold{fold}.jsonl")
-            ledger = Ledger(path, timings=f"fold{fold}_timings.jsonl")
+            ledger = Ledger(ledger.path.with_name(f"fold{fold}.jsonl"))
             follow = follow and partial(follow, fold=fold)
 
         def score(alpha: NDArray[Any], precision: str = "fp32") -> Measure:

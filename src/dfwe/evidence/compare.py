@@ -20,6 +20,8 @@ PARTS = {  # what the gain is made of: from one contender to the next
     "tuning of alpha": ("uniform", "dfwe"),
 }
 
+CHOICES = ("uniform", "one_standard_error")  # of a search, beside the best
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -44,6 +46,7 @@ def entries(plan: Plan, store: Store) -> dict[str, Entry]:
         contender.name: _entry(contender, plan, store)
         for contender in plan.contenders
         if contender.tested.recipe in store
+        and contender.role in store.scores(contender.tested.recipe)["test"]
     }
 
 
@@ -104,7 +107,7 @@ def _entry(contender: Contender, plan: Plan, store: Store) -> Entry:
     evaluation = plan.evaluation
     draws = None if texts is None else replicates(evaluation.task, texts, evaluation.examples)
     made = store.scores(contender.made.recipe)
-    dev = made.get("uniform", {}).get("dev") if name == "uniform" else made.get("dev")
+    dev = (made[name] if name in CHOICES else made).get("dev")
     cost = _cost(contender, plan, store)
     return Entry(contender.name, dev and dev["score"], scores["score"], draws, cost)
 

@@ -23,8 +23,8 @@ def report(
     lab: Lab,
     *,
     studies: Callable[[str, int], Study],
-    tasks: Sequence[str],
-    seeds: Sequence[int],
+    tasks: Sequence[str] | str,
+    seeds: Sequence[int] | int,
     published: Mapping[str, Mapping[str, float]],
     published_on: str,
 ) -> None:
@@ -38,6 +38,11 @@ def report(
     """
     from dfwe.report.page import write_report
 
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    seeds = [seeds] if isinstance(seeds, int) else seeds
+    for name, given in (("tasks", tasks), ("seeds", seeds)):
+        if not given:
+            raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
     corpora: list[Corpus] = []
 
     def plan(task: str, seed: int) -> Plan:

@@ -35,6 +35,11 @@ class Runs:
                             ", ".join(lost))  # fmt: skip
             if done:
                 self.found[task] = [(plan, entries(plan, store)) for plan in done]
+                lacking = {c.name for plan, found in self.found[task] for c in plan.contenders
+                           if c.name not in found}  # fmt: skip
+                if lacking:
+                    log.warning("%s: not every seed has a test score of %s; left out.", task,
+                                ", ".join(sorted(lacking)))  # fmt: skip
         if not self.found:
             raise UserError(
                 f"The store {store.root} has no finished run of {', '.join(tasks)}; make them "

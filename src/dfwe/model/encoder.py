@@ -59,6 +59,11 @@ class Encoder(Model):
                 f"model={self.name} it has no head for the target; set fit.monitor=own."
             )
 
+    def check_task(self, task: Task, corpus: Corpus) -> None:
+        examples = task.examples(corpus, "train")
+        for example in examples:
+            _gold(task, examples[0].options, example)
+
     def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
         super().fits(folder, task, corpus)
         config = json.loads((folder / "config.json").read_text())

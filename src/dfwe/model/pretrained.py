@@ -109,6 +109,9 @@ class Model:
                 f"{self.family}; leave decoding= out to get the model's own."
             )
 
+    def check_task(self, task: Task, corpus: Corpus) -> None:
+        """Raise UserError if a model of this kind cannot answer the task."""
+
     def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
         """Raise UserError if the model in `folder`, made elsewhere, cannot be read as this one."""
         found = family_of(folder)

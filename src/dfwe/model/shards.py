@@ -26,16 +26,9 @@ class Shards:
         predict: called in each process with its batches and the request.
         batches: on the CPU if there are several workers.
         workers: processes of one thread each; 1 forks none and leaves the threads as they are.
-
-    Raises:
-        UserError: several workers are asked for on an accelerator.
     """
 
     def __init__(self, predict: Predict, batches: Sequence[Batch], workers: int) -> None:
-        device = batches[0].source.device.type
-        if workers > 1 and device != "cpu":
-            raise UserError(f"workers={workers} are processes on the CPU, and this run is on "
-                            f"{device}; leave workers=1.")  # fmt: skip
         workers = min(workers, len(batches))
         self.predict = predict
         self.parts = [list(batches[number::workers]) for number in range(workers)]

@@ -108,6 +108,7 @@ def greedy(network: Any, memory: Memory, max_new_tokens: int) -> list[list[int]]
 
 
 def _head(network: Any, hidden: Tensor) -> Tensor:
-    if network.config.scale_decoder_outputs:  # T5 1.0 scales before its tied head; Flan does not
+    # T5 1.0 scales before its tied head; Flan does not, and mT5 has no such setting.
+    if getattr(network.config, "scale_decoder_outputs", False):
         hidden = hidden * network.config.d_model**-0.5
     return network.lm_head(hidden)

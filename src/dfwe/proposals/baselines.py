@@ -46,12 +46,13 @@ def line(
         end: likewise.
         points: how many values of t, both ends included.
     """
+    known = ["centroid", "best", *range(n)]
+    for name in (start, end):
+        if name not in known:
+            raise UserError(f"A line cannot end at {name!r}; choose one of {known}.")
     scores = yield opening(n)
     ends = {"centroid": centroid(n)[0], "best": experts(n)[np.argmax(scores[:n])]}
     ends |= {expert: alpha for expert, alpha in enumerate(experts(n))}
-    for name in (start, end):
-        if name not in ends:
-            raise UserError(f"A line cannot end at {name!r}; choose one of {list(ends)}.")
     t = np.linspace(0.0, 1.0, points)[:, None]
     alphas = (1 - t) * ends[start] + t * ends[end]
     yield alphas

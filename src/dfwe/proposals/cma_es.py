@@ -33,11 +33,12 @@ def cma_es(
         UserError: the package `cma` is not installed.
     """
     alphas = opening(n, groups)
-    yield alphas
     if n == 1:
+        yield alphas
         return Outcome()
-    budget = evaluations - len(alphas)
     strategy = _strategy(groups * n, sigma, population, seed)
+    yield alphas
+    budget = evaluations - len(alphas)
     rounds = 0
     while strategy.popsize <= budget and not strategy.stop():
         z = np.array(strategy.ask())
@@ -54,7 +55,7 @@ def _strategy(dimension: int, sigma: float, population: int | None, seed: int) -
     except ImportError:
         raise UserError(
             "search=cma_es needs the package cma, which is not installed; "
-            "pip install 'dfwe[search]'."
+            "pip install cma==4.5.0."
         ) from None
     draw = np.random.default_rng(seed).standard_normal
     options = {

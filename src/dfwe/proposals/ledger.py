@@ -54,14 +54,15 @@ class Trial:
 
 
 class Ledger:
-    """`trials.jsonl` in proposal order; `timings.jsonl`, or another name, beside it.
+    """`trials.jsonl` in proposal order, `timings.jsonl` beside it; NAME_timings.jsonl of another.
 
     Opening an existing ledger keeps its whole lines for replay and drops a half-written last one.
     """
 
-    def __init__(self, path: str | Path, timings: str = "timings.jsonl") -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.timings = self.path.with_name(timings)
+        stem = "" if self.path.stem == "trials" else f"{self.path.stem}_"
+        self.timings = self.path.with_name(f"{stem}timings.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.rows = _read(self.path)
         _read(self.timings)

@@ -143,7 +143,7 @@ def search(
     except StopIteration as stop:
         outcome = stop.value or Outcome()
     _check_scored(trials, by)
-    _warn(trials, repeats)
+    _warn([merit(trial)[1] for trial in trials], repeats)
     settled = known.keys() if outcome.among is None else _keys(_rows(outcome.among))
     if screen is not None:
         leaders = sorted((known[alpha] for alpha in settled), key=merit, reverse=True)[:top]
@@ -183,16 +183,15 @@ def _check_scored(trials: list[Trial], by: str) -> None:
                         "one; give it, or search by score.")  # fmt: skip
 
 
-def _warn(trials: list[Trial], repeats: int) -> None:
-    asked = len(trials) + repeats
+def _warn(values: list[float], repeats: int) -> None:
+    """Of what the proposals climbed, trial by trial; -inf for a failed one."""
+    asked = len(values) + repeats
     if repeats > MANY_REPEATS * asked:
         log.warning("%d of %d proposals had been scored before: the steps are below what this dev "
                     "set can resolve.", repeats, asked)  # fmt: skip
-    last = {trial.score for trial in trials[-FLAT:]}
-    if len(trials) > FLAT and len(last) == 1:
-        score = last.pop()
-        log.warning("The last %d candidates all scored %s: the steps are below what this dev set "
-                    "can resolve.", FLAT, score and round(score, 2))  # fmt: skip
+    if len(values) > FLAT and len(set(values[-FLAT:])) == 1:
+        log.warning("The last %d candidates all scored %.2f: the steps are below what this dev "
+                    "set can resolve.", FLAT, values[-1])  # fmt: skip
 
 
 def _rows(alphas: Alphas) -> Alphas:

@@ -98,13 +98,15 @@ def first_simplex(centre: NDArray[np.float64], shrink: float, groups: int = 1) -
     """g (n - 1) + 1 alphas: the simplex shrunk toward `centre` (n,).
 
     With several groups: those n with the same weights in every group, then each group but the
-    last on its own toward all experts but the last; together they are affinely independent.
+    last on its own toward all experts but the centre's largest, where the centre may be itself;
+    together they are affinely independent.
     """
     n = len(centre)
     shrunk = (1.0 - shrink) * centre + shrink * np.eye(n)
+    others = np.delete(shrunk, centre.argmax(), axis=0)
     own = np.tile(centre, ((groups - 1) * (n - 1), groups, 1))
     for row, alpha in enumerate(own):
-        alpha[row // (n - 1)] = shrunk[row % (n - 1)]
+        alpha[row // (n - 1)] = others[row % (n - 1)]
     return np.concatenate([grouped(shrunk, groups), own]) if groups > 1 else shrunk
 
 

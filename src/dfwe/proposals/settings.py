@@ -6,7 +6,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from dfwe.errors import UserError, check_choice
+from dfwe.errors import UserError, check_choice, check_number, check_whole
 from dfwe.proposals.loop import BY
 from dfwe.proposals.simplex import Proposals
 
@@ -41,6 +41,13 @@ class Search:
             signature(function).bind(2, **keywords)
         except TypeError as error:
             raise TypeError(f"{function.__name__}() {error}") from None
+        for name, value in keywords.items():
+            known = signature(function).parameters.get(name)
+            kind = known and known.annotation
+            if kind is int or (kind == int | None and value is not None):
+                check_whole(f"search.proposals.{name}", value)
+            elif kind is float:
+                check_number(f"search.proposals.{name}", value)
         if self.screen is not None and self.screen < 1:
             raise UserError(f"search.screen={self.screen} scores nothing again in float32; give "
                             "the number of best candidates to score again, or null.")  # fmt: skip
@@ -65,6 +72,10 @@ class Search:
                             "one alpha; leave search/groups out, or search with nelder_mead, "
                             "cma_es or dirichlet.")  # fmt: skip
         return self.proposals(n, groups=groups)
+
+    def check(self, n: int) -> None:
+        """Raise UserError for what the proposals refuse; they refuse before anything is scored."""
+        next(self(n, groups=1 if self.groups is None else 2))
 
     def settings(self) -> dict[str, Any]:
         """What decides the trials: the proposals' name and keywords, and what else is set."""

@@ -101,7 +101,7 @@ class Paths:
         from dfwe.weights.layout import flatten
 
         space, body, tokenizer = self.grid.space(lab)
-        flatten(body.to(lab.trainer(logger=False).strategy.root_device))
+        flatten(body.to(lab.device))
         norms = np.sqrt(np.diag(gram(space.rows[:-1], space.rows[-1])))
         probes = {name: self._probe(lab, task, tokenizer) for name, task in self.probed.items()}
         with scoring_bar(f"probe {self.label}", len(missing)) as advance, ledger.open("a") as out:

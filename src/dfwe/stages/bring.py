@@ -66,10 +66,12 @@ class Bring:
             for path in export.iterdir():
                 path.rename(folder / path.name)
 
-        lab.store.commit(self.recipe, fill, {
-            "stage": self.stage, "label": self.label, "name": str(self.name),
-            "kind": self.checkpoint.kind, "seconds": time.monotonic() - began,
-        })  # fmt: skip
+        with lab.log(self.recipe, self.label, self.stage) as run_log:
+            made = lab.store.commit(self.recipe, fill, {
+                "stage": self.stage, "label": self.label, "name": str(self.name),
+                "kind": self.checkpoint.kind, "seconds": time.monotonic() - began,
+            })  # fmt: skip
+            run_log.result(self.recipe, made)
 
 
 def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:

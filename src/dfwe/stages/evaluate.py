@@ -18,6 +18,7 @@ from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
+from dfwe.proposals.simplex import grouped
 from dfwe.recipe import Recipe
 from dfwe.stages.bring import ROLES
 from dfwe.stages.interpolate import Interpolate
@@ -125,10 +126,15 @@ class Evaluate:
             "dfwe": pure[self.mixture.recipe.address],
             "uniform": rows.mean(axis=0),
         }
-        noted = lab.store.scores(self.mixture.recipe).get("one_standard_error", {})
-        plain = list(noted.get("alpha", {}).values())  # of the experts, in their order
-        if plain and not isinstance(plain[0], dict):  # not one alpha a group
-            alphas["one_standard_error"] = np.array(plain) @ rows
+        if self.mixture.search.groups is not None:
+            space = space.grouped(self.mixture.search.groups)
+            alphas = {name: grouped(row[None], len(space.groups))[0]
+                      for name, row in alphas.items()}  # fmt: skip
+        noted = lab.store.scores(self.mixture.recipe).get("one_standard_error")
+        if noted is not None:  # weights of the experts, in their order; with groups, for each
+            weights = [list(row.values()) if isinstance(row, Mapping) else row
+                       for row in noted["alpha"].values()]  # fmt: skip
+            alphas["one_standard_error"] = np.array(weights) @ rows
 
         def predict(part: "Sequence[Batch]", alpha: NDArray[np.float64]) -> Any:
             space.write(alpha, network)
@@ -194,7 +200,7 @@ def _ready(step: Tested, lab: Lab, folder: Path) -> tuple[Any, "Encoded", "list[
     from dfwe.model.batches import evaluation_batches, scoring_tokens
 
     network, tokenizer = load(folder)
-    device = lab.trainer(logger=False).strategy.root_device
+    device = lab.device
     test = step.model.encode(step.task, step.corpus, "test", tokenizer, lab.tokens)
     batches = [batch.to(device) for batch in evaluation_batches(test, scoring_tokens(device))]
     return network.to(device), test, batches

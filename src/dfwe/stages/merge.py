@@ -54,7 +54,9 @@ class Base:
         network, tokenizer = self.model.start(
             folder or self.model.folder, self.task, self.corpus, self.seed
         )
-        lab.store.commit(self.recipe, lambda path: save(network, tokenizer, path), {})
+        with lab.log(self.recipe, self.label, self.group) as run_log:
+            made = lab.store.commit(self.recipe, lambda path: save(network, tokenizer, path), {})
+            run_log.result(self.recipe, made)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class Merge:
         def fill(folder: Path) -> None:
             save(network, tokenizer, folder)
 
-        lab.store.commit(self.recipe, fill, {"seconds": time.monotonic() - began})
+        with lab.log(self.recipe, self.label, self.group) as run_log:
+            made = lab.store.commit(self.recipe, fill, {"seconds": time.monotonic() - began})
+            run_log.result(self.recipe, made)
 
 
 def average(space: "WeightSpace", base: "Tensor") -> "Tensor":

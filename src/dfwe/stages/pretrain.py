@@ -68,8 +68,8 @@ class Pretrain:
             trainer.fit(module, Passes(blocks, s["seed"]), ckpt_path=resume.found,
                         weights_only=False)  # fmt: skip
 
-        def fill(folder: Path) -> None:
-            save(network.half(), tokenizer, folder)  # half the size; `load` gives float32
+            def fill(folder: Path) -> None:
+                save(network.half(), tokenizer, folder)  # half the size; `load` gives float32
 
-        cost = {"loss": passes.epochs[-1]["train_loss"], "seconds": passes.seconds}
-        lab.store.commit(self.recipe, fill, cost)
+            cost = {"loss": passes.epochs[-1]["train_loss"], "seconds": passes.seconds}
+            run_log.result(self.recipe, lab.store.commit(self.recipe, fill, cost))

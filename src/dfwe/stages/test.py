@@ -50,7 +50,9 @@ class Test:
 
     def run(self, lab: Lab) -> None:
         began = time.monotonic()
-        scores = test_model(self, lab, lab.store.weights(self.made.recipe))
+        with lab.log(self.recipe, self.label, self.group) as run_log:
+            scores = test_model(self, lab, lab.store.weights(self.made.recipe))
+            run_log.summary({f"test/{ROLE}": scores.score})
         measured = {"score": scores.score, "metrics": scores.metrics, "loglik": scores.loglik}
         lab.store.commit(
             self.recipe,
@@ -92,6 +94,8 @@ class Vote:
         texts = tuple(Counter(row).most_common(1)[0][0] for row in rows)
         metrics = step.task.score(texts, step.examples)
         measured = {"score": metrics.pop("score"), "metrics": metrics}
+        with lab.log(self.recipe, self.label, step.group) as run_log:
+            run_log.summary({f"test/{ROLE}": measured["score"]})
         lab.store.commit(
             self.recipe,
             lambda path: write_answers(path / ANSWERS, step.examples, {ROLE: texts}),

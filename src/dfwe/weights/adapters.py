@@ -25,6 +25,7 @@ ADAPTER, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
 LORA = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B)(?:\.weight)?")
 WRAPPED = re.compile(r"(modules_to_save|base_layer)\.")  # peft's, around a module's own tensors
+CHANGES_BASE = ("pissa", "olora", "corda", "loftq")  # initialisations that change W itself too
 WAYOUT = "merge it with peft's merge_and_unload() and save the model with save_pretrained"
 
 
@@ -115,10 +116,9 @@ class Adapter(Checkpoint):
         words = "embedding_" if "embedding_A" in parts else ""
         a, b = parts[f"{words}A"], parts[f"{words}B"]  # (r, in), (out, r)
         module = name.removesuffix(".weight")
-        alpha = self.settings["lora_alpha"]
-        for pattern, value in (self.settings.get("alpha_pattern") or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                alpha = value
+        patterns = (self.settings.get("alpha_pattern") or {}).items()
+        own = (x for pattern, x in patterns if re.match(rf"(.*\.)?({pattern})$", module))
+        alpha = next(own, self.settings["lora_alpha"])  # the first that matches, as in peft
         rank = a.shape[0]
         scale = alpha / (sqrt(rank) if self.settings.get("use_rslora") else rank)
         difference = b @ a * scale
@@ -144,8 +144,9 @@ def _settings(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / SETTINGS} is not a LoRA adapter's ({error}); {WAYOUT}."
                         ) from None  # fmt: skip
-    if kind != "LORA" or found.get("use_dora") or not base or not isinstance(alpha, int | float):
-        what = "DoRA" if found.get("use_dora") else kind
+    start = str(found.get("init_lora_weights")).lower()
+    what = "DoRA" if found.get("use_dora") else start if start.startswith(CHANGES_BASE) else kind
+    if what != "LORA" or not base or not isinstance(alpha, int | float):
         raise UserError(f"The adapter {folder} is of the kind {what}, of which only plain LoRA is "
                         f"read here; {WAYOUT}.")  # fmt: skip
     return found
