@@ -75,7 +75,8 @@ def random(plan: Plan, seed: int = 0) -> Step:
     if evaluations is None:
         raise UserError("The control `random` needs a search with a cap on its evaluations; set "
                         "search.proposals.evaluations, or leave the control out.")  # fmt: skip
-    step = soup(plan, partial(baselines.dirichlet, evaluations=evaluations, seed=seed))
+    drawn = partial(baselines.dirichlet, evaluations=evaluations, seed=seed)
+    step = _search(plan, proposals_name(drawn), plan.finetuned, drawn)
     return replace(step, search=replace(step.search, groups=plan.study.search.groups))
 
 

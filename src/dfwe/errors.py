@@ -25,9 +25,10 @@ def check_number(name: str, value: object) -> None:
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raises UserError unless the setting is one of `choices`."""
     if value not in choices:
-        raise UserError(f"{name}={value} is unknown; choose {' or '.join(choices)}.")
+        known = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
+        raise UserError(f"{name}={value} is unknown; choose {known}.")
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a library's error says, to stand inside a sentence."""
-    return str(error).splitlines()[0].rstrip(".!")
+    """The first line of what a library's error says, or its kind, to stand inside a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!")

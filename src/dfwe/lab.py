@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dfwe.errors import UserError, check_whole, reason
+from dfwe.errors import UserError, check_choice, check_whole, reason
 from dfwe.recipe import Recipe
 from dfwe.store import Store
 
@@ -28,7 +28,7 @@ class RunLog(Protocol):
     def images(self, pictures: Mapping[str, Path]) -> None: ...
     def summary(self, values: Mapping[str, Any]) -> None: ...
     def result(self, recipe: Recipe, folder: Path) -> None: ...
-    def finish(self) -> None: ...
+    def finish(self, failed: bool = False) -> None: ...
 
 
 class OpenLog(Protocol):
@@ -84,8 +84,10 @@ class Lab:
         )
         try:
             yield opened
-        finally:
-            opened.finish()
+        except BaseException:
+            opened.finish(failed=True)
+            raise
+        opened.finish()
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,7 @@ class WandB:
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UserError(f"logger.mode={self.mode} is unknown; choose {', '.join(MODES)}.")
+        check_choice("logger.mode", self.mode, MODES)
 
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
         import wandb
@@ -197,8 +198,8 @@ class WandBLog:
         made.add_reference(folder.as_uri(), checksum=False)
         self.run.log_artifact(made)
 
-    def finish(self) -> None:
-        self.run.finish()
+    def finish(self, failed: bool = False) -> None:
+        self.run.finish(exit_code=int(failed))
 
 
 def _artifact(recipe: Recipe) -> str:
@@ -240,8 +241,8 @@ class CSVLog:
     def result(self, recipe: Recipe, folder: Path) -> None:
         """Nothing to do: recipe.json in the store has the digest and the parents."""
 
-    def finish(self) -> None:
-        self.lightning.finalize("success")
+    def finish(self, failed: bool = False) -> None:
+        self.lightning.finalize("failed" if failed else "success")
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,9 @@ class Store:
             described["weights_sha256"] = file_digest(weights)
         write_json(aside / "recipe.json", described)
         shared = aside.stat().st_mode & 0o666  # safetensors leaves the others no right to read
-        for path in aside.iterdir():
-            path.chmod(shared)
+        for path in aside.rglob("*"):
+            if path.is_file():
+                path.chmod(shared)
             _sync(path)
         _sync(aside)
         folder = self.folder(recipe)

@@ -16,6 +16,7 @@ from dfwe.lab import Lab
 from dfwe.plan import Plan
 from dfwe.stages.bring import by_label
 from dfwe.stages.evaluate import ANSWERS, read_answers, write_answers
+from dfwe.stages.interpolate import weights
 from dfwe.store import Store, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -186,9 +187,12 @@ def _label(plan: Plan, found: dict[str, Any], lab: Lab) -> None:
     """The run's pictures and answers under the labels that the checkpoints have now."""
     from dfwe.report.plots import alpha_bars, search_trajectory
 
-    rows = (lab.output / "trials.jsonl").read_text().splitlines()
+    lines = (lab.output / "trials.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     labels = [row["label"] for row in found["experts"]]
-    search_trajectory([json.loads(row) for row in rows], labels, lab.output / "search.png")
+    alpha = weights(found["dfwe"]["alpha"]).tolist()
+    chosen = next(row["index"] for row in reversed(rows) if row["alpha"] == alpha)  # in float32
+    search_trajectory(rows, labels, chosen, lab.output / "search.png")
     alpha_bars(found["dfwe"]["alpha"], lab.output / "alpha.png")
     if found["delta"] is not None:
         names, path = plan.evaluation.names(lab.store), lab.output / ANSWERS

@@ -23,8 +23,10 @@ MISTAKES = {
     "controls of checkpoints": (["experiment=controls", "checkpoints=[a,b]"], "no room for"),
     "nothing to report": (["stage=report"], "has no finished run of emory, reading"),
     "nothing asked of a report": (["stage=report", "report.tasks=[]"], "report.tasks is empty"),
-    "a report of one seed": (["stage=report", "report.tasks=emory", "report.seeds=0"],
-                             "has no finished run of emory;"),
+    "a report of one seed": (
+        ["stage=report", "report.tasks=emory", "report.seeds=0"],
+        "has no finished run of emory;",
+    ),
     "a search's setting": (["search.proposals.evaluations=many"], "must be a whole number"),
     "a search that cannot start": (["search.proposals.start=middle"], "choose best or centroid"),
     "groups of a line": (["search=line", "search/groups=part"], "one alpha"),

@@ -47,6 +47,21 @@ def test_greedy_answers_are_those_of_generate(seed, make_network, tokenizer, tex
 
 
 @pytest.mark.parametrize("decoding", [Greedy(), Likelihood()])
+def test_an_mt5_is_read_as_a_t5(decoding, make_network, tokenizer, label_examples):
+    from transformers import MT5Config, MT5ForConditionalGeneration
+
+    network = make_network()
+    settings = network.config.to_dict() | {"model_type": "mt5", "architectures": None}
+    other = MT5ForConditionalGeneration(MT5Config(**settings)).eval()
+    other.lm_head.weight = network.lm_head.weight  # untied, as network's
+    other.load_state_dict(network.state_dict())
+    encoded = encode(label_examples[:9], tokenizer, max_input=80, max_target=16)
+    found = [predicted(net, encoded, LABEL_TASK, decoding) for net in (network, other)]
+    assert found[0][0] == found[1][0]
+    assert found[1][1] == pytest.approx(found[0][1], abs=1e-5)
+
+
+@pytest.mark.parametrize("decoding", [Greedy(), Likelihood()])
 def test_target_logliks_are_those_of_teacher_forcing(
     decoding, make_network, tokenizer, label_examples
 ):

@@ -134,8 +134,8 @@ def test_the_parallel_one_walks_the_same_path_in_no_more_batches(kind, n, seed):
     assert len(ahead) <= len(path)
 
 
-def test_groups_begin_with_a_full_simplex_that_holds_the_plain_one():
-    centre = np.array([0.4, 0.3, 0.2, 0.1])
+@pytest.mark.parametrize("centre", [np.array([0.4, 0.3, 0.2, 0.1]), *np.eye(4)], ids=str)
+def test_groups_begin_with_a_full_simplex_that_holds_the_plain_one(centre):
     start = first_simplex(centre, 0.5, groups=3)
     assert start.shape == (3 * 3 + 1, 3, 4)
     assert np.array_equal(start[:4, 0], first_simplex(centre, 0.5))

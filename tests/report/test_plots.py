@@ -20,7 +20,13 @@ def trials(n: int, count: int) -> list[dict]:
     rng = np.random.default_rng(0)
     alphas = [*np.eye(n), np.full(n, 1 / n), *rng.dirichlet(np.ones(n), count)][:count]
     rows = [
-        {"index": k, "alpha": a.tolist(), "score": 40 - 9 * float(a @ a), "loglik": -1 - k / 99}
+        {
+            "index": k,
+            "alpha": a.tolist(),
+            "score": 40 - 9 * float(a @ a),
+            "loglik": -1 - k / 99,
+            "precision": "fp32",
+        }
         for k, a in enumerate(alphas)
     ]
     rows[-2] |= {"score": None, "loglik": None}
@@ -51,7 +57,7 @@ def assert_picture(path: Path) -> None:
 @pytest.mark.parametrize(("n", "count"), [(1, 2), (2, 3), (8, 120)])
 def test_trajectory_of_any_length_is_drawn(tmp_path: Path, n: int, count: int) -> None:
     labels = [f"expert-{k}" for k in range(n)]
-    path = search_trajectory(trials(n, count), labels, tmp_path / "search.png")
+    path = search_trajectory(trials(n, count), labels, 0, tmp_path / "search.png")
     assert path == tmp_path / "search.png"
     assert_picture(path)
 
@@ -59,27 +65,29 @@ def test_trajectory_of_any_length_is_drawn(tmp_path: Path, n: int, count: int) -
 def test_trajectory_survives_failed_first_evaluations_and_no_likelihood(tmp_path: Path) -> None:
     rows = [{**row, "loglik": None} for row in trials(5, 20)]
     rows[0]["score"] = rows[1]["score"] = None
-    with_likelihood = search_trajectory(trials(5, 20), LABELS, tmp_path / "with.png")
-    without = search_trajectory(rows, LABELS, tmp_path / "without.png")
+    with_likelihood = search_trajectory(trials(5, 20), LABELS, 5, tmp_path / "with.png")
+    without = search_trajectory(rows, LABELS, 5, tmp_path / "without.png")
     assert imread(without).shape[0] < imread(with_likelihood).shape[0]  # a panel less
 
 
 def test_trajectory_shows_groups_of_parameters_by_their_mean(tmp_path: Path) -> None:
     plain = trials(5, 20)
     grouped = [{**row, "alpha": [row["alpha"], row["alpha"]]} for row in plain]
-    a = search_trajectory(plain, LABELS, tmp_path / "plain.png")
-    b = search_trajectory(grouped, LABELS, tmp_path / "grouped.png")
+    a = search_trajectory(plain, LABELS, 5, tmp_path / "plain.png")
+    b = search_trajectory(grouped, LABELS, 5, tmp_path / "grouped.png")
     assert a.read_bytes() == b.read_bytes()
 
 
-def test_best_evaluation_is_the_likelier_of_equals_then_the_earlier() -> None:
+def test_what_the_search_chose_is_ringed_and_only_float32_is_best_so_far() -> None:
     axes = Figure().subplots()
-    score = np.array([np.nan, 41.0, 43.5, 43.5, 43.5, 40.0])
-    loglik = np.array([np.nan, -1.0, -1.4, -1.2, -1.2, -0.9])
-    plots._dots(axes, score, loglik, np.tile([0.3, 0.7], (6, 1)), plots.COLOURS)
+    scores = [None, 41.0, 47.0, 43.5, 42.0]
+    rows = [{"score": x, "precision": "bf16" if x == 47 else "fp32"} for x in scores]
+    plots._dots(axes, rows, np.tile([0.3, 0.7], (5, 1)), 1, plots.COLOURS)
     legend = axes.get_legend_handles_labels()[1]
-    assert "best, 43.50 (evaluation 3)" in legend
+    assert "chosen, 41.00 (evaluation 1)" in legend
     assert "failed" in legend
+    assert plots.best_so_far(rows).tolist()[1:] == [41.0, 41.0, 43.5, 43.5]
+    assert np.isnan(plots.best_so_far(rows)[0])
 
 
 def test_alpha_bars_are_drawn_for_one_expert_and_for_many(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_one_epoch_is_enough_for_a_picture(tmp_path: Path) -> None:
 def test_an_expert_has_the_same_colour_in_every_picture(tmp_path: Path) -> None:
     pictures = [
         alpha_bars(dict.fromkeys(LABELS, 0.2), tmp_path / "alpha.png"),
-        search_trajectory(trials(5, 30), LABELS, tmp_path / "search.png"),
+        search_trajectory(trials(5, 30), LABELS, 5, tmp_path / "search.png"),
         learning_curves(
             [history(stage, label) for stage in ("experts", "finetune") for label in LABELS],
             tmp_path / "curves.png",

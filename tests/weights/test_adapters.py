@@ -64,7 +64,8 @@ def test_a_mixture_of_adapters_is_the_mixture_of_the_merged_models(base, tmp_pat
 
 def test_scales_of_their_own_and_tensors_trained_as_a_whole(base, tmp_path):
     held = lora(rank=2) | {f"{HEAD}.base_layer.weight": torch.ones(40, 16)}
-    changes = {"use_rslora": True, "alpha_pattern": {"SelfAttention.q": 3}}
+    patterns = {"SelfAttention.q": 3, "q": 7}  # the first that matches counts
+    changes = {"use_rslora": True, "alpha_pattern": patterns}
     folder = adapter(tmp_path / "a", base, held, **changes)
     space = WeightSpace.from_pretrained([folder])
     found = dict(zip(space.layout.names, space.at([1.0]).split(space.layout.sizes), strict=True))
@@ -80,6 +81,7 @@ def test_scales_of_their_own_and_tensors_trained_as_a_whole(base, tmp_path):
     [
         ({"peft_type": "IA3"}, lora(), "only plain LoRA"),
         ({"use_dora": True}, lora(), "kind DoRA"),
+        ({"init_lora_weights": "pissa_niter_16"}, lora(), "kind pissa_niter_16"),
         ({}, lora(name="decoder.block.9.q"), "does not hold"),
         ({"base_model_name_or_path": "/nowhere"}, lora(), "/nowhere is not a folder"),
     ],
@@ -99,8 +101,10 @@ def gpt2():
     return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, **ends))
 
 
-PARTLY = {"target_modules": ["q", "v", "wo", "shared"], "rank_pattern": {"wo": 2},
-          "alpha_pattern": {"v": 5}, "modules_to_save": ["lm_head"]}  # fmt: skip
+PARTLY = {
+    "target_modules": ["q", "v", "wo", "shared"], "rank_pattern": {"wo": 2},
+    "alpha_pattern": {"SelfAttention.v": 5, "v": 9}, "modules_to_save": ["lm_head"],
+}  # fmt: skip
 TURNED = {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True, "bias": "all"}
 
 

@@ -72,6 +72,13 @@ def test_value_that_is_not_finite_is_found(pair, value):
     assert lines == [["finite", "checkpoint"], ["yes", str(pair[0])], ["no:", name, str(pair[1])]]
 
 
+def test_a_checkpoint_of_whole_numbers_is_named_beside_one_that_can_be_mixed(pair):
+    save_file({"steps": torch.ones(3, dtype=torch.int64)}, pair[1] / "model.safetensors")
+    report = preflight(pair)
+    assert f"{pair[1]} holds no floating-point tensor; save the model again." in report.problems
+    assert len(report.cells) == 2
+
+
 def test_large_finite_values_are_not_mistaken_for_infinities(pair):
     state = load_file(pair[1] / "model.safetensors")
     state["cls.predictions.bias"].fill_(3e38)  # whose sum overflows

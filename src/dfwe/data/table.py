@@ -9,7 +9,7 @@ from typing import Any
 
 from dfwe.data.corpus import SPLITS
 from dfwe.data.dialogue import Dialogue, Example, known_label
-from dfwe.errors import UserError
+from dfwe.errors import UserError, reason
 
 STORED = {"train": "train", "dev": "validation", "test": "test"}  # as `datasets` names them
 
@@ -140,6 +140,6 @@ def _load(path: str, title: str) -> Any:
         return load_dataset(str(folder))
     except (DatasetGenerationError, OSError, ValueError) as error:
         raise UserError(
-            f"The table '{title}' at {path} cannot be read ({str(error).splitlines()[0]}); it "
+            f"The table '{title}' at {path} cannot be read ({reason(error)}); it "
             "needs train, dev and test files in JSONL, CSV or Parquet."
         ) from error

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from dfwe.execute import Step
 from dfwe.plan import Contender, Plan, lineage
+from dfwe.proposals.baselines import uniform
 from dfwe.stages.evaluate import ANSWERS, read_answers
+from dfwe.stages.interpolate import Interpolate
 from dfwe.store import Store
 from dfwe.tasks.bootstrap import interval, over_seeds, replicates
 
@@ -116,9 +118,9 @@ def _cost(contender: Contender, plan: Plan, store: Store) -> dict[str, float | N
     """Of its whole lineage: training and search, the test split left out."""
     steps: dict[str, Step] = {}
     for step in lineage(contender.made):
-        if step.stage not in ("evaluate", "pretrain"):
+        if step.stage not in ("evaluate", "pretrain") and not _plain_average(step):
             steps[step.recipe.address] = step
-    if contender.name == "uniform" or contender.made.stage == "evaluate":  # need no search
+    if contender.role == "uniform" or contender.made.stage == "evaluate":  # need no search
         steps.pop(plan.interpolation.recipe.address, None)
     measured = [(step, store.scores(step.recipe)) for step in steps.values()]
     trained = [scores for _, scores in measured if "epochs" in scores]
@@ -134,6 +136,11 @@ def _cost(contender: Contender, plan: Plan, store: Store) -> dict[str, float | N
             for scores in group
         ),
     }
+
+
+def _plain_average(step: Step) -> bool:
+    """Whether it is a search that settles on the average whatever it scores: it needs none."""
+    return isinstance(step, Interpolate) and step.search.settings()["name"] == uniform.__name__
 
 
 def _sum(values: Any) -> float | None:

@@ -65,8 +65,10 @@ def average_gain(
     """The mean over tasks of the gain, each task's the mean over its seeds, and its interval."""
     pairs = [(runs.of(task, over), runs.of(task, under)) for task in tasks]
     mean = float(np.mean([gain(a, b)[0] for a, b in pairs]))
-    draws = [gain_draws(a, b, seed) for seed, (a, b) in enumerate(pairs)]  # tasks by themselves
-    known = [row for row in draws if row is not None]
+    draws = [gain_draws(a, b, seed) for seed, (a, b) in enumerate(pairs)]
+    # Tasks are drawn by themselves, also those of equally many dialogues, whose draws are equal.
+    known = [np.random.default_rng(k).permutation(row)
+             for k, row in enumerate(draws) if row is not None]  # fmt: skip
     return mean, interval(np.mean(known, axis=0)) if len(known) == len(pairs) else None
 
 

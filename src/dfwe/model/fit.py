@@ -48,13 +48,9 @@ class Fit:
         if self.effective_batch % self.batch:
             raise UserError(f"fit.effective_batch={self.effective_batch} is not a multiple of "
                             f"fit.batch={self.batch}.")  # fmt: skip
-        if self.precision not in PRECISIONS:
-            raise UserError(f"fit.precision={self.precision} is unknown; choose one of "
-                            f"{', '.join(PRECISIONS)}.")  # fmt: skip
+        check_choice("fit.precision", self.precision, PRECISIONS)
         check_choice("fit.monitor", self.monitor, ("target", "own"))
-        if self.parameters not in KNOWN:
-            raise UserError(f"fit.parameters={self.parameters} is unknown; choose one of "
-                            f"{', '.join(KNOWN)}.")  # fmt: skip
+        check_choice("fit.parameters", self.parameters, KNOWN)
         if not isinstance(self.learning_rate, int | float) or self.learning_rate <= 0:
             raise UserError(f"fit.learning_rate={self.learning_rate} must be above 0.")
 

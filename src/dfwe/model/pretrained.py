@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
-from dfwe.errors import UserError, check_whole
+from dfwe.errors import UserError, check_whole, reason
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded, encode
 from dfwe.model.fit import Fit
@@ -219,7 +219,7 @@ def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTo
 
 def unloadable(folder: Path | None, error: Exception) -> UserError:
     """What to say of a folder that transformers does not load."""
-    return UserError(f"No model can be loaded from {folder}: {str(error).splitlines()[0]}")
+    return UserError(f"No model can be loaded from {folder}: {reason(error)}.")
 
 
 def fuse_gelu(network: "PreTrainedModel") -> "PreTrainedModel":

@@ -54,8 +54,7 @@ def _strategy(dimension: int, sigma: float, population: int | None, seed: int) -
         import cma
     except ImportError:
         raise UserError(
-            "search=cma_es needs the package cma, which is not installed; "
-            "pip install cma==4.5.0."
+            "search=cma_es needs the package cma, which is not installed; pip install cma==4.5.0."
         ) from None
     draw = np.random.default_rng(seed).standard_normal
     options = {

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.report.plots import COLOURS, GREY, INK, colours, figure_of, legend, save
+from dfwe.report.plots import (
+    COLOURS,
+    GREY,
+    INK,
+    best_so_far,
+    colours,
+    figure_of,
+    legend,
+    save,
+)
 
 Trials = Sequence[Mapping[str, Any]]  # rows of trials.jsonl
 
@@ -17,8 +26,7 @@ def trajectories(runs: Mapping[str, Sequence[Trials]], path: Path) -> Path:
     figure, panels = _panels(len(runs))
     for axes, (task, searches) in zip(panels, runs.items(), strict=False):
         for number, trials in enumerate(searches):
-            scores = [-np.inf if t["score"] is None else t["score"] for t in trials]
-            axes.step(range(len(scores)), np.maximum.accumulate(scores), where="post",
+            axes.step(range(len(trials)), best_so_far(trials), where="post",
                       color=COLOURS[number % len(COLOURS)], lw=1.3)  # fmt: skip
         axes.set_title(task, loc="left", fontsize=10)
         axes.set(xlabel="evaluation", ylabel="best dev score")

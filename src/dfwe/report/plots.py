@@ -54,13 +54,14 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
 
 
 def search_trajectory(
-    trials: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path
+    trials: Sequence[Mapping[str, Any]], labels: Sequence[str], chosen: int, path: Path
 ) -> Path:
     """Dev score, log-likelihood and alpha of every evaluation, the opening shaded.
 
     Args:
         trials: rows of `trials.jsonl`; an alpha (g, n) is shown as its mean over the groups.
         labels: the n experts, in alpha's order.
+        chosen: the trial that the search found the best.
     """
     n = len(labels)
     alphas = np.array([np.reshape(t["alpha"], (-1, n)).mean(axis=0) for t in trials])  # (m, n)
@@ -72,7 +73,7 @@ def search_trajectory(
     opening = len(named) if named.all() else int(named.argmin())
     for ax in axes:
         ax.axvspan(-0.5, opening - 0.5, color="#F1F1F1", lw=0, zorder=0)
-    _dots(axes[0], _column(trials, "score"), loglik, alphas, list(colours(labels).values()))
+    _dots(axes[0], trials, alphas, chosen, list(colours(labels).values()))
     if len(axes) == 3:
         axes[1].plot(loglik, ".-", color="#ABABAB", lw=0.8, ms=3)
         axes[1].set_ylabel("log-likelihood\n(nats)")
@@ -141,14 +142,21 @@ def _monitored(members: Sequence[Mapping[str, Any]]) -> str:
     return f"scored on {monitors.pop()}" if len(monitors) == 1 else "each scored on its own task"
 
 
+def best_so_far(trials: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """The highest float32 score up to each trial, (m,); nan before the first."""
+    counts = [t["score"] is not None and t["precision"] == "fp32" for t in trials]
+    return np.fmax.accumulate(np.where(counts, _column(trials, "score"), np.nan))
+
+
 def _dots(
     axes: "Axes",
-    score: NDArray[np.float64],
-    loglik: NDArray[np.float64],
+    trials: Sequence[Mapping[str, Any]],
     alphas: NDArray[np.float64],
+    chosen: int,
     colour: Sequence[str],
 ) -> None:
     """Every score as a dot, the best so far as steps; experts and centroid stand out."""
+    score = _column(trials, "score")
     at = np.arange(len(score))
     pure, centroid = _pure(alphas), _centroid(alphas) & ~_pure(alphas)
     rest = ~pure & ~centroid
@@ -157,13 +165,10 @@ def _dots(
                  c=[colour[k] for k in alphas[pure].argmax(axis=1)])  # fmt: skip
     axes.plot([], [], "D", ms=6, color=GREY, label="pure expert")
     axes.plot(at[centroid], score[centroid], "s", ms=6.5, color=INK, label="uniform average")
-    values = np.nan_to_num(score, nan=-np.inf)
-    running = np.maximum.accumulate(values)
-    running[np.isinf(running)] = np.nan
-    axes.step(at, running, where="post", color=INK, lw=1.3, label="best so far", zorder=1.5)
-    best = np.lexsort((-at, np.nan_to_num(loglik, nan=-np.inf), values))[-1]
-    axes.plot(at[best], score[best], "o", mfc="none", mec=INK, ms=11, mew=1.4, ls="",
-              label=f"best, {score[best]:.2f} (evaluation {best})")  # fmt: skip
+    axes.step(at, best_so_far(trials), where="post", color=INK, lw=1.3, label="best so far",
+              zorder=1.5)  # fmt: skip
+    axes.plot(chosen, score[chosen], "o", mfc="none", mec=INK, ms=11, mew=1.4, ls="",
+              label=f"chosen, {score[chosen]:.2f} (evaluation {chosen})")  # fmt: skip
     failed = at[np.isnan(score)]
     if len(failed):
         axes.plot(failed, np.full(len(failed), 0.03), "x", ms=6, color=INK, label="failed",

@@ -21,7 +21,7 @@ from dfwe.model.pretrained import Model, load
 from dfwe.proposals.simplex import grouped
 from dfwe.recipe import Recipe
 from dfwe.stages.bring import ROLES
-from dfwe.stages.interpolate import Interpolate
+from dfwe.stages.interpolate import Interpolate, weights
 from dfwe.store import Store
 from dfwe.tasks.task import Task
 
@@ -131,10 +131,8 @@ class Evaluate:
             alphas = {name: grouped(row[None], len(space.groups))[0]
                       for name, row in alphas.items()}  # fmt: skip
         noted = lab.store.scores(self.mixture.recipe).get("one_standard_error")
-        if noted is not None:  # weights of the experts, in their order; with groups, for each
-            weights = [list(row.values()) if isinstance(row, Mapping) else row
-                       for row in noted["alpha"].values()]  # fmt: skip
-            alphas["one_standard_error"] = np.array(weights) @ rows
+        if noted is not None:
+            alphas["one_standard_error"] = weights(noted["alpha"]) @ rows
 
         def predict(part: "Sequence[Batch]", alpha: NDArray[np.float64]) -> Any:
             space.write(alpha, network)

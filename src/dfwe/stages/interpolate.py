@@ -157,16 +157,13 @@ class Interpolate:
 
         rows = [trial.row() for trial in result.trials]
         return {
-            "trajectory": search_trajectory(rows, labels, work / "search.png"),
+            "trajectory": search_trajectory(rows, labels, result.best.index, work / "search.png"),
             "alpha": alpha_bars(alpha, work / "alpha.png"),
         }
 
     def _scores(self, result: Result, dev: "Scores", space: Any, seconds: float) -> dict[str, Any]:
         centroid = next(trial for trial in result.trials if np.ptp(trial.alpha) == 0)
         best = result.best
-        examples = self.task.examples(self.corpus, "dev")
-        error = standard_error(replicates(self.task, dev.texts, examples))
-        plain = result.nearest_centroid(within=error)
         pure = zip(space.labels, np.eye(space.n), strict=True)
         return {
             "stage": self.stage,
@@ -180,16 +177,25 @@ class Interpolate:
                 for trial in result.trials
                 if (trial.alpha == corner).all()
             },
-            "one_standard_error": {
-                "alpha": named(plain.alpha, space.labels, space.groups),
-                "dev": {"score": plain.score, "metrics": plain.metrics, "loglik": plain.loglik},
-                "standard_error": error,
-            },
+            **self._plainest(result, dev, space),
             "evaluations": result.evaluations,
             "iterations": result.iterations,
             "repeats": result.repeats,
             "seconds": seconds,
         }
+
+    def _plainest(self, result: Result, dev: "Scores", space: Any) -> dict[str, Any]:
+        """The one-standard-error choice; none of a search by another measure than the score."""
+        if self.search.by != "score":
+            return {}
+        examples = self.task.examples(self.corpus, "dev")
+        error = standard_error(replicates(self.task, dev.texts, examples))
+        plain = result.nearest_centroid(within=error)
+        return {"one_standard_error": {
+            "alpha": named(plain.alpha, space.labels, space.groups),
+            "dev": {"score": plain.score, "metrics": plain.metrics, "loglik": plain.loglik},
+            "standard_error": error,
+        }}  # fmt: skip
 
 
 def named(alpha: NDArray[np.float64], labels: tuple[str, ...], groups: tuple[str, ...]) -> Named:
@@ -200,6 +206,12 @@ def named(alpha: NDArray[np.float64], labels: tuple[str, ...], groups: tuple[str
         group: dict(zip(labels, row.tolist(), strict=True))
         for group, row in zip(groups, alpha, strict=True)
     }
+
+
+def weights(alpha: Named) -> NDArray[np.float64]:
+    """alpha as `named` was given it, (n,) or (g, n)."""
+    rows = [list(row.values()) if isinstance(row, dict) else row for row in alpha.values()]
+    return np.array(rows)
 
 
 def _cross_fitted(crossed: "CrossFitted", result: Result, space: Any) -> dict[str, Any]:

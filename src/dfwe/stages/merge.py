@@ -94,14 +94,16 @@ class Merge:
 
         began = time.monotonic()
         base = self.base
-        loaded = [
-            base.model.start(lab.store.weights(step.recipe), base.task, base.corpus, base.seed)
-            for step in self.parents
-        ]
-        whole = WeightSpace.from_modules([network for network, _ in loaded])
-        space = whole.with_rows(whole.rows[1:], [step.label for step in self.experts])
+
+        def start(step: Step) -> tuple[Any, Any]:
+            folder = lab.store.weights(step.recipe)
+            return base.model.start(folder, base.task, base.corpus, base.seed)
+
+        network, tokenizer = start(base)
+        whole = WeightSpace.from_modules([network])
+        rows = [WeightSpace.from_modules([start(step)[0]]).rows[0] for step in self.experts]
+        space = whole.with_rows(rows, [step.label for step in self.experts])
         theta = self.method(space, whole.rows[0])
-        network, tokenizer = loaded[0]
         whole.with_rows([theta], [self.label]).write([1.0], network)
 
         def fill(folder: Path) -> None:

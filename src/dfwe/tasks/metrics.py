@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.errors import UserError
+from dfwe.errors import check_choice
 from dfwe.tasks.decode import INVALID, Compatibility, check_compatibility
 
 Counts = NDArray[np.float64]
@@ -67,7 +67,7 @@ class F1(Summed):
     compatibility: Compatibility = None
 
     def __post_init__(self) -> None:
-        _known(self.average, ("micro", "macro", "weighted"))
+        check_choice("average", self.average, ("micro", "macro", "weighted"))
         check_compatibility(self.compatibility)
 
     @property
@@ -152,7 +152,7 @@ class TokenF1(Summed):
     compatibility: Compatibility = None
 
     def __post_init__(self) -> None:
-        _known(self.average, ("macro", "micro"))
+        check_choice("average", self.average, ("macro", "micro"))
         check_compatibility(self.compatibility)
 
     @property
@@ -192,11 +192,6 @@ def _valued(values: Any) -> Counts:
 def _ratio(above: Counts, below: Counts) -> Counts:
     """Nought where there is nothing below."""
     return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
-
-
-def _known(average: str, known: Sequence[str]) -> None:
-    if average not in known:
-        raise UserError(f"average={average} is unknown; choose one of {', '.join(known)}.")
 
 
 def normalise(text: str) -> str:

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, reason
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
 PICKLED = "pytorch_model*.bin"  # taken only where a repository has nothing else
@@ -51,8 +51,8 @@ def push(folder: Path, name: str) -> str:
             repo_id=repository.repo_id, folder_path=folder, ignore_patterns=NOT_PUSHED
         )
     except (HfHubHTTPError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"The Hub did not take {folder} as {name} ({reason}); upload it with: "
+        why = f"{type(error).__name__}: {reason(error)}"
+        raise UserError(f"The Hub did not take {folder} as {name} ({why}); upload it with: "
                         f"hf upload {name} {folder}") from None  # fmt: skip
     return str(repository)
 
@@ -82,11 +82,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise UserError(f"{lacking}, and HF_HUB_OFFLINE is set; {wayout}.")
     try:
         files = HfApi().model_info(name, revision=revision, timeout=5).siblings or []
+        safe = any(file.rfilename.endswith(".safetensors") for file in files)
+        return snapshot(local=False, more=() if safe else (PICKLED,))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{lacking}, and the Hub does not give it ({reason}); {wayout}.") from None
-    safe = any(file.rfilename.endswith(".safetensors") for file in files)
-    return snapshot(local=False, more=() if safe else (PICKLED,))
+        why = f"{type(error).__name__}: {reason(error)}"
+        raise UserError(f"{lacking}, and the Hub does not give it ({why}); {wayout}.") from None
 
 
 def _has_weights(folder: Path) -> bool:

@@ -79,23 +79,25 @@ def preflight(folders: Sequence[str | Path], cache: Path | None = None) -> Repor
     if not folders:
         problems.append("A weight space needs at least one checkpoint.")
     warnings: list[str] = []
+    rows, cells = [], []
     for checkpoint in checkpoints:
-        problems += _alone(checkpoint)
+        own, finite = _alone(checkpoint), "-"
+        if not own:
+            rows.append(checkpoint.row(cache))
+            odd = _not_finite(rows[-1], checkpoint.layout)
+            finite = "yes" if odd is None else f"no: {odd}"
+            if odd is not None:
+                own = [f"'{odd}' in {checkpoint.folder} holds values that are not finite; "
+                       "training diverged, so leave this checkpoint out."]  # fmt: skip
+        problems += own
+        cells.append(_cells(checkpoint, finite))
         if checkpoint is not checkpoints[0]:
             problems += _compare(checkpoints[0], checkpoint)
             warnings += _differences(checkpoints[0], checkpoint)
         if checkpoint.tokenizer is None:
             warnings.append(f"{checkpoint.folder} has no tokenizer; mixing goes on without, and "
                             "an export takes the first checkpoint's.")  # fmt: skip
-    rows = tuple(checkpoint.row(cache) for checkpoint in checkpoints)
-    cells = []
-    for checkpoint, row in zip(checkpoints, rows, strict=True):
-        odd = _not_finite(row, checkpoint.layout)
-        if odd is not None:
-            problems.append(f"'{odd}' in {checkpoint.folder} holds values that are not finite; "
-                            "training diverged, so leave this checkpoint out.")  # fmt: skip
-        cells.append(_cells(checkpoint, odd))
-    return Report(tuple(cells), tuple(problems), tuple(warnings), tuple(checkpoints), rows)
+    return Report(tuple(cells), tuple(problems), tuple(warnings), tuple(checkpoints), tuple(rows))
 
 
 def _alone(checkpoint: Checkpoint) -> list[str]:
@@ -172,7 +174,7 @@ def _not_finite(row: "Tensor", layout: Layout) -> str | None:
     return None
 
 
-def _cells(checkpoint: Checkpoint, odd: str | None) -> tuple[str, ...]:
+def _cells(checkpoint: Checkpoint, finite: str) -> tuple[str, ...]:
     config = checkpoint.config
     return (
         str(checkpoint.folder),
@@ -182,7 +184,7 @@ def _cells(checkpoint: Checkpoint, odd: str | None) -> tuple[str, ...]:
         "/".join(checkpoint.dtypes),
         str(config.get("vocab_size", "-")),
         checkpoint.tokenizer[:8] if checkpoint.tokenizer else "-",
-        "yes" if odd is None else f"no: {odd}",
+        finite,
     )
 
 
