@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,16 @@ def measured(found):
     alpha = list(found["dfwe"]["alpha"].values())
     experts = [(row["dev"], row["test"]) for row in found["experts"]]
     return alpha, experts, found["baseline"], found["uniform"], found["delta"]
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json", "merges.txt"])
+def test_all_that_decides_answers_is_in_the_address(name, folder):
+    shutil.rmtree(folder / "b")
+    shutil.copytree(folder / "a", folder / "b")
+    one, other = bring(("a", "b"))
+    assert one.recipe == other.recipe
+    (folder / "b" / name).write_text('{"forced_bos_token_id": 7}')
+    assert bring(("a", "b"))[1].recipe.address != one.recipe.address
 
 
 @pytest.mark.parametrize("names", [("a", "baseline"), ("dfwe", "b"), ("x/a", "a")])

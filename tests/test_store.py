@@ -35,9 +35,12 @@ def test_a_result_is_readable_for_whoever_may_read_its_folder(store):
     def private(folder):
         (folder / WEIGHTS).write_bytes(b"theta")
         (folder / WEIGHTS).chmod(0o600)
+        (folder / "templates").mkdir()  # as of a tokenizer with several
+        (folder / "templates" / "chat.jinja").write_text("{{ text }}")
 
     folder = store.commit(RECIPE, private, {})
     assert (folder / WEIGHTS).stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
+    assert (folder / "templates").stat().st_mode == folder.stat().st_mode
 
 
 def test_a_result_that_fails_half_way_leaves_nothing_but_its_work(store):

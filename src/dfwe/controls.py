@@ -112,7 +112,8 @@ def vote(plan: Plan) -> Step:
 
 
 def landscape(plan: Plan, points: int = 9) -> Step:
-    """Dev scores on a lattice over three fine-tuned sources, its edges the lines between them."""
+    """Dev scores on a lattice over the last three fine-tuned experts, the sources where there are
+    three; its edges are the lines between them."""
     return _search(plan, "landscape", plan.finetuned[-3:],
                    partial(baselines.lattice, points=points))  # fmt: skip
 

@@ -208,6 +208,8 @@ class Plan:
         study = self.study
         for task in (study.task, *study.sources):
             study.model.check_task(task, study.corpus)
+        if study.model.path is not None and not study.checkpoints:
+            study.model.check_length(study.model.folder)
         if study.search.folds is not None:
             fold_of(study.task.examples(study.corpus, "dev"), study.search.folds)
         if study.checkpoints:

@@ -99,7 +99,7 @@ def _study(cfg: DictConfig) -> "Study":
     from dfwe.plan import Study
 
     return Study(
-        corpus=build(cfg.corpus),
+        corpus=_corpus(OmegaConf.to_yaml(cfg.corpus, resolve=True)),
         task=build(cfg.task),
         sources=sources,
         model=build(cfg.model),
@@ -111,6 +111,12 @@ def _study(cfg: DictConfig) -> "Study":
         controls={name: build(control) for name, control in cfg.controls.items()},
         landscapes={name: build(search) for name, search in cfg.landscapes.items()},
     )
+
+
+@cache
+def _corpus(config: str) -> Any:
+    """Read once and kept in memory once, however many studies of a process are on it."""
+    return hydra.utils.instantiate(OmegaConf.create(config), _convert_="all")
 
 
 def study_of(task: str, seed: int) -> "Study":

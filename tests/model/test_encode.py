@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from dfwe.data.dialogue import Example
 from dfwe.model import encode as module
 from dfwe.model.encode import encode
 
@@ -37,6 +38,17 @@ def test_a_prompt_longer_than_the_limit_survives_alone(tokenizer, label_examples
     encoded = encode(label_examples, tokenizer, max_input=2, max_target=8)
     for example, ids in zip(label_examples, encoded.sources, strict=True):
         assert ids == tokenizer(example.prompt)["input_ids"]
+
+
+def test_a_prompt_of_no_tokens_takes_no_room():
+    class Letters:  # a tokenizer that adds no token of its own
+        cls_token_id, bos_token_id = None, 7
+
+        def __call__(self, text, **unused):
+            return {"input_ids": list(range(len(text)))}
+
+    example = Example("1", "1", "a long text", "", "yes", ("yes",))
+    assert module._shorten(example, Letters(), 4) == [7, 8, 9, 10]
 
 
 def test_targets_and_options_end_with_the_end_token(tokenizer, label_examples, text_examples):

@@ -50,6 +50,11 @@ def test_what_fits_is_accepted(tmp_path, model, config):
         (Model("m"), GPT, "add model=causal"),
         (Causal("m"), T5, "add model=flan_t5_base"),
         (Causal("m"), {**GPT, "n_positions": 600}, r"600 positions.*lower model.max_input"),
+        (
+            Encoder("m"),
+            {**head("Sad", "Mad", "Glad"), "model_type": "roberta", "pad_token_id": 1},
+            r"510 positions.*lower model.max_input",
+        ),
         (Encoder("m"), head("mad", "sad", "glad"), "in this order, sad, mad, glad"),
         (Encoder("m"), head("LABEL_0", "LABEL_1"), "has the labels LABEL_0, LABEL_1"),
         (Encoder("m"), BERT, "has the labels LABEL_0, LABEL_1"),

@@ -42,6 +42,15 @@ def test_the_preset_for_friends_trains_what_a_t5_has(settings, make_study):
     RegionPlan(make_study(**settings), replace(Settings(), centroid=start)).check()
 
 
+def test_where_nothing_is_left_to_average_the_geometry_is_planned_still(make_study):
+    related = Settings(same_texts=(("mood", "tone", "air", "voice"),))
+    plan = RegionPlan(make_study(), related)
+    steps = list(plan.steps(("experts", "region/geometry")))
+    assert steps[-1] is plan.geometry
+    with pytest.raises(UserError, match="Nothing is left to average for mood"):
+        list(plan.steps(STAGE.makes))
+
+
 def test_a_study_that_no_probe_can_read_is_refused_at_once(make_study, monkeypatch):
     monkeypatch.setattr("dfwe.region.losses.Paths._is_single_label", lambda *unused: False)
     start = Start(parameters="norms")

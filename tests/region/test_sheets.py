@@ -76,7 +76,7 @@ def test_starts_are_compared_by_dataset_and_the_means_stand_apart():
     assert table.columns[2:6] == ["pretrained", "centroid", "centroid: gain", "average of 3"]
     assert [row[:2] for row in table.rows][-3:] == [["subjectivity", "500"], ["all", "all"],
                                                     ["all", "500"]]  # fmt: skip
-    assert table.rows[0][2:5] == ["71.00 ± 1.00", "75.00 ± 1.00", "+4.00 (+4.00 to +4.00)"]
+    assert table.rows[0][2:5] == ["71.00 ± 1.41", "75.00 ± 1.41", "+4.00 (+4.00 to +4.00)"]
     assert table.last == 2
 
 

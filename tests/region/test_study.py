@@ -138,7 +138,7 @@ def test_sets_of_same_texts_decide_what_a_stored_geometry_recommends(plan, study
 
 def test_what_is_in_the_store_is_not_made_again(plan, study, lab, caplog):
     caplog.set_level("INFO")
-    execute(plan.steps, STAGE, lab)
+    execute(plan.steps(STAGE.makes), STAGE, lab)
     assert caplog.messages == ["Everything stage=region makes is in the store; nothing to train."]
 
 

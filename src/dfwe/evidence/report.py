@@ -1,10 +1,8 @@
 """Stage `report`: Table 2 and its company, gathered from the store over tasks and seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError
 from dfwe.evidence.compare import described
 from dfwe.evidence.pictures import draw
@@ -43,16 +41,12 @@ def report(
     for name, given in (("tasks", tasks), ("seeds", seeds)):
         if not given:
             raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
-    corpora: list[Corpus] = []
 
     def plan(task: str, seed: int) -> Plan:
         try:
-            other = studies(task, seed)
+            return Plan(studies(task, seed))
         except UserError as error:
             raise UserError(f"Of report.tasks, {task} does not fit: {error}") from None
-        if other.corpus not in corpora:  # read once, kept in memory once
-            corpora.append(other.corpus)
-        return Plan(replace(other, corpus=corpora[corpora.index(other.corpus)]))
 
     runs = Runs(plan, tasks, seeds, lab.store)
     like = runs.plans[tasks[0]][0].study

@@ -32,6 +32,8 @@ ENDINGS = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
 CHOICES = {"seq2seq": "model=flan_t5_base", "encoder": "model=roberta_base",
            "causal": "model=causal"}  # fmt: skip
 
+COUNTED_FROM_PAD = ("camembert", "longformer", "mpnet")  # their first position is pad_token_id + 1
+
 
 @dataclass(frozen=True)
 class Model:
@@ -120,11 +122,19 @@ class Model:
                 f"{folder} is of the family {found}, but model={self.name} reads {self.family}; "
                 f"add {CHOICES[found]}."
             )
+        self.check_length(folder)
+
+    def check_length(self, folder: Path) -> None:
+        """Raise UserError if the model in `folder` has fewer positions than texts may be long."""
         config = json.loads((folder / "config.json").read_text())
         places = config.get("max_position_embeddings", config.get("n_positions"))
-        wanted = self.max_input + (self.max_target if found == "causal" else 0)
-        relative = "t5" in config["model_type"]  # there n_positions limits nothing
-        if places is not None and not relative and places < wanted:
+        wanted = self.max_input + (self.max_target if self.family == "causal" else 0)
+        kind = config.get("model_type", "")
+        if places is None or "t5" in kind:  # relative: n_positions limits nothing
+            return
+        if "roberta" in kind or kind in COUNTED_FROM_PAD:
+            places -= config.get("pad_token_id", 1) + 1
+        if places < wanted:
             raise UserError(f"{folder} has {places} positions, but model.max_input and max_target "
                             f"ask for {wanted}; lower model.max_input.")  # fmt: skip
 

@@ -20,13 +20,12 @@ from dfwe.region.points import Point, hulls, lines, singles
 from dfwe.region.settings import Settings
 from dfwe.region.sheets import between
 from dfwe.region.steps import Grid
-from dfwe.region.tables import curves, odds
+from dfwe.region.tables import Losses, curves, odds
 from dfwe.region.texts import ProbeTexts
 from dfwe.tasks.task import Task
 
 VERSION = 2
 SIZES = ("texts", "inside", "perturbed", "pairs", "points", "outward", "steps")
-Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class Paths:
 
         return [
             loss_curves({kind: rows["points"] for kind, rows in found[name].items()},
-                        None, work / f"{name}.png")
+                        work / f"{name}.png")
             for name in ("line", "outward")
         ]  # fmt: skip
 

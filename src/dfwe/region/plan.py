@@ -1,6 +1,6 @@
 """The graph of steps behind a region study: a grid of models, its geometry, paths, centroids."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -67,17 +67,19 @@ class RegionPlan:
         return Transfer(self.label, self.group, runs, starts, sizes, self.study.decoding,
                         self.study.corpus)  # fmt: skip
 
-    @property
-    def steps(self) -> Iterator[Step]:
+    def steps(self, makes: Sequence[str]) -> Iterator[Step]:
+        """What a stage that makes such steps needs; the others are not even planned."""
         if self.base is not None:
             yield self.base
         yield from self.grid.models
         yield self.geometry
-        yield self.paths
-        for starts in self.centroids.values():
-            yield from starts.values()
-        yield from self.transfer.runs
-        yield self.transfer
+        if self.paths.stage in makes:
+            yield self.paths
+        if Transfer.stage in makes:
+            for starts in self.centroids.values():
+                yield from starts.values()
+            yield from self.transfer.runs
+            yield self.transfer
 
     def check(self) -> None:
         """What can be known before any work.

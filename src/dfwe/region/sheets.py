@@ -109,11 +109,12 @@ def transfer(rows: Sequence[Found]) -> Sheet:
         line = [dataset, "all" if size is None else str(size)]
         for start in (first, *others):
             row = held[dataset, size, start]
-            spread = f" ± {row['sd']:.2f}" if row["sd"] and dataset != "all" else ""
+            several = row["sd"] is not None  # runs
+            spread = f" ± {row['sd']:.2f}" if several and dataset != "all" else ""
             line.append(points(row["mean"]) + spread)
             if start != first:
                 noise = f" ({row['low']:+.2f} to {row['high']:+.2f})"
-                line.append(f"{row['gain']:+.2f}" + (noise if row["sd"] else ""))
+                line.append(f"{row['gain']:+.2f}" + (noise if several else ""))
         cells.append(line)
     columns = ["dataset", "rows", first,
                *(name for start in others for name in (start, f"{start}: gain"))]  # fmt: skip

@@ -37,7 +37,7 @@ def region(study: Callable[[], Study], stage: Stage, lab: Lab, settings: Setting
     plan = RegionPlan(given, settings)
     if plan.transfer.stage in stage.makes and plan.transfer.recipe not in lab.store:
         plan.check()
-    execute([step for step in plan.steps if step.stage in stage.makes], stage, lab)
+    execute(plan.steps(stage.makes), stage, lab)
     lab.output.mkdir(parents=True, exist_ok=True)
     for step in (plan.geometry, plan.paths):
         for picture in lab.store.folder(step.recipe).glob("*.png"):
@@ -113,8 +113,9 @@ def _row(
     dataset: str, size: int | None, start: str, scores: list[float], gains: list[float]
 ) -> dict[str, Any]:
     gain, low, high = mean_interval(gains)
+    spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {"dataset": dataset, "size": size, "start": start, "mean": float(np.mean(scores)),
-            "sd": float(np.std(scores)), "gain": gain, "low": low, "high": high}  # fmt: skip
+            "sd": spread, "gain": gain, "low": low, "high": high}  # fmt: skip
 
 
 def _survey(checkpoints: Sequence[str], lab: Lab, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """From generalised losses to what is read: P_B tables, loss curves, where lines break."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from dfwe.region.paths import breaks
 from dfwe.region.points import IN, INSIDE, LINE, NOISE, OUTWARD, PRETRAINED, Point, groups
 from dfwe.region.settings import Settings
 
-Losses = Mapping[tuple[str, str], float]
+Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
 
 
 def odds(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.report.plots import GREY, INK, colours, figure_of, legend, save
+from dfwe.report.plots import GREY, colours, figure_of, legend, save
 
 Matrix = NDArray[np.float64]
 
@@ -68,14 +68,11 @@ def plane_map(
     return save(figure, path)
 
 
-def loss_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]], base: float | None, path: Path
-) -> Path:
+def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
     """Generalised loss along lines, with 95 % bands.
 
     Args:
         curves: kind of line -> rows of t, mean, low, high, sorted by t.
-        base: the pretrained body's loss, dashed.
     """
     figure, grid = figure_of(1, 1, (7.8, 4.4))
     axes = grid[0][0]
@@ -85,8 +82,6 @@ def loss_curves(
         axes.plot(t, [row["mean"] for row in rows], ".-", color=colour, label=kind)
         axes.fill_between(t, [row["low"] for row in rows], [row["high"] for row in rows],
                           color=colour, alpha=0.18, lw=0)  # fmt: skip
-    if base is not None:
-        axes.axhline(base, color=INK, lw=1, ls=(0, (4, 3)), label="pretrained")
     if any(abs(row["t"]) > 2 for rows in curves.values() for row in rows):
         axes.set_xscale("symlog", linthresh=1.0)
         axes.set_yscale("log")

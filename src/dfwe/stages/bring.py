@@ -14,9 +14,10 @@ from dfwe.lab import Lab
 from dfwe.recipe import Recipe
 from dfwe.store import file_digest
 from dfwe.weights.adapters import read_checkpoint
-from dfwe.weights.checkpoints import TOKENIZERS, Checkpoint
+from dfwe.weights.checkpoints import Checkpoint, tokenizer_digest
 
-VERSION = 1
+VERSION = 2
+CONFIGS = ("config.json", "generation_config.json")
 ROLES = {"baseline", "dfwe", "uniform", "one_standard_error"}  # what results call other models
 
 
@@ -35,7 +36,10 @@ class Bring:
     tokenizer: str
 
     stage = "bring"
-    parents: tuple[Step, ...] = ()
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return ()
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -44,10 +48,11 @@ class Bring:
     @cached_property
     def recipe(self) -> Recipe:
         """By content alone: a checkpoint that moves keeps its address."""
-        files = [*self.checkpoint.files, self.checkpoint.source / "config.json"]
-        tokenizer = read_checkpoint(self.tokenizer).tokenizer
-        settings = {"files": [file_digest(f) for f in files if f.is_file()]}
-        return Recipe(self.stage, VERSION, {**settings, "tokenizer": tokenizer})
+        files = [*self.checkpoint.files, *(self.checkpoint.source / name for name in CONFIGS)]
+        tokenizer = read_checkpoint(self.tokenizer).tokenizer_files
+        settings = {"files": [file_digest(f) for f in files if f.is_file()],
+                    "tokenizer": {f.name: tokenizer_digest(f) for f in tokenizer}}  # fmt: skip
+        return Recipe(self.stage, VERSION, settings)
 
     def run(self, lab: Lab) -> None:
         """Export it alone, with the tokenizer, into the store."""
@@ -56,10 +61,10 @@ class Bring:
         began = time.monotonic()
         export = lab.store.work(self.recipe) / "export"
         shutil.rmtree(export, ignore_errors=True)
-        WeightSpace.from_pretrained([self.name]).export([1.0], export)
-        other = read_checkpoint(self.tokenizer)
-        for path in (*other.folder.iterdir(), *other.source.iterdir()):
-            if _of_a_tokenizer(path) and not (export / path.name).exists():
+        cache = lab.store.cache("flat")
+        WeightSpace.from_pretrained([self.name], cache=cache).export([1.0], export)
+        for path in read_checkpoint(self.tokenizer).tokenizer_files:
+            if not (export / path.name).exists():
                 shutil.copyfile(path, export / path.name)
 
         def fill(folder: Path) -> None:
@@ -108,9 +113,3 @@ def by_label(alpha: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
     if any(isinstance(row, Mapping) for row in alpha.values()):
         return {group: by_label(row, labels) for group, row in alpha.items()}
     return dict(zip(labels, alpha.values(), strict=True))
-
-
-def _of_a_tokenizer(path: Path) -> bool:
-    return path.name in TOKENIZERS or path.name.startswith(
-        ("tokenizer", "special_tokens", "added_tokens", "merges", "chat_template")
-    )

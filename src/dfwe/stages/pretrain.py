@@ -29,7 +29,10 @@ class Pretrain:
     corpus: Corpus
 
     stage = "pretrain"
-    parents: tuple[Step, ...] = ()
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return ()
 
     @property
     def label(self) -> str:

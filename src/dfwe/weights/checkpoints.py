@@ -20,6 +20,8 @@ WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 FLOATS = ("F64", "F32", "F16", "BF16")  # what is mixed; safetensors' names
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json")
 
+BESIDE = ("tokenizer", "special_tokens", "added_tokens", "merges", "chat_template")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -76,7 +78,15 @@ class Checkpoint:
     def tokenizer(self) -> str | None:
         """sha256 of the tokenizer's main file, hex; None without a tokenizer."""
         files = (self.folder / name for name in TOKENIZERS)
-        return next((_tokenizer_digest(path) for path in files if path.is_file()), None)
+        return next((tokenizer_digest(path) for path in files if path.is_file()), None)
+
+    @property
+    def tokenizer_files(self) -> tuple[Path, ...]:
+        """All that makes its tokenizer, sorted by name; its own before those of its `source`."""
+        found = {path.name: path for place in (self.source, self.folder)
+                 for path in place.iterdir()
+                 if path.name in TOKENIZERS or path.name.startswith(BESIDE)}  # fmt: skip
+        return tuple(found[name] for name in sorted(found) if found[name].is_file())
 
     @property
     def source(self) -> Path:
@@ -196,8 +206,11 @@ def _mapped(path: Path, start: int, size: int) -> "Tensor":
     return torch.from_numpy(np.memmap(path, np.float32, mode="c", offset=start, shape=(size,)))
 
 
-def _tokenizer_digest(path: Path) -> str:
-    """Without how the last text before saving was cut and padded, which tokenizer.json notes."""
+def tokenizer_digest(path: Path) -> str:
+    """sha256 of a tokenizer's file, hex.
+
+    Without how the last text before saving was cut and padded, which tokenizer.json notes.
+    """
     content = path.read_bytes()
     if path.name == "tokenizer.json":
         try:
