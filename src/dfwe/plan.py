@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dfwe.callbacks.crossfit import fold_of
 from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError, check_whole
 from dfwe.execute import Step
@@ -21,6 +20,7 @@ from dfwe.stages.pretrain import Pretrain
 from dfwe.stages.test import ROLE, Test
 from dfwe.stages.train import Train
 from dfwe.store import Store
+from dfwe.tasks.crossfit import fold_of
 from dfwe.tasks.task import Task
 from dfwe.weights.preflight import preflight
 

@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from numpy.typing import NDArray
 
-from dfwe.callbacks.crossfit import Answers, CrossFitted, cross_fit
 from dfwe.errors import UserError, reason
 from dfwe.model.batches import Batch
 from dfwe.model.scoring import Scores, predictions, summarise
@@ -18,6 +17,7 @@ from dfwe.model.shards import Shards
 from dfwe.proposals.ledger import Ledger
 from dfwe.proposals.loop import Measure, Result, search
 from dfwe.proposals.settings import Search
+from dfwe.tasks.crossfit import Answers, CrossFitted, cross_fit
 from dfwe.weights.space import WeightSpace
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ class Search:
         screen: bf16 steers, and so many of the best are scored again in float32; None scores
             every candidate in float32. Pays where the hardware multiplies bf16.
         folds: so many parts of dev's dialogues, each scored by what the same search finds on the
-            others (`dfwe.callbacks.crossfit`); None leaves that out.
+            others (`dfwe.tasks.crossfit`); None leaves that out.
         by: what of dev decides: `score`, the task's metric; or `loglik`, the log-likelihood of
             the gold answers, which has no steps and less noise, but is not what is reported.
     """

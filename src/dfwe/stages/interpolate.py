@@ -21,10 +21,10 @@ from dfwe.proposals.loop import Result
 from dfwe.proposals.settings import Search
 from dfwe.recipe import Recipe
 from dfwe.tasks.bootstrap import replicates, resolution, standard_error
+from dfwe.tasks.crossfit import CrossFitted
 from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
-    from dfwe.callbacks.crossfit import CrossFitted
     from dfwe.model.scoring import Scores
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Interpolate:
 
     def _search(
         self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog
-    ) -> tuple[Result, "CrossFitted | None", Any]:
+    ) -> tuple[Result, CrossFitted | None, Any]:
         """What the search found, also without each fold, and the module with theta(alpha*)."""
         from dfwe.callbacks.interpolate import Interpolate as SearchCallback
         from dfwe.callbacks.progress import search_bar
@@ -214,7 +214,7 @@ def weights(alpha: Named) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def _cross_fitted(crossed: "CrossFitted", result: Result, space: Any) -> dict[str, Any]:
+def _cross_fitted(crossed: CrossFitted, result: Result, space: Any) -> dict[str, Any]:
     """The cross-fitted score, and how far dev's score of the result is above it."""
     scored, more = (
         {(trial.alpha.tobytes(), trial.precision) for found in some for trial in found.trials}

@@ -6,7 +6,7 @@ one fold of the dialogues, in turn; what each finds answers for the fold that it
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,8 @@ from dfwe.errors import UserError
 from dfwe.proposals.loop import Result
 from dfwe.tasks.task import Task
 
-if TYPE_CHECKING:
-    from dfwe.model.scoring import Scores
-
-Answers = Callable[[NDArray[np.float64], str], "Scores"]  # alpha, precision -> theta(alpha)'s
+# alpha, precision -> theta(alpha)'s `dfwe.model.scoring.Scores`
+Answers = Callable[[NDArray[np.float64], str], Any]
 
 
 @dataclass(frozen=True)

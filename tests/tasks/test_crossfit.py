@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from dfwe.callbacks.crossfit import cross_fit, fold_of
 from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.model.encode import Encoded
 from dfwe.model.scoring import Predictions, summarise
 from dfwe.proposals.loop import Measure, search
 from dfwe.proposals.nelder_mead import nelder_mead
+from dfwe.tasks.crossfit import cross_fit, fold_of
 from dfwe.tasks.decode import Label
 from dfwe.tasks.metrics import F1
 from dfwe.tasks.task import Task
