@@ -1,10 +1,13 @@
 """Every file in conf/ composes, and every group's objects can be built."""
 
+import re
+import shlex
 from pathlib import Path
 
 import hydra
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -89,3 +92,19 @@ def test_a_task_may_come_without_sources(tmp_path):
     assert compose("config", overrides=place).sources.list == []
     named = compose("config", overrides=[*place, "sources.list=[meld]"])
     assert named.sources.list == ["meld"]
+
+
+TOLD = [
+    pytest.param(command, id=f"{path.name}: {command[:50]}")
+    for path in (CONF.parent / "README.md", *sorted((CONF.parent / "docs").glob("*.md")))
+    for command in re.findall(r"python -m dfwe\.run ([^`\n]*)", path.read_text())
+]
+
+
+@pytest.mark.parametrize("command", TOLD)
+def test_a_command_that_the_documents_tell_can_be_read_and_names_what_exists(command):
+    words = [word for word in shlex.split(command, comments=True) if "=" in word]
+    for given in OverridesParser.create().parse_overrides(words):
+        group = CONF / given.key_or_group
+        if group.is_dir() and given.key_or_group not in ("task", "sources"):
+            assert (group / f"{given.value()}.yaml").is_file(), given.input_line
