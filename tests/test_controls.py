@@ -195,7 +195,7 @@ def test_every_contender_has_a_row(reported, found):
     rows = table(reported, "controls")
     assert len(rows) == len(found)
     by = {row["model"]: row for row in rows}
-    assert by["ties"]["test"] == f"{found['ties'].test:.2f}"
+    assert by["TIES"]["test"] == f"{found['ties'].test:.2f}"
     assert by["DFWE"]["DFWE over it"] == by["DFWE"]["DFWE wins"] == ""
     assert by["fine-tuning"]["over fine-tuning"] == ""
 

@@ -55,6 +55,15 @@ def test_a_key_that_the_server_does_not_take_is_a_missing_login(monkeypatch):
     def refuse():
         raise AuthenticationError("Failed to verify credentials.\nDetails")
 
+    monkeypatch.setattr("wandb.login", lambda **settings: True)
     monkeypatch.setattr("wandb.Api", refuse)
     with pytest.raises(UserError, match=r"login \(Failed to verify credentials\): run `wandb"):
         WandB().login("stage=dashboard")
+
+
+def test_without_a_key_nobody_is_asked_for_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr("builtins.input", lambda *asked: pytest.fail("asked for a key"))
+    with pytest.raises(UserError, match=r"login \(no API key is configured\): run `wandb login`"):
+        WandB().login("logger.mode=online")

@@ -8,6 +8,7 @@ Mixing and searching without the command line: any `torch.nn.Module`, any score.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("dfwe")
     if name not in _HOME:
         raise AttributeError(f"module 'dfwe' has no attribute '{name}'")
     return getattr(import_module(f"dfwe.{_HOME[name]}"), name)

@@ -66,7 +66,14 @@ class Lab:
         return self.trainer(logger=False).strategy.root_device
 
     def check(self) -> None:
-        """Raise UserError if there is an accelerator, which several workers cannot share."""
+        """What can be known before any work.
+
+        Raises:
+            UserError: there is an accelerator, which several workers cannot share; or nobody is
+                logged in to the Weights & Biases that is asked for.
+        """
+        if isinstance(self.open_log, WandB) and self.open_log.mode == "online":
+            self.open_log.login("logger.mode=online")
         if self.workers > 1 and self.device.type != "cpu":
             raise UserError(f"workers={self.workers} are processes on the CPU, and this run is on "
                             f"{self.device.type}; leave workers=1.")  # fmt: skip
@@ -140,9 +147,11 @@ class WandB:
     def login(what: str) -> Any:
         """W&B's API; raises UserError where `what` finds no valid key or no server."""
         import wandb
-        from wandb.errors import Error
+        from wandb.errors import Error, UsageError
 
         try:
+            if not wandb.login(prompt=False, verify=False):
+                raise UsageError("no API key is configured")
             return wandb.Api()
         except Error as error:
             raise UserError(
@@ -292,7 +301,8 @@ class LightningTrainer:
         except (
             MisconfigurationException, ModuleNotFoundError, ValueError, TypeError
         ) as error:  # fmt: skip
-            raise UserError(f"trainer=: Lightning says: {reason(error)}.") from None
+            raise UserError(f"trainer=: Lightning says: {reason(error)}; set trainer=auto, or "
+                            "trainer=cpu.") from None  # fmt: skip
         if trainer.world_size > 1:
             raise UserError(
                 f"A model is trained on one device, not on the {trainer.world_size} given; "

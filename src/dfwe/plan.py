@@ -220,6 +220,9 @@ class Plan:
 
     def _check_checkpoints(self, store: Store) -> None:
         study = self.study
+        if len(study.checkpoints) == 1:
+            raise UserError(f"checkpoints={list(study.checkpoints)} names one; name two or more "
+                            "to mix.")  # fmt: skip
         with suppress(UserError):  # the report names all that cannot be read, not one
             if self.interpolation.recipe in store:
                 return

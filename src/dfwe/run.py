@@ -1,6 +1,7 @@
 """The command line: compose the configuration, build its objects, run the stage's steps."""
 
 import errno
+import logging
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 DISK = {
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
+    errno.ENOENT: "there is no such place",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EEXIST: "a file stands where a folder is needed",
@@ -82,6 +84,9 @@ def _ensemble(study: "Callable[[], Study]", stage: "Stage", lab: "Lab", push: st
     from dfwe.weights.hub import check_login
 
     plan = Plan(study())
+    if plan.study.checkpoints and "interpolate" not in stage.makes and stage.name != "evaluate":
+        raise UserError(f"stage={stage.name} makes nothing of checkpoints=[...], which are mixed "
+                        "as they are; give stage=interpolate or stage=all.")  # fmt: skip
     lab.check()
     plan.check(lab.store)
     if push:
@@ -121,6 +126,7 @@ def _corpus(config: str) -> Any:
 
 def study_of(task: str, seed: int) -> "Study":
     """The study of another task and seed, all else as on this command line."""
+    _check_option("task", task, "report.tasks")
     given = HydraConfig.get().overrides.task
     kept = [item for item in given if item.split("=")[0] not in ("task", "seed", "stage")]
     cfg = _composed(*kept, f"task={task}").copy()
@@ -136,6 +142,9 @@ def _composed(*overrides: str) -> DictConfig:
 
 def _sources(cfg: DictConfig) -> list[DictConfig]:
     """The sources' configurations: as listed, or as a survey of models recommends them."""
+    for given in HydraConfig.get().overrides.task:
+        if given.startswith("sources=") and "/" not in given:  # which Hydra takes as optional
+            _check_option("sources", given.removeprefix("sources="), "sources=")
     if cfg.sources.survey is None:
         return [_task(name, "sources.list") for name in _listed(cfg.sources.list)]
     from dfwe.region.survey import recommended
@@ -151,11 +160,16 @@ def _listed(value: Any) -> Any:
 
 def _task(name: str, given: str) -> DictConfig:
     """A task's configuration by its name: sources come from the same group as targets."""
-    known = GlobalHydra.instance().config_loader().get_group_options("task")
-    if name not in known:
-        raise UserError(f"{given} has the unknown task '{name}'; known: {', '.join(known)}.")
+    _check_option("task", name, given)
     corpus = HydraConfig.get().runtime.choices["corpus"]
     return _composed(f"corpus={corpus}", f"task={name}").task
+
+
+def _check_option(group: str, name: str, given: str) -> None:
+    """Raises UserError unless `given` names an option of a group in conf/."""
+    known = GlobalHydra.instance().config_loader().get_group_options(group)
+    if name not in known:
+        raise UserError(f"{given} has the unknown {group} '{name}'; known: {', '.join(known)}.")
 
 
 def _lab(cfg: DictConfig) -> "Lab":
@@ -175,8 +189,11 @@ def _lab(cfg: DictConfig) -> "Lab":
 
 
 def _command_for(overrides: Any) -> Callable[[str], str]:
+    """What a person can paste to make a stage, with the places of configurations of their own."""
+    found = re.findall(r"(?:--config-dir|-cd)[= ](\S+)", " ".join(sys.argv[1:]))
+    places = [f"--config-dir {shlex.quote(place)}" for place in found]
     kept = [shlex.quote(item) for item in overrides if not item.startswith("stage=")]
-    return lambda stage: " ".join(["python -m dfwe.run", f"stage={stage}", *kept])
+    return lambda stage: " ".join(["python -m dfwe.run", *places, f"stage={stage}", *kept])
 
 
 def _sentence(error: BaseException) -> str | None:
@@ -218,6 +235,7 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; we say the end
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 

@@ -31,12 +31,22 @@ MISTAKES = {
     "a search that cannot start": (["search.proposals.start=middle"], "choose best or centroid"),
     "groups of a line": (["search=line", "search/groups=part"], "one alpha"),
     "checkpoints that are not there": (["checkpoints=[nowhere,nothere]"], "PROBLEM  nothere"),
-    "one fold": (["search.folds=1"], "give 2 or more"),
+    "one fold": (["search.folds=1"], "search.folds=1 must be a whole number of at least 2"),
+    "a screen that is no number": (["search.screen=few"], "search.screen=few must be"),
+    "one checkpoint": (["checkpoints=[nowhere]"], "name two or more"),
+    "a stage that trains, with checkpoints": (
+        ["stage=experts", "checkpoints=[a,b]"],
+        "mixed as they are",
+    ),
+    "unknown sources": (["sources=nope"], "unknown sources 'nope'; known: "),
+    "unknown task of a report": (
+        ["stage=report", "report.tasks=[emori]"],
+        "report.tasks has the unknown task 'emori'",
+    ),
     "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
     "unknown setting": (["+search.proposals.foo=1"], "nelder_mead takes no 'foo'"),
     "what no recipe would see": (["+trainer.max_steps=2"], "takes no 'max_steps'"),
     "a seed that is no number": (["seed=abc"], "seed=abc must be a whole number"),
-    "one checkpoint without brackets": (["checkpoints=nowhere"], "nowhere"),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
 }
 

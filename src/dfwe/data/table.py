@@ -132,13 +132,18 @@ def _load(path: str, title: str) -> Any:
             return load_dataset(path.removeprefix("hub:"), title)
         if not folder.is_dir():
             raise UserError(f"No table at {folder}; set corpus.path to the folder that holds it, "
-                            "or to hub:NAME.")  # fmt: skip
+                            "or to hub:NAME, or leave it out of corpus.titles.")  # fmt: skip
         if (folder / "dataset_dict.json").is_file():
             tables = load_from_disk(folder)
             assert isinstance(tables, DatasetDict)
             return tables
         return load_dataset(str(folder))
     except (DatasetGenerationError, OSError, ValueError) as error:
+        if path.startswith("hub:"):
+            raise UserError(
+                f"The Hub does not give '{title}' of {path} ({reason(error)}); where there is no "
+                "network, set corpus.path to a folder of such tables."
+            ) from error
         raise UserError(
             f"The table '{title}' at {path} cannot be read ({reason(error)}); it "
             "needs train, dev and test files in JSONL, CSV or Parquet."

@@ -76,7 +76,8 @@ class Model:
         except UserError as error:
             raise UserError(f"{error} Or try model=tiny, which is shipped.") from None
         if not folder.is_dir():
-            raise UserError(f"model.path={self.path} is not a folder; give one, or a Hub id.")
+            raise UserError(f"model.path={self.path} is not a folder; give one, or a Hub id, "
+                            "OWNER/NAME.")  # fmt: skip
         return folder
 
     def settings(self) -> dict[str, Any]:

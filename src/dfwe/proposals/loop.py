@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, check_choice
 from dfwe.proposals.ledger import Ledger, Trial
 from dfwe.proposals.simplex import Alphas, Outcome, Proposals
 
@@ -50,7 +51,7 @@ class Result:
     """
 
     best: Trial
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = field(repr=False)
     iterations: int
     repeats: int
 
@@ -85,7 +86,7 @@ def search(
     screen: Score | None = None,
     top: int = 5,
     by: str = "score",
-    ledger: Ledger | None = None,
+    ledger: Ledger | str | Path | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
 ) -> Result:
@@ -102,7 +103,8 @@ def search(
             by `score`, and only what `score` has scored can win.
         by: what the proposals climb and the best is chosen by: "score", or "loglik" of the
             `Measure`, which has no steps; ties by the other.
-        ledger: notes every trial; an unfinished ledger is replayed and gone on with.
+        ledger: notes every trial, or the file to note them in; an unfinished one is replayed and
+            gone on with.
         map: scores the new candidates of a batch, in order; `pool.map` scores them in parallel.
         on_trial: called with each trial and the best so far.
 
@@ -112,8 +114,8 @@ def search(
     """
     if not isinstance(proposals, Generator):
         raise UserError("search takes what a proposer returns: search(nelder_mead(n), score).")
-    if by not in BY:
-        raise UserError(f"A search goes by {' or '.join(BY)}, not by {by}.")
+    check_choice("by", by, BY)
+    ledger = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
     merit = partial(_merit, by=by)
     key = partial(_key, by=by)
     trials: list[Trial] = []

@@ -48,12 +48,10 @@ class Search:
                 check_whole(f"search.proposals.{name}", value)
             elif kind is float:
                 check_number(f"search.proposals.{name}", value)
-        if self.screen is not None and self.screen < 1:
-            raise UserError(f"search.screen={self.screen} scores nothing again in float32; give "
-                            "the number of best candidates to score again, or null.")  # fmt: skip
-        if self.folds is not None and self.folds < 2:
-            raise UserError(f"search.folds={self.folds} leaves nothing to search on beside the "
-                            "fold held out; give 2 or more, or null.")  # fmt: skip
+        if self.screen is not None:  # so many are scored again in float32
+            check_whole("search.screen", self.screen, 1)
+        if self.folds is not None:  # one is held out, the others are searched on
+            check_whole("search.folds", self.folds, 2)
         check_choice("search.by", self.by, BY)
         if self.groups is not None and not callable(self.groups):
             raise UserError(f"search.groups={self.groups} is no choice of groups; write "

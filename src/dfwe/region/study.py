@@ -130,7 +130,10 @@ def _survey(checkpoints: Sequence[str], lab: Lab, settings: Settings) -> None:
         log.images({f"region/{path.stem}": path for path in pictures})
         for table in tables:
             log.tables(f"region/{table.name}", table.columns, table.rows)
-    around = "their mean" if settings.base is None else settings.base
+    around = settings.base or (
+        "their mean, where models of one region point apart too: name the pretrained model in "
+        "region.base to see them together"
+    )
     _show(held, f"{label}, task vectors around {around}.", tables, lab.output)
 
 

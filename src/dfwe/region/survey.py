@@ -73,12 +73,16 @@ class Survey:
 
 
 def survey(labels: Sequence[str], products: Matrix) -> Survey:
-    """Cut the tree of average linkage where the silhouette is best; lone leaves are outliers."""
+    """Cut the tree of average linkage where the silhouette is best.
+
+    Lone leaves are outliers, and so are models whose task vectors point apart on average.
+    """
     similar = cosine(products)
     found = _cut(similar)
-    regions = [
-        tuple(labels[i] for i in np.flatnonzero(found == k).tolist()) for k in np.unique(found)
-    ]
+    groups = [np.flatnonzero(found == k) for k in np.unique(found)]
+    held = [part for group in groups
+            for part in ([group] if _inside(similar, group) > 0 else group[:, None])]  # fmt: skip
+    regions = [tuple(labels[i] for i in group.tolist()) for group in held]
     nearest = {
         label: tuple(labels[int(j)] for j in np.argsort(-similar[i], kind="stable") if j != i)
         for i, label in enumerate(labels)
@@ -134,6 +138,12 @@ def recommended(survey: str, target: str) -> list[str]:
                         f"{', '.join(known)}; survey a checkpoint in a folder named '{target}', "
                         "or name sources.list=[...] yourself.")  # fmt: skip
     return known[target]
+
+
+def _inside(similar: Matrix, members: np.ndarray) -> float:
+    """The mean cosine over pairs; 0 for one model."""
+    n = len(members)
+    return 0.0 if n == 1 else float((similar[np.ix_(members, members)].sum() - n) / (n * (n - 1)))
 
 
 def _cut(similar: Matrix) -> np.ndarray:

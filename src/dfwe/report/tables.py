@@ -12,7 +12,8 @@ from rich.text import Text
 from dfwe.report.sheet import Sheet
 
 DASH = "–"  # noqa: RUF001
-OWN = {"baseline": "fine-tuning", "uniform": "uniform average", "dfwe": "DFWE"}
+OWN = {"baseline": "fine-tuning", "uniform": "uniform average", "dfwe": "DFWE",
+       "wise_ft": "WiSE-FT", "ties": "TIES", "dare": "DARE"}  # fmt: skip
 Results = Mapping[str, Any]
 
 
@@ -60,9 +61,10 @@ def contenders(rows: Sequence[Results]) -> Table:
     for row in rows:
         span = row["interval"]
         noise = DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
+        gain = (DASH, DASH) if row is rows[0] else (signed(row["test"], base), noise)
         table.add_row(
-            shown(row["name"]), points(row["dev"]), points(row["test"]),
-            signed(row["test"], base), noise, clock(row["seconds"]),
+            shown(row["name"]), points(row["dev"]), points(row["test"]), *gain,
+            clock(row["seconds"]),
         )  # fmt: skip
     return table
 

@@ -38,7 +38,8 @@ class Checkpoint:
             UserError: the folder, its weights or one of the shards is missing or damaged.
         """
         if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder; give one that save_pretrained wrote.")
+            raise UserError(f"{folder} is not a folder; give one that save_pretrained wrote, or "
+                            "a Hub id, OWNER/NAME.")  # fmt: skip
         files = _weight_files(folder)
         try:
             read = [_pickled(f) if f.suffix == ".bin" else Header.read(f) for f in files]

@@ -140,7 +140,7 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
 def _missing(name: str, first: Checkpoint, other: Checkpoint) -> str:
     owner, lacking = (first, other) if name in first.tensors else (other, first)
     ties = [c.config.get("tie_word_embeddings") for c in (first, other)]
-    if "head" in name or ties[0] != ties[1]:
+    if "head" in name or (None not in ties and ties[0] != ties[1]):
         return (
             f"Only {owner.folder} has the tensor '{name}': {lacking.folder} may have tied it "
             "to the embeddings or have another head; save both models tied or both untied."
