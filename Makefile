@@ -26,9 +26,9 @@ format: .venv/.done
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
 
-# The tools that the benchmarks run beside ours.
+# What the benchmarks run beside ours.
 .venv/.bench: .venv/.done
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,interop]" ctranslate2==4.8.1
+	$(BIN)/pip install --quiet --constraint constraints.txt ctranslate2==4.8.1
 	@touch $@
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.

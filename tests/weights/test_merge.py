@@ -133,9 +133,9 @@ def test_mergekit_configuration_has_the_weights_unrounded():
 
 @pytest.mark.filterwarnings("default")  # mergekit's own
 def test_mergekit_merges_two_exported_models_to_the_same_weights(tmp_path, make_t5, save):
-    options = pytest.importorskip("mergekit.options")
-    mergekit = pytest.importorskip("mergekit.merge")
     from mergekit.config import MergeConfiguration
+    from mergekit.merge import run_merge
+    from mergekit.options import MergeOptions
 
     folders = [save(make_t5(seed), tmp_path / f"{seed}", tokenizer=None) for seed in range(2)]
     space = WeightSpace.from_pretrained(folders)
@@ -144,8 +144,7 @@ def test_mergekit_merges_two_exported_models_to_the_same_weights(tmp_path, make_
     config = MergeConfiguration.model_validate(
         yaml.safe_load(merge.mergekit_yaml(alpha, exported))
     )
-    mergekit.run_merge(config, str(tmp_path / "theirs"),
-                       options.MergeOptions(copy_tokenizer=False))  # fmt: skip
+    run_merge(config, str(tmp_path / "theirs"), MergeOptions(copy_tokenizer=False))
     theirs = WeightSpace.from_pretrained([tmp_path / "theirs"])
     assert theirs.layout == space.layout
     torch.testing.assert_close(space.at(alpha), theirs.at([1.0]), atol=1e-6, rtol=0)
