@@ -14,6 +14,7 @@ from dfwe.errors import UserError
 from dfwe.evidence.compare import entries, gain, parts
 from dfwe.evidence.report import report
 from dfwe.evidence.runs import Runs
+from dfwe.evidence.sheets import comparison
 from dfwe.execute import Stage, execute
 from dfwe.plan import Plan
 from dfwe.proposals import baselines
@@ -220,6 +221,11 @@ def test_a_control_that_was_not_run_is_named(plan, lab, caplog):
     partly = Plan(replace(plan.study, controls=more))
     runs = Runs(lambda task, seed: partly, ["mood"], [0], lab.store)
     assert "vote" in runs.names
+    other = Runs(lambda task, seed: partly if task == "mood" else plan, ["mood", "air"], [0],
+                 lab.store)  # fmt: skip
+    rows = [row[0] for row in comparison(other).rows]
+    assert "vote" in rows
+    assert "longer (1 of 2 tasks)" in rows
     assert "best_of_two" not in runs.names
     assert "mood: not every seed has a test score of best_of_two; left out" in caplog.text
 

@@ -57,10 +57,12 @@ def comparison(runs: Runs) -> Sheet:
     rows = []
     for name in runs.names:
         tasks = [task for task in runs.found if runs.of(task, name)]
+        # Its mean is not of the same tasks as the others'.
+        few = f" ({len(tasks)} of {len(runs.found)} tasks)" if len(tasks) < len(runs.found) else ""
         wins = "" if name == "dfwe" else _wins(runs, tasks, name)
         cost = [entry.cost for task in tasks for entry in runs.of(task, name)]
         rows.append([
-            shown(name), str(len(tasks)),
+            shown(name) + few, str(len(tasks)),
             points(average(runs, tasks, name)), *_gain(runs, tasks, name, "baseline"),
             *_gain(runs, tasks, "dfwe", name), wins, clock(_mean_of(cost, "seconds")),
             _number(_mean_of(cost, "tokens")), _number(_mean_of(cost, "flops")),
