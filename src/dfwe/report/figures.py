@@ -1,6 +1,6 @@
 """Pictures of a report: many runs at a time, as SVG for the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,9 @@ def dev_against_test(points: Mapping[str, Sequence[tuple[float, float]]], path: 
     """Contender -> (dev, test) of its runs; under the diagonal dev was too hopeful."""
     figure, grid = figure_of(1, 1, (6.6, 5.0))
     axes = grid[0][0]
-    colour = colours(points)
-    for number, (name, pairs) in enumerate(points.items()):
-        marker = "osD^vP*X"[number // len(COLOURS) % 8]
-        axes.plot(*zip(*pairs, strict=True), marker, color=colour[name], ms=5, label=name,
+    colour, marker = colours(points), _markers(points)
+    for name, pairs in points.items():
+        axes.plot(*zip(*pairs, strict=True), marker[name], color=colour[name], ms=5, label=name,
                   alpha=0.8, ls="")  # fmt: skip
     ends = [value for pairs in points.values() for pair in pairs for value in pair]
     span = [min(ends), max(ends)]
@@ -92,7 +91,7 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
 
 
 def cost_against_gain(points: Mapping[str, tuple[float, float]], unit: str, path: Path) -> Path:
-    """Contender -> (cost, mean gain over fine-tuning alone)."""
+    """Contender -> (cost, mean gain over fine-tuning alone); the legend from the best down."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     figure, grid = figure_of(1, 1, (7.6, 4.4))
@@ -103,25 +102,18 @@ def cost_against_gain(points: Mapping[str, tuple[float, float]], unit: str, path
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    names = []
+    marker = _markers(points)
     for name, (cost, gain) in sorted(points.items(), key=lambda item: -item[1][1]):
-        axes.plot(cost, gain, "o", color=colour[name], ms=6)
-        names.append(axes.annotate(name, (cost, gain), xytext=(5, 3), fontsize=8,
-                                   textcoords="offset points"))  # fmt: skip
-    _apart(figure, names)
+        axes.plot(cost, gain, marker[name], color=colour[name], ms=6, ls="", alpha=0.9,
+                  label=f"{name}, {gain:+.2f}")  # fmt: skip
     axes.set(xlabel=unit, ylabel="gain over fine-tuning alone (points)")
+    legend(axes)
     return save(figure, path)
 
 
-def _apart(figure: Any, names: Sequence[Any]) -> None:
-    """Move each name down until it covers none of those before it."""
-    figure.draw_without_rendering()
-    taken: list[Any] = []
-    for name in names:
-        while any(name.get_window_extent().overlaps(other) for other in taken):
-            x, y = name.xyann
-            name.xyann = (x, y - 2)
-        taken.append(name.get_window_extent())
+def _markers(names: Iterable[str]) -> dict[str, str]:
+    """Each name's marker: another one where the colours start again."""
+    return {name: "osD^vP*X"[k // len(COLOURS) % 8] for k, name in enumerate(names)}
 
 
 def _contours(
