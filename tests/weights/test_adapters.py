@@ -108,7 +108,7 @@ PARTLY = {
 TURNED = {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True, "bias": "all"}
 
 
-@pytest.mark.filterwarnings("default")  # peft's own
+@pytest.mark.filterwarnings("ignore")  # peft's own
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [("t5", PARTLY), ("gpt2", TURNED), ("gpt2", {**TURNED, "use_rslora": True})],

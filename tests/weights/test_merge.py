@@ -131,7 +131,7 @@ def test_mergekit_configuration_has_the_weights_unrounded():
     assert [m["parameters"]["weight"] for m in read["models"]] == alpha
 
 
-@pytest.mark.filterwarnings("default")  # mergekit's own
+@pytest.mark.filterwarnings("ignore")  # mergekit's own
 def test_mergekit_merges_two_exported_models_to_the_same_weights(tmp_path, make_t5, save):
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
