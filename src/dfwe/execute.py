@@ -73,6 +73,8 @@ def execute(steps: Iterable[Step], stage: Stage, lab: Lab) -> None:
     if wanted and not lacking:
         log.info("Everything stage=%s makes is in the store; nothing to train.", stage.name)
     _check_parents(lacking, lab)
+    if lacking:
+        lab.check()
     whole = len(lacking)
     while lacking:
         step, claim = _claim(lacking, lab)

@@ -215,7 +215,7 @@ class Plan:
         if study.checkpoints:
             self._check_checkpoints(store)
         for step in self.steps:
-            if isinstance(step, Interpolate):
+            if isinstance(step, Interpolate) and step.recipe not in store:
                 step.search.check(len(step.experts))
 
     def _check_checkpoints(self, store: Store) -> None:

@@ -87,7 +87,6 @@ def _ensemble(study: "Callable[[], Study]", stage: "Stage", lab: "Lab", push: st
     if plan.study.checkpoints and "interpolate" not in stage.makes and stage.name != "evaluate":
         raise UserError(f"stage={stage.name} makes nothing of checkpoints=[...], which are mixed "
                         "as they are; give stage=interpolate or stage=all.")  # fmt: skip
-    lab.check()
     plan.check(lab.store)
     if push:
         check_login()
@@ -190,8 +189,9 @@ def _lab(cfg: DictConfig) -> "Lab":
 
 def _command_for(overrides: Any) -> Callable[[str], str]:
     """What a person can paste to make a stage, with the places of configurations of their own."""
-    found = re.findall(r"(?:--config-dir|-cd)[= ](\S+)", " ".join(sys.argv[1:]))
-    places = [f"--config-dir {shlex.quote(place)}" for place in found]
+    found = HydraConfig.get().runtime.config_sources
+    places = [f"--config-dir {shlex.quote(source.path)}" for source in found
+              if source.provider == "command-line"]  # fmt: skip
     kept = [shlex.quote(item) for item in overrides if not item.startswith("stage=")]
     return lambda stage: " ".join(["python -m dfwe.run", *places, f"stage={stage}", *kept])
 

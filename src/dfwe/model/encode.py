@@ -167,7 +167,7 @@ def _sources(examples: tuple[Example, ...], tokenizer: Any, max_input: int) -> l
 def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
     prompt = tokenizer(example.prompt)["input_ids"]
     opening = {tokenizer.cls_token_id, tokenizer.bos_token_id} - {None}
-    opens = int(prompt[:1] != [] and prompt[0] in opening)  # a first token stays the first
+    opens = len(opening.intersection(prompt[:1]))  # a first token stays the first
     room = max(0, max_input - len(prompt))
     context = tokenizer(example.context, add_special_tokens=False, verbose=False)["input_ids"]
     kept = context[:room] if example.keep == "start" else context[max(0, len(context) - room) :]

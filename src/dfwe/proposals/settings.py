@@ -41,9 +41,9 @@ class Search:
             signature(function).bind(2, **keywords)
         except TypeError as error:
             raise TypeError(f"{function.__name__}() {error}") from None
+        kinds = {name: known.annotation for name, known in signature(function).parameters.items()}
         for name, value in keywords.items():
-            known = signature(function).parameters.get(name)
-            kind = known and known.annotation
+            kind = kinds.get(name)
             if kind is int or (kind == int | None and value is not None):
                 check_whole(f"search.proposals.{name}", value)
             elif kind is float:

@@ -50,6 +50,12 @@ def distances(products: Matrix) -> Matrix:
     return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * products, 0.0))
 
 
+def inside(similar: Matrix, members: Sequence[int]) -> float:
+    """The mean cosine over the pairs of at least two members."""
+    among = similar[np.ix_(members, members)]
+    return float(among[~np.eye(len(among), dtype=bool)].mean())
+
+
 def variance(products: Matrix, members: Sequence[int]) -> float:
     """Mean squared distance of a cluster's models from their centroid."""
     inside = products[np.ix_(members, members)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dfwe.region.geometry import inside
 from dfwe.region.paths import REACH
 from dfwe.report.sheet import Sheet
 from dfwe.report.tables import DASH, points
@@ -133,8 +134,7 @@ def regions(found: Found) -> Sheet:
     rows = []
     for number, held in enumerate(found["regions"], 1):
         members = [index(label) for label in held["average"]]
-        inside = near[np.ix_(members, members)][~np.eye(len(members), dtype=bool)]
-        rows.append([str(number), str(len(members)), f"{inside.mean():.2f}",
+        rows.append([str(number), str(len(members)), f"{inside(near, members):.2f}",
                      f"{held['variance']:.3g}"])  # fmt: skip
     note = "Cosine: mean over pairs. Variance: mean squared distance from the centroid."
     return Sheet("Regions", ["region", "checkpoints", "cosine", "variance"], rows, note=note,

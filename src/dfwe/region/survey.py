@@ -11,7 +11,7 @@ import numpy as np
 from dfwe.errors import UserError
 from dfwe.model.freeze import body_prefix
 from dfwe.recipe import Recipe, digest
-from dfwe.region.geometry import Matrix, cosine, gram, pictures, tree, variance
+from dfwe.region.geometry import Matrix, cosine, gram, inside, pictures, tree, variance
 
 VERSION = 1
 SEPARATE = 0.1  # silhouette below which models count as one region
@@ -79,10 +79,12 @@ def survey(labels: Sequence[str], products: Matrix) -> Survey:
     """
     similar = cosine(products)
     found = _cut(similar)
-    groups = [np.flatnonzero(found == k) for k in np.unique(found)]
-    held = [part for group in groups
-            for part in ([group] if _inside(similar, group) > 0 else group[:, None])]  # fmt: skip
-    regions = [tuple(labels[i] for i in group.tolist()) for group in held]
+    regions: list[tuple[str, ...]] = []
+    for cluster in np.unique(found):
+        members = np.flatnonzero(found == cluster).tolist()
+        names = tuple(labels[i] for i in members)
+        together = len(names) > 1 and inside(similar, members) > 0
+        regions += [names] if together else [(name,) for name in names]
     nearest = {
         label: tuple(labels[int(j)] for j in np.argsort(-similar[i], kind="stable") if j != i)
         for i, label in enumerate(labels)
@@ -138,12 +140,6 @@ def recommended(survey: str, target: str) -> list[str]:
                         f"{', '.join(known)}; survey a checkpoint in a folder named '{target}', "
                         "or name sources.list=[...] yourself.")  # fmt: skip
     return known[target]
-
-
-def _inside(similar: Matrix, members: np.ndarray) -> float:
-    """The mean cosine over pairs; 0 for one model."""
-    n = len(members)
-    return 0.0 if n == 1 else float((similar[np.ix_(members, members)].sum() - n) / (n * (n - 1)))
 
 
 def _cut(similar: Matrix) -> np.ndarray:

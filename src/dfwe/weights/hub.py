@@ -69,10 +69,10 @@ def _from_hub(name: str, revision: str | None) -> Path:
     for more in ((), (PICKLED,)):  # what was downloaded: not a repository's other formats
         try:
             found = snapshot(local=True, more=more)
+            if _has_weights(found):
+                return found
         except (LocalEntryNotFoundError, ValueError):
-            continue  # not cached
-        if _has_weights(found):
-            return found
+            continue  # not cached, or its index is damaged
     lacking = f"{name} is neither a folder here nor whole in the local cache of the Hub"
     wayout = (
         f"name a folder, or download it where there is a network (`hf download {name}`) and "
