@@ -195,7 +195,8 @@ def make_study(tokenizer, make_network, tmp_path_factory):
 
 def toy_lab(folder):
     """A lab on the CPU with CSV logs."""
-    from dfwe.lab import CSV, Lab, LightningTrainer
+    from dfwe.lab import Lab, LightningTrainer
+    from dfwe.logs import CSV
     from dfwe.store import Store
 
     trainer = LightningTrainer("cpu")

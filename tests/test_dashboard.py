@@ -7,7 +7,7 @@ from wandb.errors import AuthenticationError, CommError
 
 from dfwe.errors import UserError
 from dfwe.evidence.dashboard import PANELS, dashboard, workspace
-from dfwe.lab import CSV, WandB
+from dfwe.logs import CSV, WandB
 
 # The package's own, at its import.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dfwe.errors import UserError
-from dfwe.lab import LightningTrainer, WandB, WandBLog
+from dfwe.lab import LightningTrainer
+from dfwe.logs import WandB, WandBLog
 from dfwe.recipe import Recipe
 
 EXPERT = Recipe("experts", 1, {"seed": 0})

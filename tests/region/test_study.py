@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
-from dfwe.lab import CSV, Lab, LightningTrainer
+from dfwe.lab import Lab, LightningTrainer
+from dfwe.logs import CSV
 from dfwe.model.decoding import Classify
 from dfwe.model.encoder import Encoder
 from dfwe.model.fit import Fit

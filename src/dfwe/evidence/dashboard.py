@@ -7,7 +7,8 @@ from rich.console import Console
 
 from dfwe.errors import UserError
 from dfwe.execute import Stage
-from dfwe.lab import Lab, WandB
+from dfwe.lab import Lab
+from dfwe.logs import WandB
 from dfwe.plan import Study
 
 # (section, kind of panel, its title, the keys under which stages log what it shows), in order.

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dfwe.data.corpus import Corpus
 from dfwe.execute import Step
-from dfwe.lab import Lab, RunLog
+from dfwe.lab import Lab
+from dfwe.logs import RunLog
 from dfwe.model.decoding import Decoding
 from dfwe.model.pretrained import Model, load
 from dfwe.proposals.loop import Result

@@ -8,7 +8,8 @@ from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
 from dfwe.errors import UserError
 from dfwe.execute import Step
-from dfwe.lab import Lab, RunLog
+from dfwe.lab import Lab
+from dfwe.logs import RunLog
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
 from dfwe.model.pretrained import Model, save
