@@ -127,7 +127,7 @@ class ToyCorpus:
     closed: bool = False
     name: str = "toy"
 
-    def dialogues(self, split):
+    def dialogues(self, split, title=None):
         import numpy as np
 
         if self.closed and split == "test":

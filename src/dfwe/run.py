@@ -16,6 +16,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -44,6 +45,23 @@ def config_folder() -> str:
     here = Path(__file__).resolve().parent
     places = (here / "conf", here.parents[1] / "conf")
     return str(next((place for place in places if place.is_dir()), places[0]))
+
+
+class OutputFolder(Callback):
+    """Makes the run's folder before Hydra does, which would end in a traceback where it cannot."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._make(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._make(config.hydra.sweep.dir)
+
+    def _make(self, folder: str) -> None:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            sys.stderr.write(f"Error: {_sentence(error) or error}\n")
+            sys.exit(1)
 
 
 @hydra.main(version_base="1.3", config_path=config_folder(), config_name="config")
@@ -112,9 +130,18 @@ def _study(cfg: DictConfig) -> "Study":
         search=build(cfg.search),
         seed=cfg.seed,
         checkpoints=tuple(_listed(cfg.checkpoints)),
-        controls={name: build(control) for name, control in cfg.controls.items()},
-        landscapes={name: build(search) for name, search in cfg.landscapes.items()},
+        controls=_built(cfg, "controls"),
+        landscapes=_built(cfg, "landscapes"),
     )
+
+
+def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
+    """Name -> what is configured under it."""
+    if not isinstance(cfg[key], DictConfig):
+        raise UserError(f"{key}={cfg[key]} is no set of named {key}; experiment=controls has all, "
+                        f"'~{key}.NAME' drops one.")  # fmt: skip
+    build = partial(hydra.utils.instantiate, _convert_="all")
+    return {str(name): build(config) for name, config in cfg[key].items()}
 
 
 @cache

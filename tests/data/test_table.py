@@ -34,7 +34,7 @@ def jsonl(tmp_path):
 
 
 def read(corpus, split="train", labels=("pos", "neg")):
-    return classification(corpus.dialogues(split), "films", labels, "text: {text}",
+    return classification(corpus.dialogues(split, "films"), "films", labels, "text: {text}",
                           "Out of {labels}, it is")  # fmt: skip
 
 
@@ -81,6 +81,15 @@ def test_a_limit_draws_by_seed_and_leaves_test_whole(jsonl):
     assert drawn[0] == read(TableCorpus("t", jsonl, ["films"], limit=2, seed=0))
     assert len({tuple(e.id for e in examples) for examples in drawn}) > 1
     assert len(read(TableCorpus("t", jsonl, ["films"], limit=1), "test")) == 2
+
+
+def test_a_task_reads_its_own_table_alone(jsonl):
+    corpus = TableCorpus("t", jsonl, ["absent", "films"])
+    assert read(corpus) == read(TableCorpus("t", jsonl, ["films"]))
+    with pytest.raises(UserError, match=r"No table at .*/absent"):
+        corpus.dialogues("train")
+    with pytest.raises(UserError, match="has no task 'books'; it has: absent, films"):
+        corpus.dialogues("train", "books")
 
 
 def test_bad_tables_are_named(jsonl, tmp_path):

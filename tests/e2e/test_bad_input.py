@@ -47,6 +47,9 @@ MISTAKES = {
     "unknown setting": (["+search.proposals.foo=1"], "nelder_mead takes no 'foo'"),
     "what no recipe would see": (["+trainer.max_steps=2"], "takes no 'max_steps'"),
     "a seed that is no number": (["seed=abc"], "seed=abc must be a whole number"),
+    "controls without names": (["controls=x"], "is no set of named controls"),
+    "a run's folder": (["hydra.run.dir=/dev/null/x"], "a file stands where a folder is needed"),
+    "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "a file stands where a folder is"),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
 }
 

@@ -30,7 +30,7 @@ TASK = Task("mood", "mood", lambda *a: EXAMPLES, Label(), (Accuracy(),), 1, labe
 class Corpus:
     name = "films"
 
-    def dialogues(self, split):
+    def dialogues(self, split, title=None):
         return ()
 
 

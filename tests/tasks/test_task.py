@@ -47,7 +47,7 @@ class Invented:
         turn = Turn(("Al",), "Hm.", {"emory_emotion_recognition": note})
         self.only = Dialogue("one", (turn,), {}, {"emory_emotion_recognition": {}})
 
-    def dialogues(self, split):
+    def dialogues(self, split, title=None):
         return (self.only,) if split == "train" else ()
 
     def labels(self, title):

@@ -23,8 +23,8 @@ class Corpus(Protocol):
     @property
     def name(self) -> str: ...
 
-    def dialogues(self, split: str) -> tuple[Dialogue, ...]:
-        """The split's dialogues, in the corpus's order."""
+    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+        """The split's dialogues, in the corpus's order; at least those that a task reads."""
         ...
 
     def labels(self, title: str) -> tuple[str, ...]:
@@ -62,8 +62,8 @@ class TLiDBCorpus:
     def __post_init__(self) -> None:
         check_choice("corpus.shots", self.shots, ("few", "full"))
 
-    def dialogues(self, split: str) -> tuple[Dialogue, ...]:
-        """The split's dialogues in the order of the JSON.
+    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+        """The split's dialogues in the order of the JSON, whatever they are annotated for.
 
         Raises:
             UserError: no such split, missing or damaged data, an id without a dialogue.

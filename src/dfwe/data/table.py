@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +37,21 @@ class TableCorpus:
     limit: int | None = None
     seed: int = 0
     splits: Mapping[str, str] = field(default_factory=lambda: STORED)
+    _read: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def dialogues(self, split: str) -> tuple[Dialogue, ...]:
-        """The split's rows, table after table.
+    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+        """The split's rows of a title's table, or of all, table after table.
 
         Raises:
             UserError: no such split, missing or damaged tables.
         """
         if split not in SPLITS:
             raise UserError(f"Unknown split '{split}'; known: {', '.join(SPLITS)}.")
-        return tuple(row for title in self.titles for row in self._rows(title, split))
+        titles = self.titles if title is None else [title]
+        return tuple(row for title in titles for row in self._rows(title, split))
 
     def labels(self, title: str) -> tuple[str, ...]:
         """The names that the table declares, else the labels in its train split, sorted."""
-        if title not in self.titles:
-            raise UserError(f"corpus={self.name} has no task '{title}'; it has: "
-                            f"{', '.join(self.titles)}.")  # fmt: skip
         table = self._table(title, "train")
         feature = table.features.get(self.label)
         if feature is None:
@@ -65,29 +63,31 @@ class TableCorpus:
         """The same corpus with its whole train and dev splits."""
         return replace(self, limit=None)
 
-    @cached_property
-    def _tables(self) -> dict[str, Any]:
-        return {title: _load(self.path, title) for title in self.titles}
-
     def _table(self, title: str, split: str) -> Any:
+        if title not in self.titles:
+            raise UserError(f"corpus={self.name} has no task '{title}'; it has: "
+                            f"{', '.join(self.titles)}.")  # fmt: skip
+        if title not in self._read:
+            self._read[title] = _load(self.path, title)
+        tables = self._read[title]
         stored = self.splits.get(f"{title}/{split}", self.splits[split])
-        if stored not in self._tables[title]:
+        if stored not in tables:
             raise UserError(f"The table '{title}' of corpus={self.name} has no split '{stored}'; "
-                            f"it has: {', '.join(self._tables[title])}.")  # fmt: skip
-        return self._tables[title][stored]
+                            f"it has: {', '.join(tables)}.")  # fmt: skip
+        return tables[stored]
 
     def _rows(self, title: str, split: str) -> list[Dialogue]:
         table = self._table(title, split)
-        rows = table.to_list()
+        chosen = range(len(table))
+        if self.limit is not None and split != "test" and self.limit < len(table):
+            chosen = sorted(random.Random(self.seed).sample(chosen, self.limit))
+        rows = table.select(chosen).to_list()
         if names := getattr(table.features.get(self.label), "names", None):
             named = dict(enumerate(names))  # a hidden label, -1, stays what it is
             rows = [{**row, self.label: named.get(row[self.label], "-1")} for row in rows]
-        chosen = range(len(rows))
-        if self.limit is not None and split != "test" and self.limit < len(rows):
-            chosen = sorted(random.Random(self.seed).sample(chosen, self.limit))
         return [
-            Dialogue(f"{title}/{rows[n].get('id', f'{split}-{n}')}", (), {title: rows[n]}, {})
-            for n in chosen
+            Dialogue(f"{title}/{row.get('id', f'{split}-{n}')}", (), {title: row}, {})
+            for n, row in zip(chosen, rows, strict=True)
         ]
 
 
@@ -132,7 +132,7 @@ def _load(path: str, title: str) -> Any:
             return load_dataset(path.removeprefix("hub:"), title)
         if not folder.is_dir():
             raise UserError(f"No table at {folder}; set corpus.path to the folder that holds it, "
-                            "or to hub:NAME, or leave it out of corpus.titles.")  # fmt: skip
+                            "or to hub:NAME.")  # fmt: skip
         if (folder / "dataset_dict.json").is_file():
             tables = load_from_disk(folder)
             assert isinstance(tables, DatasetDict)

@@ -72,7 +72,7 @@ class Task:
 @lru_cache
 def _examples(task: Task, corpus: Corpus, split: str) -> tuple[Example, ...]:
     labels = corpus.labels(task.title) if task.labels is None else task.labels
-    dialogues = corpus.dialogues(split)
+    dialogues = corpus.dialogues(split, task.title)
     try:
         found = task.read(dialogues, task.title, labels)
     except (KeyError, IndexError):
