@@ -1,7 +1,7 @@
 """Shared fixtures: a tiny random T5 of Flan's shape, its tokenizer, examples."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -122,9 +122,11 @@ def bert(tmp_path_factory):
 
 @dataclass(frozen=True)
 class ToyCorpus:
-    """A few dialogues of four lines each; a closed one fails when its test split is asked for."""
+    """Four dialogues of four lines a split; a closed one fails when its test split is asked for,
+    and one of few shots has the first two of dev."""
 
     closed: bool = False
+    few: bool = False
     name: str = "toy"
 
     def dialogues(self, split, title=None):
@@ -140,14 +142,14 @@ class ToyCorpus:
                       for _ in range(4)),
                 {}, {},
             )
-            for d in range(4)
+            for d in range(2 if self.few and split == "dev" else 4)
         )  # fmt: skip
 
     def labels(self, title):
         return LABELS
 
     def whole(self):
-        return self
+        return replace(self, few=False)
 
 
 def toy_task(name):
@@ -180,10 +182,10 @@ def make_study(tokenizer, make_network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy") / "model"
     save(make_network(), tokenizer, folder)
 
-    def make(target="mood", sources=("tone", "air", "voice"), closed=False, **settings):
+    def make(target="mood", sources=("tone", "air", "voice"), closed=False, few=False, **settings):
         model = Model("toy", str(folder), max_input=32, max_target=6)
         usual = {
-            "corpus": ToyCorpus(closed), "model": model,
+            "corpus": ToyCorpus(closed, few), "model": model,
             "decoding": Likelihood(), "fit": Fit(learning_rate=3e-3, epochs=1, effective_batch=8),
             "search": Search(partial(nelder_mead, evaluations=9, iterations=3)), "seed": 0,
         }  # fmt: skip

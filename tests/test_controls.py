@@ -160,6 +160,19 @@ def test_the_search_by_likelihood_chooses_the_likeliest(plan, lab):
     assert lab.store.scores(made.recipe)["dev"]["loglik"] >= plain["dev"]["loglik"]
 
 
+def test_the_whole_dev_split_steers_the_same_experts(make_study):
+    def searched(few):
+        plan = Plan(make_study(few=few, controls={"whole_dev": controls.whole_dev}))
+        return plan.interpolation, step(plan, "whole_dev")
+
+    dfwe, whole = searched(few=True)
+    assert [s.recipe for s in whole.experts] == [s.recipe for s in dfwe.experts]
+    assert whole.search == dfwe.search
+    assert [len(s.task.examples(s.corpus, "dev")) for s in (dfwe, whole)] == [8, 16]
+    dfwe, whole = searched(few=False)
+    assert whole.recipe == dfwe.recipe
+
+
 def test_the_landscape_is_a_lattice_over_three_sources(plan, lab):
     assert [e.label for e in plan.drawn[0].experts] == ["tone", "air", "voice"]
     assert lab.store.scores(plan.drawn[0].recipe)["evaluations"] == 6 + 1  # and the centroid

@@ -86,6 +86,13 @@ def by_likelihood(plan: Plan) -> Step:
     return replace(plain, search=replace(plain.search, by="loglik"))
 
 
+def whole_dev(plan: Plan) -> Step:
+    """The study's search on the whole dev split where the study has few shots of it: no control
+    on equal terms, it tells what the size of dev costs."""
+    return replace(_search(plan, "whole dev", plan.finetuned, None),
+                   corpus=plan.study.corpus.whole())  # fmt: skip
+
+
 def ratatouille(plan: Plan) -> Step:
     """The uniform average of the fine-tuned sources (Rame et al. 2022)."""
     return _search(plan, "ratatouille", plan.finetuned[2:], baselines.uniform)
