@@ -62,8 +62,7 @@ def main() -> None:
     if set(options.only) == set(PARTS):  # rows of another day whose names are gone
         rows = measured
         write_json(options.out, rows)
-    if options.shape == "small":
-        show("performance.md", table(rows))
+    show("performance.md", table(rows), options.shape)
     load = os.getloadavg()[1]
     print(f"\n{table(rows)}\n\n{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}")
 

@@ -15,7 +15,6 @@ SHAPES = {  # d_model, d_ff, layers, heads
     "base": (768, 2048, 12, 12),
 }
 VOCABULARY = 32128
-BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"
 
 
 def task_examples(name: str, split: str) -> tuple[Any, tuple[Example, ...]]:
@@ -103,9 +102,11 @@ def row(
             "note": note}  # fmt: skip
 
 
-def show(page: str, table: str) -> None:
-    """Put a table into docs/`page`, between its two marks."""
+def show(page: str, table: str, name: str = "table") -> None:
+    """Put a table into docs/`page`, between the two marks of its name."""
     file = ROOT / "docs" / page
-    before, _, rest = file.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    file.write_text(f"{before}{BEGIN}{table}\n{END}{after}")
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    before, found, rest = file.read_text().partition(begin)
+    assert found, f"{file} has no place for the table '{name}'"
+    _, _, after = rest.partition(end)
+    file.write_text(f"{before}{begin}{table}\n{end}{after}")
