@@ -1,0 +1,225 @@
+"""What a machine makes of DFWE: rates of mixing, scoring and training, and what a task costs.
+
+`python benchmarks/machine.py --shape base` measures on the accelerator, where there is one. Random
+weights and words, about as long as FETA-Friends' inputs: no data is needed.
+"""
+
+import argparse
+import logging
+import tempfile
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfwe.data.dialogue import Example
+from dfwe.model.batches import TrainingSteps, evaluation_batches, scoring_tokens
+from dfwe.model.decoding import Greedy, Likelihood
+from dfwe.model.encode import Encoded, encode
+from dfwe.model.fit import Fit
+from dfwe.model.pretrained import fuse_gelu
+from dfwe.model.scoring import evaluate
+from dfwe.model.t5 import token_losses
+from dfwe.store import write_json
+from dfwe.tasks.decode import Label
+from dfwe.tasks.metrics import F1
+from dfwe.tasks.task import Task
+from dfwe.weights.layout import flatten
+from dfwe.weights.space import WeightSpace
+from friends import SHAPES, has_bf16, network, row, tokenizer_of
+from interpolate import ALPHA, EXPERTS, make_experts
+
+LABELS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
+LENGTHS = (64, 448)  # words of an input
+TRAIN, EPOCHS, CANDIDATES, SOURCES = 800, 5, 120, 3  # of the task whose cost is added up
+TASK = Task("moods", "moods", lambda *unused: [], Label(), [F1("weighted")], 5, LABELS)
+
+
+class Machine:
+    """A device, and its speed at the two things that everything here is made of."""
+
+    def __init__(self, name: str) -> None:
+        self.device = torch.device(name)
+        self.cuda = self.device.type == "cuda"
+        self.bf16 = (torch.cuda.get_device_capability(self.device)[0] >= 8 if self.cuda
+                     else has_bf16())  # fmt: skip
+        kinds = (torch.float32, torch.bfloat16) if self.bf16 else (torch.float32,)
+        self.peak = {kind: self._products(kind) for kind in kinds}  # FLOP/s
+
+    def seconds(self, way: Callable[[], Any], rounds: int = 3) -> float:
+        """Median wall-clock seconds of a call, after a warm-up."""
+        times = []
+        for _ in range(rounds + 1):
+            self._wait()
+            began = perf_counter()
+            way()
+            self._wait()
+            times.append(perf_counter() - began)
+        return median(times[1:])
+
+    def bandwidth(self, size: int) -> float:
+        """Bytes a second of a = b + s c on arrays of `size` floats."""
+        a, b, c = (torch.ones(size, device=self.device) for _ in range(3))
+        return 12 * size / self.seconds(lambda: torch.add(b, c, alpha=0.5, out=a))
+
+    def _products(self, kind: torch.dtype) -> float:
+        n = 8192 if self.cuda else 1024
+        a, b = (torch.ones(n, n, dtype=kind, device=self.device) for _ in range(2))
+        return 2 * n**3 / self.seconds(lambda: a @ b)
+
+    def _wait(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+
+
+def split(number: int) -> Encoded:
+    """So many examples of random words, each a token, with one of seven labels."""
+    rng = np.random.default_rng(0)
+    words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "dfgklmnst"])
+    examples = tuple(
+        Example(str(k), str(k), " ".join(rng.choice(words, rng.integers(*LENGTHS))), "emotion:",
+                label := str(rng.choice(LABELS)), (label,), LABELS)
+        for k in range(number)
+    )  # fmt: skip
+    return encode(examples, tokenizer_of(examples), max_input=512, max_target=128)
+
+
+def mixing(machine: Machine, net: Any, shape: str) -> list[dict[str, Any]]:
+    """theta(alpha) written into the network."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, folders = make_experts(Path(folder), shape)
+        space = WeightSpace.from_pretrained(folders)
+        seconds = machine.seconds(lambda: space.write(ALPHA, net))
+    moved = 4 * space.size * (EXPERTS + 1) / seconds
+    share = moved / machine.bandwidth(space.size)
+    note = f"{EXPERTS} experts of {space.size:,} parameters, {moved / 1e9:.0f} GB/s"
+    return [line("theta(alpha)", seconds, share, note)]
+
+
+def scoring(machine: Machine, net: Any, examples: int) -> list[dict[str, Any]]:
+    """A candidate on a dev split, without the mixing."""
+    dev = split(examples)
+    batches = [b.to(machine.device)
+               for b in evaluation_batches(dev, scoring_tokens(machine.device))]  # fmt: skip
+    found = []
+    for kind, peak in machine.peak.items():
+        scored = net if kind is torch.float32 else deepcopy(net).to(kind)
+        for name, decoding in (("greedy", Greedy()), ("likelihood", Likelihood())):
+            way = partial(evaluate, scored, batches, dev, TASK, decoding)
+            seconds = machine.seconds(way)
+            share = flops(way) / seconds / peak
+            note = f"{examples} dev examples, {dev.tokens / seconds:,.0f} tokens/s"
+            found.append(line(f"candidate, {name}, {named(kind)}", seconds, share, note))
+    return found
+
+
+def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]:
+    """An optimizer step of 24 examples."""
+    data = split(24)
+    step = [b.to(machine.device) for b in TrainingSteps({"moods": data}, Fit(), seed=0)[0]]
+    net.train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+
+    def way(kind: torch.dtype) -> None:
+        optimizer.zero_grad()
+        for part in step:
+            with torch.autocast(machine.device.type, kind, enabled=kind is torch.bfloat16):
+                loss = (token_losses(net, part) * part.weight).sum()
+            loss.backward()
+        optimizer.step()
+
+    work = flops(lambda: way(torch.float32))
+    found = []
+    for how in ("", ", compiled")[: 1 + compiled]:
+        if how:
+            net.encoder.compile(dynamic=True)
+            net.decoder.compile(dynamic=True)
+        for kind, peak in machine.peak.items():
+            seconds = machine.seconds(partial(way, kind))
+            note = f"a step of 24 examples, {data.tokens / seconds:,.0f} tokens/s"
+            share = work / seconds / peak
+            found.append(line(f"training, {named(kind)}{how}", seconds, share, note))
+    return found
+
+
+def task(rows: list[dict[str, Any]], examples: int) -> dict[str, Any]:
+    """What a target task costs at the best of these rates: its trainings, each with dev scored
+    after every epoch, and its search."""
+
+    def best(start: str) -> float:
+        return min(r["ours"] for r in rows if r["name"].startswith(start))
+
+    passes = 2 * (SOURCES + 2) + SOURCES  # of TRAIN examples: S* and its fine-tunings
+    steps = passes * EPOCHS * TRAIN / 24 * best("training")
+    scored = 2 * (SOURCES + 2) * EPOCHS + CANDIDATES
+    scores = scored * (best("candidate, greedy, fp32") + best("theta"))
+    note = (f"{2 * (SOURCES + 2)} trainings of {EPOCHS} epochs on {TRAIN} examples a task, "
+            f"a search of {CANDIDATES} candidates on {examples}")  # fmt: skip
+    return line("a whole task", steps + scores, None, note)
+
+
+def flops(way: Callable[[], Any]) -> int:
+    """The matrix products of a call, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        way()
+    return counter.get_total_flops()
+
+
+def named(kind: torch.dtype) -> str:
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[kind]
+
+
+def line(name: str, seconds: float, share: float | None, note: str) -> dict[str, Any]:
+    """A row whose ratio is the share of the machine's limit, a triad or products of matrices."""
+    return row(name, seconds, None if share is None else seconds * share, note)
+
+
+def show(rows: list[dict[str, Any]], title: str) -> None:
+    table = Table("what", "seconds", "share", "note", title=title, box=None, pad_edge=False)
+    for r in rows:
+        table.add_row(r["name"], f"{r['ours']:.3g}",
+                      "" if r["ratio"] is None else f"{r['ratio']:.0%}", r["note"])  # fmt: skip
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", default="small", choices=SHAPES)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--examples", type=int, default=400, help="of the dev split")
+    parser.add_argument("--compile", action="store_true", help="train with torch.compile as well")
+    parser.add_argument("--out", type=Path, help="where the rows are written, as JSON")
+    options = parser.parse_args()
+    logging.getLogger("dfwe").setLevel(logging.ERROR)  # these experts have no tokenizer
+    machine = Machine(options.device)
+    net: Any = fuse_gelu(network(options.shape))
+    net.to(machine.device)
+    flatten(net)
+    rows = [
+        *mixing(machine, net, options.shape),
+        *scoring(machine, net, options.examples),
+        *training(machine, net, options.compile),
+    ]
+    rows.append(task(rows, options.examples))
+    if machine.cuda:
+        used = torch.cuda.max_memory_allocated(machine.device) / 2**30
+        name = f"{torch.cuda.get_device_name(machine.device)}, {used:.1f} GiB at most"
+    else:
+        name = f"{torch.get_num_threads()} threads"
+    peaks = ", ".join(f"{named(k)} {v / 1e12:.3g} TFLOP/s" for k, v in machine.peak.items())
+    show(rows, f"flan-t5-{options.shape} shape on {name}; {peaks}")
+    if options.out:
+        write_json(options.out, rows)
+
+
+if __name__ == "__main__":
+    main()
