@@ -40,7 +40,7 @@ bench: .venv/.bench
 bench-full: .venv/.bench
 	$(BIN)/python benchmarks/bench.py --shape base --out benchmarks/results_base.json
 
-# Make the shipped tiny model anew (20 minutes on one core).
+# Make the shipped tiny model anew (about 16 minutes on one core).
 tiny: .venv/.done
 	$(BIN)/python -m dfwe.run stage=pretrain model=tiny_made corpus=sample logger=csv
 	rm -rf src/dfwe/assets/tiny

@@ -63,7 +63,7 @@ class Study:
             )
         if not names and not self.checkpoints:
             raise UserError("sources.list is empty; name at least one source task (a task without "
-                            "conf/sources/NAME.yaml: sources.list=[a,b,c]).")  # fmt: skip
+                            "a file in conf/sources/: sources.list=[a,b,c]).")  # fmt: skip
         if self.task.name in names:
             raise UserError(
                 f"The source '{self.task.name}' is the target task itself; leave it out of "

@@ -105,7 +105,8 @@ def search(
             `Measure`, which has no steps; ties by the other.
         ledger: notes every trial, or the file to note them in; an unfinished one is replayed and
             gone on with.
-        map: scores the new candidates of a batch, in order; `pool.map` scores them in parallel.
+        map: scores the new candidates of a batch, in order; that of an executor of
+            `concurrent.futures` scores them in parallel.
         on_trial: called with each trial and the best so far.
 
     Raises:

@@ -75,8 +75,8 @@ def parallel_nelder_mead(
     """The path of `nelder_mead`, with all that an iteration may need proposed as one batch.
 
     Reflection, expansion and both contractions are scored together: about 1.7 times the
-    evaluations, so that it pays where `search(..., map=pool.map)` has three or more workers.
-    Arguments as there.
+    evaluations, so that it pays where `search(..., map=pool.map)` has an executor of three or
+    more workers (`concurrent.futures`). Arguments as there.
     """
     first = yield from _opened(n, start, shrink, groups)
     budget = evaluations - len(opening(n))
