@@ -38,7 +38,7 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/bench.py
 
 bench-full: .venv/.bench
-	$(BIN)/python benchmarks/bench.py --shape base --out benchmarks/results_base.json
+	$(BIN)/python benchmarks/bench.py --shape base
 
 # Make the shipped tiny model anew (about 16 minutes on one core).
 tiny: .venv/.done

@@ -35,6 +35,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+RESULTS = {"small": "results.json", "base": "results_base.json"}
 PARTS = {
     "startup": lambda shape: startup.rows(),
     "interpolate": interpolate.rows,
@@ -47,21 +48,22 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="small", choices=["small", "base"])
-    parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    parser.add_argument("--out", type=Path, help="by default the shape's own file here")
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS,
                         help="measure these parts anew and keep the other rows")  # fmt: skip
     options = parser.parse_args()
-    rows = json.loads(options.out.read_text()) if options.out.is_file() else []
+    out = options.out or HERE / RESULTS[options.shape]
+    rows = json.loads(out.read_text()) if out.is_file() else []
     measured: list[dict[str, Any]] = []
     for part in options.only:
         found = PARTS[part](options.shape)
         measured += found
         rows = merged(rows, found)
-        write_json(options.out, rows)  # what is measured is kept, whatever comes after
+        write_json(out, rows)  # what is measured is kept, whatever comes after
         print("\n".join(table(found).splitlines()[2:]), flush=True)
     if set(options.only) == set(PARTS):  # rows of another day whose names are gone
         rows = measured
-        write_json(options.out, rows)
+        write_json(out, rows)
     show("performance.md", table(rows), options.shape)
     load = os.getloadavg()[1]
     print(f"\n{table(rows)}\n\n{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}")

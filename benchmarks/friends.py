@@ -107,6 +107,6 @@ def show(page: str, table: str, name: str = "table") -> None:
     file = ROOT / "docs" / page
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     before, found, rest = file.read_text().partition(begin)
-    assert found, f"{file} has no place for the table '{name}'"
-    _, _, after = rest.partition(end)
+    _, closed, after = rest.partition(end)
+    assert all((found, closed)), f"{file} has no place for the table '{name}'"
     file.write_text(f"{before}{begin}{table}\n{end}{after}")

@@ -2,10 +2,12 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
@@ -49,6 +51,17 @@ def test_a_second_call_makes_nothing_again(lab):
     for _ in range(2):
         execute([expert, tuned], Stage("all", ("experts", "finetune")), lab)
     assert (expert.runs, tuned.runs) == (["emory"], ["emory"])
+
+
+def test_the_machine_is_checked_before_the_first_step_and_only_if_there_is_one(lab):
+    cuda = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    wrong = replace(lab, workers=2, trainer=lambda **settings: cuda)
+    expert, stage = Made("experts", "emory"), Stage("experts", ("experts",))
+    with pytest.raises(UserError, match="leave workers=1"):
+        execute([expert], stage, wrong)
+    assert expert.runs == []
+    execute([expert], stage, lab)
+    execute([expert], stage, wrong)
 
 
 def test_equal_steps_are_made_once(lab):

@@ -40,6 +40,9 @@ DISK = {
 }
 
 
+build = partial(hydra.utils.instantiate, _convert_="all")
+
+
 def config_folder() -> str:
     """`conf/` as installed beside this module, else at the top of the checkout."""
     here = Path(__file__).resolve().parent
@@ -51,16 +54,17 @@ class OutputFolder(Callback):
     """Makes the run's folder before Hydra does, which would end in a traceback where it cannot."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._make(config.hydra.run.dir)
+        self._make(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._make(config.hydra.sweep.dir)
+        self._make(config.hydra.sweep.dir, "hydra.sweep.dir")
 
-    def _make(self, folder: str) -> None:
+    def _make(self, folder: str, key: str) -> None:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            sys.stderr.write(f"Error: {_sentence(error) or error}\n")
+            why = DISK.get(error.errno or 0, error.strerror)
+            sys.stderr.write(f"Error: {folder}: {why}; set {key}= to another place.\n")
             sys.exit(1)
 
 
@@ -89,7 +93,7 @@ def main(cfg: DictConfig) -> None:
 def _run(cfg: DictConfig) -> None:
     _quiet()
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    stage = hydra.utils.instantiate(cfg.stage, _convert_="all")
+    stage = build(cfg.stage)
     work = stage.work or partial(_ensemble, push=cfg.push)
     work(partial(_study, cfg), stage, _lab(cfg))
 
@@ -116,7 +120,6 @@ def _ensemble(study: "Callable[[], Study]", stage: "Stage", lab: "Lab", push: st
 
 def _study(cfg: DictConfig) -> "Study":
     """The part of the configuration that decides weights, as objects."""
-    build = partial(hydra.utils.instantiate, _convert_="all")
     sources = tuple(build(source) for source in _sources(cfg))
     from dfwe.plan import Study
 
@@ -138,16 +141,15 @@ def _study(cfg: DictConfig) -> "Study":
 def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
     """Name -> what is configured under it."""
     if not isinstance(cfg[key], DictConfig):
-        raise UserError(f"{key}={cfg[key]} is no set of named {key}; experiment=controls has all, "
-                        f"'~{key}.NAME' drops one.")  # fmt: skip
-    build = partial(hydra.utils.instantiate, _convert_="all")
+        raise UserError(f"{key}={cfg[key]} is no set of named {key}; experiment=controls sets "
+                        f"them, '~{key}.NAME' drops one.")  # fmt: skip
     return {str(name): build(config) for name, config in cfg[key].items()}
 
 
 @cache
 def _corpus(config: str) -> Any:
     """Read once and kept in memory once, however many studies of a process are on it."""
-    return hydra.utils.instantiate(OmegaConf.create(config), _convert_="all")
+    return build(OmegaConf.create(config))
 
 
 def study_of(task: str, seed: int) -> "Study":
@@ -203,7 +205,6 @@ def _lab(cfg: DictConfig) -> "Lab":
     from dfwe.lab import Lab
     from dfwe.store import Store
 
-    build = partial(hydra.utils.instantiate, _convert_="all")
     return Lab(
         store=Store(cfg.store),
         trainer=build(cfg.trainer),

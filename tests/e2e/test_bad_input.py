@@ -48,8 +48,8 @@ MISTAKES = {
     "what no recipe would see": (["+trainer.max_steps=2"], "takes no 'max_steps'"),
     "a seed that is no number": (["seed=abc"], "seed=abc must be a whole number"),
     "controls without names": (["controls=x"], "is no set of named controls"),
-    "a run's folder": (["hydra.run.dir=/dev/null/x"], "a file stands where a folder is needed"),
-    "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "a file stands where a folder is"),
+    "a run's folder": (["hydra.run.dir=/dev/null/x"], "is needed; set hydra.run.dir= to"),
+    "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "needed; set hydra.sweep.dir="),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
 }
 
@@ -113,8 +113,11 @@ def test_weights_and_biases_without_a_login(asked, tmp_path, dfwe):
 
 
 def test_a_missing_parent_names_the_command_that_makes_it(tmp_path, dfwe):
-    process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny")
-    check(process, "python -m dfwe.run stage=experts task=emory corpus=sample model=tiny")
+    (tmp_path / "mine").mkdir()
+    process = dfwe(tmp_path, "--config-dir", "mine", "stage=finetune", "task=emory",
+                   "corpus=sample", "model=tiny")  # fmt: skip
+    check(process, f"python -m dfwe.run --config-dir {tmp_path / 'mine'} stage=experts task=emory "
+                   "corpus=sample model=tiny")  # fmt: skip
 
 
 def test_a_loss_that_is_no_number_stops_with_the_way_out(tmp_path, dfwe):

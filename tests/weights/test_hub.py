@@ -105,6 +105,9 @@ def test_a_download_of_one_format_is_found_again_without_a_network(cached, files
         ({"config.json": "{}"}, ()),
         ({"config.json": "{}"}, BOTH),
         ({"model.safetensors.index.json": INDEX, "model-1.safetensors": ""}, ()),
+        ({"model.safetensors.index.json": "{", "model-1.safetensors": ""}, ()),
+        ({"model.safetensors.index.json": "{}", "model-1.safetensors": ""}, ()),
+        ({"model.safetensors.index.json": "[]", "model-1.safetensors": ""}, ()),
     ],
 )
 def test_a_broken_off_download_is_not_taken_for_the_model(cached, files, listed):

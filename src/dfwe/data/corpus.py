@@ -24,7 +24,10 @@ class Corpus(Protocol):
     def name(self) -> str: ...
 
     def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
-        """The split's dialogues, in the corpus's order; at least those that a task reads."""
+        """The split's dialogues, in the corpus's order.
+
+        `title` is the task that will read them, so that a corpus may leave out what it does not.
+        """
         ...
 
     def labels(self, title: str) -> tuple[str, ...]:

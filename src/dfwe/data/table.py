@@ -22,7 +22,7 @@ class TableCorpus:
         path: a folder with one folder a title, each holding `train`, `dev` and `test` files
             (.jsonl, .csv, .parquet, also .gz) or a `datasets` saved to disk; `hub:NAME` for a
             data set of the Hugging Face hub with one configuration a title.
-        titles: the tables to read.
+        titles: the tables there are; each is read when a task asks for it.
         label: the column that holds the label.
         limit: how many rows of train and dev to draw, with `seed`; None takes all. Test is
             always whole.

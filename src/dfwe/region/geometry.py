@@ -50,7 +50,7 @@ def distances(products: Matrix) -> Matrix:
     return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * products, 0.0))
 
 
-def inside(similar: Matrix, members: Sequence[int]) -> float:
+def mean_cosine(similar: Matrix, members: Sequence[int]) -> float:
     """The mean cosine over the pairs of at least two members."""
     among = similar[np.ix_(members, members)]
     return float(among[~np.eye(len(among), dtype=bool)].mean())
@@ -58,8 +58,8 @@ def inside(similar: Matrix, members: Sequence[int]) -> float:
 
 def variance(products: Matrix, members: Sequence[int]) -> float:
     """Mean squared distance of a cluster's models from their centroid."""
-    inside = products[np.ix_(members, members)]
-    return float(np.trace(inside) / len(members) - inside.mean())
+    among = products[np.ix_(members, members)]
+    return float(np.trace(among) / len(members) - among.mean())
 
 
 def spectral(similar: Matrix, k: int, seed: int = 0) -> NDArray[np.int64]:

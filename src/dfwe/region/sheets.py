@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dfwe.region.geometry import inside
+from dfwe.region.geometry import mean_cosine
 from dfwe.region.paths import REACH
 from dfwe.report.sheet import Sheet
 from dfwe.report.tables import DASH, points
@@ -134,7 +134,7 @@ def regions(found: Found) -> Sheet:
     rows = []
     for number, held in enumerate(found["regions"], 1):
         members = [index(label) for label in held["average"]]
-        rows.append([str(number), str(len(members)), f"{inside(near, members):.2f}",
+        rows.append([str(number), str(len(members)), f"{mean_cosine(near, members):.2f}",
                      f"{held['variance']:.3g}"])  # fmt: skip
     note = "Cosine: mean over pairs. Variance: mean squared distance from the centroid."
     return Sheet("Regions", ["region", "checkpoints", "cosine", "variance"], rows, note=note,

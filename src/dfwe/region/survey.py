@@ -11,7 +11,7 @@ import numpy as np
 from dfwe.errors import UserError
 from dfwe.model.freeze import body_prefix
 from dfwe.recipe import Recipe, digest
-from dfwe.region.geometry import Matrix, cosine, gram, inside, pictures, tree, variance
+from dfwe.region.geometry import Matrix, cosine, gram, mean_cosine, pictures, tree, variance
 
 VERSION = 1
 SEPARATE = 0.1  # silhouette below which models count as one region
@@ -83,7 +83,7 @@ def survey(labels: Sequence[str], products: Matrix) -> Survey:
     for cluster in np.unique(found):
         members = np.flatnonzero(found == cluster).tolist()
         names = tuple(labels[i] for i in members)
-        together = len(names) > 1 and inside(similar, members) > 0
+        together = len(names) > 1 and mean_cosine(similar, members) > 0
         regions += [names] if together else [(name,) for name in names]
     nearest = {
         label: tuple(labels[int(j)] for j in np.argsort(-similar[i], kind="stable") if j != i)

@@ -71,7 +71,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
             found = snapshot(local=True, more=more)
             if _has_weights(found):
                 return found
-        except (LocalEntryNotFoundError, ValueError):
+        except (LocalEntryNotFoundError, ValueError, LookupError, TypeError):
             continue  # not cached, or its index is damaged
     lacking = f"{name} is neither a folder here nor whole in the local cache of the Hub"
     wayout = (
