@@ -94,6 +94,12 @@ def test_a_task_may_come_without_sources(tmp_path):
     assert named.sources.list == ["meld"]
 
 
+def overrides(command):
+    """The settings of a command line."""
+    words = [word for word in shlex.split(command, comments=True) if "=" in word]
+    return OverridesParser.create().parse_overrides(words)
+
+
 TOLD = [
     pytest.param(command, id=f"{path.name}: {command[:50]}")
     for path in (CONF.parent / "README.md", *sorted((CONF.parent / "docs").glob("*.md")))
@@ -103,8 +109,18 @@ TOLD = [
 
 @pytest.mark.parametrize("command", TOLD)
 def test_a_command_that_the_documents_tell_can_be_read_and_names_what_exists(command):
-    words = [word for word in shlex.split(command, comments=True) if "=" in word]
-    for given in OverridesParser.create().parse_overrides(words):
+    for given in overrides(command):
         group = CONF / given.key_or_group
         if group.is_dir() and given.key_or_group not in ("task", "sources"):
             assert (group / f"{given.value()}.yaml").is_file(), given.input_line
+
+
+@pytest.mark.parametrize("command", [told for told in TOLD if "task=" in told.values[0]])
+def test_no_target_of_a_told_command_is_a_source_of_its_own(command):
+    *kept, task = sorted(overrides(command), key=lambda given: given.key_or_group == "task")
+    words = [given.input_line for given in kept if not given.is_sweep_override()]
+    targets = task.sweep_string_iterator() if task.is_sweep_override() else [task.value()]
+    for target in targets:
+        if (CONF / "task" / f"{target}.yaml").is_file():  # else it stands for the reader's own
+            cfg = compose("config", overrides=[*words, f"task={target}"])
+            assert cfg.task.name not in cfg.sources.list
