@@ -100,14 +100,17 @@ def split(number: int) -> Encoded:
     return encode(examples, tokenizer_of(tuple(known)), max_input=512, max_target=128)
 
 
-def mixing(machine: Machine, net: Any, shape: str) -> list[dict[str, Any]]:
-    """theta(alpha) written into the network."""
+def experts(shape: str) -> WeightSpace:
+    """Mapped from files; the maps keep their bytes when the files are gone."""
     with tempfile.TemporaryDirectory() as folder:
-        _, folders = make_experts(Path(folder), shape)
-        space = WeightSpace.from_pretrained(folders)
-        limit = machine.bandwidth(space.size)
-        machine.forget_memory()
-        seconds = machine.seconds(lambda: space.write(ALPHA, net))
+        return WeightSpace.from_pretrained(make_experts(Path(folder), shape)[1])
+
+
+def mixing(machine: Machine, net: Any, space: WeightSpace) -> list[dict[str, Any]]:
+    """theta(alpha) written into the network."""
+    limit = machine.bandwidth(space.size)
+    machine.forget_memory()
+    seconds = machine.seconds(lambda: space.write(ALPHA, net))
     moved = 4 * space.size * (EXPERTS + 1) / seconds
     share = moved / limit
     note = f"{EXPERTS} experts of {space.size:,} parameters, {moved / 1e9:.0f} GB/s"
@@ -215,8 +218,9 @@ def main() -> None:
     net: Any = fuse_gelu(network(options.shape))
     net.to(machine.device)
     flatten(net)
+    space = experts(options.shape)  # kept: on a GPU the experts stay beside what scores
     rows = [
-        *mixing(machine, net, options.shape),
+        *mixing(machine, net, space),
         *scoring(machine, net, options.examples),
         *training(machine, net, options.compile),
     ]
