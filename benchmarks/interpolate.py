@@ -53,12 +53,12 @@ def naive(states: list[dict[str, Any]], module: Any, alpha: Any = ALPHA) -> None
     module.load_state_dict(mixed, strict=False)
 
 
-def triad(space: WeightSpace) -> Callable[[], None]:
+def triad(size: int, device: Any = "cpu") -> Callable[[], None]:
     """What memory allows: n reads and one write of P floats at the speed of a triad a = b + s c.
 
-    The triad runs on arrays of P floats, so its three streams count for n + 1.
+    The triad runs on arrays of P = `size` floats, so its three streams count for n + 1.
     """
-    a, b, c = (torch.ones(space.size) for _ in range(3))
+    a, b, c = (torch.ones(size, device=device) for _ in range(3))
 
     def run() -> None:
         torch.add(b, c, alpha=0.5, out=a)
@@ -79,7 +79,7 @@ def rows(shape: str = "small", rounds: int = 5) -> list[dict[str, Any]]:
         ways = {
             "ours": lambda: space.write(ALPHA, flat),
             "naive": lambda: naive(states, plain),
-            "triad": triad(space),
+            "triad": triad(space.size),
         }
         seconds = interleaved(ways, rounds)
         ours, limit = seconds["ours"], seconds["triad"] * (EXPERTS + 1) / 3

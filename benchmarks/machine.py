@@ -29,7 +29,6 @@ from dfwe.model.encode import Encoded, encode
 from dfwe.model.fit import Fit
 from dfwe.model.pretrained import fuse_gelu
 from dfwe.model.scoring import evaluate
-from dfwe.model.t5 import token_losses
 from dfwe.store import write_json
 from dfwe.tasks.decode import Label
 from dfwe.tasks.metrics import F1
@@ -37,7 +36,8 @@ from dfwe.tasks.task import Task
 from dfwe.weights.layout import flatten
 from dfwe.weights.space import WeightSpace
 from friends import SHAPES, has_bf16, network, row, tokenizer_of
-from interpolate import ALPHA, EXPERTS, make_experts
+from interpolate import ALPHA, EXPERTS, make_experts, triad
+from training import optimizer_step
 
 LABELS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 LENGTHS = (64, 448)  # words of an input
@@ -66,11 +66,6 @@ class Machine:
             self._wait()
             times.append(perf_counter() - began)
         return median(times[1:])
-
-    def bandwidth(self, size: int) -> float:
-        """Bytes a second of a = b + s c on arrays of `size` floats."""
-        a, b, c = (torch.ones(size, device=self.device) for _ in range(3))
-        return 12 * size / self.seconds(lambda: torch.add(b, c, alpha=0.5, out=a))
 
     def forget_memory(self) -> None:
         """Count memory from here on: what measures the machine's limits is not DFWE's."""
@@ -108,7 +103,7 @@ def experts(shape: str) -> WeightSpace:
 
 def mixing(machine: Machine, net: Any, space: WeightSpace) -> list[dict[str, Any]]:
     """theta(alpha) written into the network."""
-    limit = machine.bandwidth(space.size)
+    limit = 12 * space.size / machine.seconds(triad(space.size, machine.device))  # bytes/s
     machine.forget_memory()
     seconds = machine.seconds(lambda: space.write(ALPHA, net))
     moved = 4 * space.size * (EXPERTS + 1) / seconds
@@ -142,12 +137,7 @@ def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
 
     def way(kind: torch.dtype) -> None:
-        optimizer.zero_grad()
-        for part in step:
-            with torch.autocast(machine.device.type, kind, enabled=kind is torch.bfloat16):
-                loss = (token_losses(net, part) * part.weight).sum()
-            loss.backward()
-        optimizer.step()
+        optimizer_step(net, optimizer, step, bf16=kind is torch.bfloat16)
 
     work = flops(lambda: way(torch.float32))
     found = []

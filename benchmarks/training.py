@@ -5,6 +5,20 @@ from typing import Any
 from friends import has_bf16, interleaved, network, row, spread, task_examples, tokenizer_of
 
 
+def optimizer_step(net: Any, optimizer: Any, batches: list[Any], bf16: bool) -> None:
+    """One step on its micro-batches, as `dfwe.model.module` makes it."""
+    import torch
+
+    from dfwe.model.t5 import token_losses
+
+    optimizer.zero_grad()
+    for part in batches:
+        with torch.autocast(part.source.device.type, torch.bfloat16, enabled=bf16):
+            loss = (token_losses(net, part) * part.weight).sum()
+        loss.backward()
+    optimizer.step()
+
+
 def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str, Any]]:
     """Row of training on emory in random order; the reference is eager attention, plain Adam."""
     import torch
@@ -13,7 +27,6 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
     from dfwe.model.encode import encode
     from dfwe.model.fit import Fit
     from dfwe.model.pretrained import fuse_gelu
-    from dfwe.model.t5 import token_losses
 
     _, train = task_examples("emory", "train")
     chosen = spread(train, 24 * steps)
@@ -26,11 +39,7 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
 
     def resplit(precision: str) -> None:
         for number in range(len(made)):
-            fast.zero_grad()
-            for part in made[number]:
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                    (token_losses(ours, part) * part.weight).sum().backward()
-            fast.step()
+            optimizer_step(ours, fast, made[number], bf16=precision == "bf16")
 
     def plain() -> None:
         for start in range(0, len(made.draws), 3):

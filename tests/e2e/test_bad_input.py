@@ -113,6 +113,11 @@ def test_weights_and_biases_without_a_login(asked, tmp_path, dfwe):
 
 
 def test_a_missing_parent_names_the_command_that_makes_it(tmp_path, dfwe):
+    process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny")
+    check(process, "python -m dfwe.run stage=experts task=emory corpus=sample model=tiny")
+
+
+def test_a_command_told_has_the_place_of_ones_own_configuration(tmp_path, dfwe):
     (tmp_path / "mine").mkdir()
     process = dfwe(tmp_path, "--config-dir", "mine", "stage=finetune", "task=emory",
                    "corpus=sample", "model=tiny")  # fmt: skip
