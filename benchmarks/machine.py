@@ -130,26 +130,32 @@ def scoring(machine: Machine, net: Any, examples: int) -> list[dict[str, Any]]:
 
 
 def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]:
-    """An optimizer step of 24 examples."""
+    """An optimizer step of 24 examples, in micro-batches of `fit.tokens` and in one."""
     data = split(24)
-    step = [b.to(machine.device) for b in TrainingSteps({"moods": data}, Fit(), seed=0)[0]]
     net.train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+    fits = {"training": Fit(), "training, one micro-batch": Fit(tokens=24 * 512)}
+    steps = {
+        name: [b.to(machine.device) for b in TrainingSteps({"moods": data}, fit, seed=0)[0]]
+        for name, fit in fits.items()
+    }
 
-    def way(kind: torch.dtype) -> None:
+    def way(step: list[Any], kind: torch.dtype) -> None:
         optimizer_step(net, optimizer, step, bf16=kind is torch.bfloat16)
 
-    work = flops(lambda: way(torch.float32))
+    work = flops(lambda: way(steps["training"], torch.float32))
     found = []
     for how in ("", ", compiled")[: 1 + compiled]:
         if how:
             net.encoder.compile(dynamic=True)
             net.decoder.compile(dynamic=True)
-        for kind, peak in machine.peak.items():
-            seconds = machine.seconds(partial(way, kind))
-            note = f"a step of 24 examples, {data.tokens / seconds:,.0f} tokens/s"
-            share = work / seconds / peak
-            found.append(line(f"training, {named(kind)}{how}", seconds, share, note))
+        for name, step in steps.items():
+            for kind, peak in machine.peak.items():
+                seconds = machine.seconds(partial(way, step, kind))
+                note = (f"fit.tokens={fits[name].tokens}, a step of 24 examples, "
+                        f"{data.tokens / seconds:,.0f} tokens/s")  # fmt: skip
+                share = work / seconds / peak
+                found.append(line(f"{name}, {named(kind)}{how}", seconds, share, note))
     return found
 
 

@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
 from dfwe.run import _sentence, main
@@ -19,7 +20,21 @@ def test_a_full_disk_is_named_whoever_writes(error):
     assert "the disk is full; set store=" in _sentence(error)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), OSError(errno.EIO, "?")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(),
+              RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), torch.AcceleratorError("device lost")], ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_a_machine_that_fails_is_no_bug(error):
+    said = _sentence(error)
+    assert "lower fit.tokens" in said
+    assert "it goes on where it was" in said
+    assert (str(error).rstrip(".") or "MemoryError") in said
+
+
+@pytest.mark.parametrize("error", [
+    RuntimeError("shapes do not fit"), OSError(errno.EIO, "?"),
+    torch.AcceleratorError("CUDA error: device-side assert triggered"),
+])  # fmt: skip
 def test_other_failures_keep_their_traceback(error):
     assert _sentence(error) is None
 

@@ -29,6 +29,14 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise UserError(f"{name}={value} is unknown; choose {known}.")
 
 
+def is_machines(error: BaseException) -> bool:
+    """Whether a device or its memory failed, which says nothing of what was computed there."""
+    named = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")  # torch's, unimported
+    said = ("out of memory", "DefaultCPUAllocator")  # of an Apple GPU; of the CPU
+    words = isinstance(error, RuntimeError) and any(part in str(error) for part in said)
+    return named or words or isinstance(error, MemoryError)
+
+
 def reason(error: BaseException) -> str:
     """The first line of what a library's error says, or its kind, to stand inside a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!")

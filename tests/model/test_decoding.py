@@ -19,7 +19,7 @@ def predicted(network, encoded, task, decoding, tokens=300):
     texts, logliks = {}, {}
     with torch.inference_mode():
         for batch in evaluation_batches(encoded, tokens):
-            found = predict(network, batch, encoded, task, decoding)
+            (found,) = predict(network, batch, encoded, task, decoding)
             texts.update(zip(found.index, found.texts, strict=True))
             logliks.update(zip(found.index, found.logliks, strict=True))
     return texts, logliks

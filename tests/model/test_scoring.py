@@ -1,6 +1,9 @@
 """The one scoring path: order of the examples, means, the network left as it was."""
 
+from typing import ClassVar
+
 import pytest
+import torch
 
 from dfwe.model.batches import evaluation_batches
 from dfwe.model.decoding import Greedy, Likelihood
@@ -57,6 +60,33 @@ def test_the_token_budget_does_not_show_in_the_scores(decoding, encoded, make_ne
     )
     assert one.texts == other.texts
     assert one.loglik == pytest.approx(other.loglik, abs=1e-5)
+
+
+class Small(Greedy):
+    """Scoring on a device with room for three rows; notes the rows of each pass."""
+
+    room: ClassVar[int] = 3
+    passes: ClassVar[list[int]] = []
+
+    def __call__(self, network, batch, encoded, max_new_tokens):
+        self.passes.append(len(batch.index))
+        if len(batch.index) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().__call__(network, batch, encoded, max_new_tokens)
+
+
+def test_a_batch_that_a_device_has_no_room_for_is_halved(encoded, make_network, monkeypatch):
+    network, batches = make_network(2), evaluation_batches(encoded, 10**6)
+    monkeypatch.setattr(Small, "passes", [])
+    halved = evaluate(network, batches, encoded, TASK, Small())
+    assert Small.passes[:5] == [37, 18, 9, 4, 2]
+    whole = evaluate(network, batches, encoded, TASK, Greedy())
+    assert halved.texts == whole.texts
+    assert halved.loglik == pytest.approx(whole.loglik, abs=1e-5)
+
+    monkeypatch.setattr(Small, "room", 0)
+    with pytest.raises(torch.OutOfMemoryError):  # not even one example fits
+        evaluate(network, batches, encoded, TASK, Small())
 
 
 @pytest.mark.parametrize("training", [True, False])

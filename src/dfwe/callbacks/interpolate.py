@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from numpy.typing import NDArray
 
-from dfwe.errors import UserError, reason
+from dfwe.errors import UserError
 from dfwe.model.batches import Batch
 from dfwe.model.scoring import Scores, predictions, summarise
 from dfwe.model.shards import Shards
@@ -78,12 +78,7 @@ class Interpolate(L.Callback):
             def answers(alpha: NDArray[Any], precision: str) -> Scores:
                 key = alpha.tobytes(), precision
                 if key not in known:
-                    try:
-                        found = shards(precision, alpha)
-                    except RuntimeError as error:
-                        _check_machine(error)
-                        raise
-                    known[key] = summarise(found, dev, task)
+                    known[key] = summarise(shards(precision, alpha), dev, task)
                     if self.on_scores is not None:
                         self.on_scores(alpha, known[key])
                 return known[key]
@@ -120,14 +115,3 @@ class Interpolate(L.Callback):
                 "ledger was written on another machine or by other code; delete "
                 f"{self.ledger.path.parent} and search again."
             )
-
-
-def _check_machine(error: RuntimeError) -> None:
-    """Raises UserError for what says nothing about the candidate, which then is no result."""
-    lost = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
-    if lost or "DefaultCPUAllocator" in str(error):
-        raise UserError(
-            "A candidate could not be scored for want of memory or a device "
-            f"({reason(error)}): free some or choose another, and give the command again; the "
-            "search goes on where it was."
-        ) from None

@@ -43,6 +43,15 @@ class Batch:
         moved = (part.to(device, non_blocking=non_blocking) for part in parts)
         return Batch(*moved, task=self.task)
 
+    def halves(self) -> list["Batch"]:
+        """Its first rows and the rest; needs at least two."""
+        parts = (self.index, self.source, self.mask, self.target, self.weight)
+        middle = len(self.index) // 2
+        return [
+            Batch(*(part[rows] for part in parts), task=self.task)
+            for rows in (slice(middle), slice(middle, None))
+        ]
+
 
 def collate(
     encoded: Encoded, index: Sequence[int], weights: Sequence[float], task: str = ""

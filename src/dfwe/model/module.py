@@ -97,8 +97,7 @@ class ScoredModule(L.LightningModule):
         """Answers of one batch; they are scored together at the end."""
         # In float32 whatever training does: the search scores the same weights the same way.
         with torch.autocast(self.device.type, enabled=False):
-            found = predict(self.network, batch, self.dev, self.task, self.decoding)
-        self._predictions.append(found)
+            self._predictions += predict(self.network, batch, self.dev, self.task, self.decoding)
 
     def on_validation_epoch_end(self) -> None:
         self.scores = summarise(self._predictions, self.dev, self.task)

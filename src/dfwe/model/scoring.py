@@ -53,10 +53,20 @@ class Predictions:
 
 def predict(
     network: Any, batch: Batch, encoded: Encoded, task: Task, decoding: Decoding
-) -> Predictions:
-    """Answers and gold log-likelihoods of one batch."""
-    texts, logliks = decoding(network, batch, encoded, task.max_new_tokens)
-    return Predictions(batch.index.tolist(), texts, logliks)
+) -> list[Predictions]:
+    """Answers and gold log-likelihoods of one batch; what a GPU has no memory for is halved."""
+    try:
+        texts, logliks = decoding(network, batch, encoded, task.max_new_tokens)
+        return [Predictions(batch.index.tolist(), texts, logliks)]
+    except torch.OutOfMemoryError:
+        if len(batch.index) == 1:
+            raise
+    # Only now has the error let go of what the failed pass held.
+    return [
+        found
+        for half in batch.halves()
+        for found in predict(network, half, encoded, task, decoding)
+    ]
 
 
 def summarise(predictions: Sequence[Predictions], encoded: Encoded, task: Task) -> Scores:
@@ -92,7 +102,7 @@ def predictions(
     try:
         with torch.inference_mode():
             for batch in batches:
-                found.append(predict(network, batch, encoded, task, decoding))
+                found += predict(network, batch, encoded, task, decoding)
     finally:
         network.train(training)
     return found
