@@ -12,6 +12,7 @@ import torch
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
 from dfwe.lab import Lab
+from dfwe.logs import CSV
 from dfwe.recipe import Recipe
 from dfwe.store import Store
 
@@ -42,7 +43,7 @@ def lab(tmp_path):
         raise AssertionError("these steps neither train nor log")
 
     command = "python -m dfwe.run stage={} task=emory".format
-    return Lab(Store(tmp_path / "store"), unused, unused, tmp_path, command)
+    return Lab(Store(tmp_path / "store"), unused, CSV(), tmp_path, command)
 
 
 def test_a_second_call_makes_nothing_again(lab):

@@ -20,10 +20,15 @@ def test_a_full_disk_is_named_whoever_writes(error):
     assert "the disk is full; set store=" in _sentence(error)
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(),
-              RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), torch.AcceleratorError("device lost")], ids=lambda error: type(error).__name__,
-)  # fmt: skip
+MACHINE = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    torch.AcceleratorError("device lost"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=lambda error: type(error).__name__)
 def test_a_machine_that_fails_is_no_bug(error):
     said = _sentence(error)
     assert "lower fit.tokens" in said

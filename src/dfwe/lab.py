@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError, check_whole, reason
-from dfwe.logs import OpenLog, RunLog, WandB
+from dfwe.logs import OpenLog, RunLog
 from dfwe.recipe import Recipe
 from dfwe.store import Store
 
@@ -49,8 +49,7 @@ class Lab:
             UserError: there is an accelerator, which several workers cannot share; or nobody is
                 logged in to the Weights & Biases that is asked for.
         """
-        if isinstance(self.open_log, WandB) and self.open_log.mode == "online":
-            self.open_log.login("logger.mode=online")
+        self.open_log.check()
         if self.workers > 1 and self.device.type != "cpu":
             raise UserError(f"workers={self.workers} are processes on the CPU, and this run is on "
                             f"{self.device.type}; leave workers=1.")  # fmt: skip

@@ -32,6 +32,9 @@ class RunLog(Protocol):
 class OpenLog(Protocol):
     """What `conf/logger/*.yaml` builds: opens the log of a recipe."""
 
+    def check(self) -> None:
+        """Raises UserError where it is known before any work that no log could be opened."""
+
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog: ...
 
 
@@ -51,12 +54,14 @@ class WandB:
     def __post_init__(self) -> None:
         check_choice("logger.mode", self.mode, MODES)
 
+    def check(self) -> None:
+        if self.mode == "online":
+            self.login("logger.mode=online")
+
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
         import wandb
         from wandb.errors import Error
 
-        if self.mode == "online":
-            self.login("logger.mode=online")
         try:
             run = wandb.init(
                 project=self.project,
@@ -156,6 +161,9 @@ def _artifact(recipe: Recipe) -> str:
 @dataclass(frozen=True)
 class CSV:
     """Plain CSV files under the run's folder, without W&B."""
+
+    def check(self) -> None:
+        """Nothing to do: the run's folder is made already."""
 
     def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
         return CSVLog(folder / "csv" / f"{recipe.stage}-{recipe.address}")

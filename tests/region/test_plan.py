@@ -9,6 +9,7 @@ import yaml
 from dfwe.errors import UserError
 from dfwe.execute import Stage
 from dfwe.lab import Lab
+from dfwe.logs import CSV
 from dfwe.model.pretrained import Model
 from dfwe.region.plan import RegionPlan
 from dfwe.region.settings import Settings, Start
@@ -25,7 +26,7 @@ def lab(tmp_path):
     def unused(*args, **settings):
         raise AssertionError("nothing trains or logs")
 
-    return Lab(Store(tmp_path / "store"), unused, unused, tmp_path / "out", lambda stage: stage)
+    return Lab(Store(tmp_path / "store"), unused, CSV(), tmp_path / "out", lambda stage: stage)
 
 
 @pytest.mark.parametrize("settings", [{}, {"model": Model("made", pretraining=MADE)}])

@@ -11,7 +11,7 @@ from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
 from dfwe.lab import Lab, LightningTrainer
-from dfwe.logs import CSV
+from dfwe.logs import CSV, WandB
 from dfwe.model.decoding import Classify
 from dfwe.model.encoder import Encoder
 from dfwe.model.fit import Fit
@@ -249,6 +249,17 @@ def test_a_survey_ends_with_a_page_and_its_tables_are_logged(study, checkpoints,
     assert_page(lab.output, {"regions", "sources"}, {"cosine", "tree", "plane"})
     logged = {path.name for path in lab.output.glob("csv/region*/**/*.csv")}
     assert logged >= {"region_regions.csv", "region_sources.csv"}
+
+
+def test_a_survey_asks_for_a_login_before_its_work(study, bert, lab, monkeypatch):
+    def refuse(what):
+        raise UserError(f"{what} needs a login")
+
+    monkeypatch.setattr(WandB, "login", staticmethod(refuse))
+    monkeypatch.setattr("dfwe.region.survey.survey_folders", pytest.fail)
+    surveyed = replace(study, checkpoints=("models",))
+    with pytest.raises(UserError, match="online needs a login"):
+        region(lambda: surveyed, STAGE, replace(lab, open_log=WandB(mode="online")), SETTINGS)
 
 
 @pytest.mark.parametrize(

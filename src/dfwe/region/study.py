@@ -121,6 +121,7 @@ def _row(
 def _survey(checkpoints: Sequence[str], lab: Lab, settings: Settings) -> None:
     from dfwe.region.survey import survey_folders
 
+    lab.check()
     found = survey_folders(checkpoints, settings.base, lab.store.cache("flat"))
     lab.output.mkdir(parents=True, exist_ok=True)
     pictures, held = found.pictures(lab.output), found.results()
