@@ -71,6 +71,16 @@ def test_labels_are_distinct_and_no_roles(names, folder):
     assert not ROLES & set(labels)
 
 
+def test_folders_of_one_name_are_called_after_the_parents_that_differ(folder, monkeypatch):
+    for name in "ab":
+        (folder / name).rename(folder / "final")
+        (folder / name).mkdir()
+        (folder / "final").rename(folder / name / "final")
+    assert [step.label for step in bring(("a/final", str(folder / "b" / "final")))] == ["a", "b"]
+    monkeypatch.chdir(folder / "a" / "final")
+    assert [step.label for step in bring((".", "../../b/final/"))] == ["a", "b"]
+
+
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_a_checkpoint_named_like_a_role_is_tested_as_itself(role, folder, mixed, lab):
     _, expected = mixed("a", "b")

@@ -1,6 +1,9 @@
 """What a person is told of an error: one sentence, or for our own bugs the traceback."""
 
 import errno
+import runpy
+import sys
+import warnings
 
 import pytest
 import torch
@@ -42,6 +45,16 @@ def test_a_machine_that_fails_is_no_bug(error):
 ])  # fmt: skip
 def test_other_failures_keep_their_traceback(error):
     assert _sentence(error) is None
+
+
+def test_the_command_is_the_modules_own_which_other_processes_can_import(monkeypatch):
+    called = []
+    monkeypatch.setattr("dfwe.run.main", lambda: called.append("main"))
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that it is imported already
+        runpy.run_module("dfwe.run", run_name="__main__")
+    assert called == ["main"]
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt, SystemExit(1)], ids=["us", "Lightning"])

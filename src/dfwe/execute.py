@@ -70,7 +70,9 @@ def execute(steps: Iterable[Step], stage: Stage, lab: Lab) -> None:
     """
     wanted = {step.recipe.address: step for step in steps if step.stage in stage.makes}
     lacking = _lacking(wanted.values(), lab)
-    if wanted and not lacking:
+    if not wanted:
+        log.info("There is nothing for stage=%s to make here.", stage.name)
+    elif not lacking:
         log.info("Everything stage=%s makes is in the store; nothing to train.", stage.name)
     _check_parents(lacking, lab)
     if lacking:

@@ -1,9 +1,9 @@
 """The few frozen things every step needs: where results go, how they are logged, what trains."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ class Lab:
 
     Args:
         command: from a stage's name to the command line that makes it.
+        study: what a person asked for, to find a log by.
         workers: processes of one thread that share the split a search or a test scores, on a CPU.
     """
 
@@ -32,6 +33,7 @@ class Lab:
     open_log: OpenLog
     output: Path
     command: Callable[[str], str]
+    study: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -63,8 +65,9 @@ class Lab:
     def log(self, recipe: Recipe, label: str, group: str) -> Iterator[RunLog]:
         """The log of a recipe, closed whatever happens."""
         opened = self.open_log(
-            recipe, name=f"{recipe.stage}: {label}", group=group, folder=self.output
-        )
+            recipe, name=f"{recipe.stage}: {label}", group=group, study=self.study,
+            folder=self.output,
+        )  # fmt: skip
         try:
             yield opened
         except BaseException:

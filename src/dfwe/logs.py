@@ -35,14 +35,17 @@ class OpenLog(Protocol):
     def check(self) -> None:
         """Raises UserError where it is known before any work that no log could be opened."""
 
-    def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog: ...
+    def __call__(
+        self, recipe: Recipe, *, name: str, group: str, study: Mapping[str, Any], folder: Path
+    ) -> RunLog: ...
 
 
 @dataclass(frozen=True)
 class WandB:
     """Weights & Biases: offline by default; online only when asked and a key is at hand.
 
-    A run is one recipe: its id the address (a resumed run goes on), its job type the stage.
+    A run is one recipe: its id the address (a resumed run goes on), its job type the stage. Its
+    config is the recipe and, under `study`, what was asked for when it was made first.
     """
 
     project: str = "dfwe"
@@ -53,14 +56,18 @@ class WandB:
 
     def __post_init__(self) -> None:
         check_choice("logger.mode", self.mode, MODES)
+        if isinstance(self.tags, str):  # given without brackets
+            object.__setattr__(self, "tags", (self.tags,))
 
     def check(self) -> None:
         if self.mode == "online":
             self.login("logger.mode=online")
 
-    def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
+    def __call__(
+        self, recipe: Recipe, *, name: str, group: str, study: Mapping[str, Any], folder: Path
+    ) -> RunLog:
         import wandb
-        from wandb.errors import Error
+        from wandb.errors import Error, UsageError
 
         try:
             run = wandb.init(
@@ -74,12 +81,15 @@ class WandB:
                 job_type=recipe.stage,
                 tags=list(self.tags),
                 dir=folder,
-                config=recipe.describe(),
+                config={**recipe.describe(), "study": dict(study)},
                 settings=wandb.Settings(
                     init_timeout=self.init_timeout, silent=True, console="off"
                 ),
             )
         except Error as error:
+            if isinstance(error, UsageError):
+                raise UserError(f"logger=: Weights & Biases says: {reason(error)}; change "
+                                "logger.project= or logger.entity=.") from None  # fmt: skip
             raise UserError(
                 f"Weights & Biases could not open run {recipe.address} ({reason(error)}): give "
                 "the command again, or set logger.mode=offline and `wandb sync` the runs later."
@@ -165,7 +175,9 @@ class CSV:
     def check(self) -> None:
         """Nothing to do: the run's folder is made already."""
 
-    def __call__(self, recipe: Recipe, *, name: str, group: str, folder: Path) -> RunLog:
+    def __call__(
+        self, recipe: Recipe, *, name: str, group: str, study: Mapping[str, Any], folder: Path
+    ) -> RunLog:
         return CSVLog(folder / "csv" / f"{recipe.stage}-{recipe.address}")
 
 

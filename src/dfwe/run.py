@@ -92,8 +92,13 @@ def main(cfg: DictConfig) -> None:
 
 def _run(cfg: DictConfig) -> None:
     _quiet()
+    os.chdir(hydra.utils.get_original_cwd())  # paths are those of the command, chdir or not
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     stage = build(cfg.stage)
+    if cfg.push and stage.work is not None:
+        raise UserError(
+            f"push= takes DFWE's final model to the Hub; stage={stage.name} makes none."
+        )
     work = stage.work or partial(_ensemble, push=cfg.push)
     work(partial(_study, cfg), stage, _lab(cfg))
 
@@ -112,6 +117,9 @@ def _ensemble(study: "Callable[[], Study]", stage: "Stage", lab: "Lab", push: st
     plan.check(lab.store)
     if push:
         check_login()
+        if "interpolate" not in stage.makes and plan.interpolation.recipe not in lab.store:
+            raise UserError("push= needs the final model, which is not made yet; give "
+                            "stage=interpolate or stage=all.")  # fmt: skip
     execute(plan.steps, stage, lab)
     present(plan, stage, lab)
     if push:
@@ -132,7 +140,7 @@ def _study(cfg: DictConfig) -> "Study":
         fit=build(cfg.fit),
         search=build(cfg.search),
         seed=cfg.seed,
-        checkpoints=tuple(_listed(cfg.checkpoints)),
+        checkpoints=tuple(map(str, _listed(cfg.checkpoints))),
         controls=_built(cfg, "controls"),
         landscapes=_built(cfg, "landscapes"),
     )
@@ -165,7 +173,12 @@ def study_of(task: str, seed: int) -> "Study":
 @cache
 def _composed(*overrides: str) -> DictConfig:
     """The configuration of these overrides; composing takes Hydra a third of a second."""
-    return hydra.compose("config", overrides=list(overrides))
+    return hydra.compose(_config_name(), overrides=list(overrides))
+
+
+def _config_name() -> str:
+    """Of the primary configuration: `config`, or that of --config-name."""
+    return str(HydraConfig.get().job.config_name)
 
 
 def _sources(cfg: DictConfig) -> list[DictConfig]:
@@ -182,7 +195,9 @@ def _sources(cfg: DictConfig) -> list[DictConfig]:
 
 
 def _listed(value: Any) -> Any:
-    """What is given without brackets is a list of one."""
+    """What is given without brackets is a list of one, null an empty one."""
+    if value is None:
+        return []
     return [value] if isinstance(value, str) else value
 
 
@@ -210,16 +225,23 @@ def _lab(cfg: DictConfig) -> "Lab":
         trainer=build(cfg.trainer),
         open_log=build(cfg.logger),
         output=Path(HydraConfig.get().runtime.output_dir),
-        command=_command_for(HydraConfig.get().overrides.task),
+        command=_command_for(given := list(HydraConfig.get().overrides.task)),
+        study={
+            **{key: cfg[key].get("name") for key in ("task", "corpus", "model")},
+            "seed": cfg.seed,
+            "overrides": given,
+        },
         workers=cfg.workers,
     )
 
 
 def _command_for(overrides: Any) -> Callable[[str], str]:
-    """What a person can paste to make a stage, with the places of configurations of their own."""
+    """What a person can paste to make a stage, with the configurations of their own."""
     found = HydraConfig.get().runtime.config_sources
     places = [f"--config-dir {shlex.quote(source.path)}" for source in found
               if source.provider == "command-line"]  # fmt: skip
+    if (name := _config_name()) != "config":
+        places.append(f"--config-name {shlex.quote(name)}")
     kept = [shlex.quote(item) for item in overrides if not item.startswith("stage=")]
     return lambda stage: " ".join(["python -m dfwe.run", *places, f"stage={stage}", *kept])
 
@@ -272,5 +294,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # the module's own: launchers of sweeps send it to other processes
+    from dfwe.run import main as command
+
+    command()

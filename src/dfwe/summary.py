@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from dfwe.errors import UserError
 from dfwe.evidence.compare import described, entries, gain, parts
 from dfwe.execute import Stage, Step
 from dfwe.lab import Lab
@@ -92,7 +91,7 @@ def present(plan: Plan, stage: Stage, lab: Lab) -> None:
     lab.output.mkdir(parents=True, exist_ok=True)
     found = results(plan, stage, lab.store)
     histories = [
-        scores
+        {**scores, "label": step.label}  # the store has the label that it was made under
         for step in (*plan.experts, *plan.finetuned)
         if "epochs" in (scores := _scores(lab.store, step))
     ]
@@ -138,25 +137,25 @@ def describe(plan: Plan, found: dict[str, Any], store: Store) -> None:
     folder = store.folder(step.recipe)
     known = not plan.study.checkpoints and HUB_ID.fullmatch(model.path or "")
     base = model.path if known and not Path(str(model.path)).exists() else None
-    card = model_card(found, step.recipe.describe(), model.family, base)
-    write_text(folder / "README.md", card)
+    texts = {"README.md": model_card(found, step.recipe.describe(), model.family, base)}
     alpha = list(found["dfwe"]["alpha"].values())
     if not any(isinstance(weight, dict) for weight in alpha):  # mergekit knows no such groups
         parents = [store.folder(expert.recipe) for expert in plan.finetuned]
-        write_text(folder / "mergekit.yml", mergekit_yaml(alpha, parents))
+        texts["mergekit.yml"] = mergekit_yaml(alpha, parents)
+    for name, text in texts.items():  # a finished store may be read-only
+        if not (path := folder / name).exists() or path.read_text() != text:
+            write_text(path, text)
 
 
 def publish(plan: Plan, store: Store, name: str | bool) -> None:
     """Push the final model to the Hub, under `name` or, for True, a name of its own.
 
     Raises:
-        UserError: there is no final model, or the Hub refuses.
+        UserError: the Hub refuses.
     """
     from dfwe.weights.hub import push
 
     recipe = plan.interpolation.recipe
-    if recipe not in store:
-        raise UserError("push= needs the final model; run stage=interpolate or stage=all.")
     own = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
     log.info("Pushed to %s", push(store.folder(recipe), own if name is True else str(name)))
 

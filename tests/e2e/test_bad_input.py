@@ -51,6 +51,17 @@ MISTAKES = {
     "a run's folder": (["hydra.run.dir=/dev/null/x"], "is needed; set hydra.run.dir= to"),
     "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "needed; set hydra.sweep.dir="),
     "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
+    "a report of a task twice": (
+        ["stage=report", "report.tasks=[emory,emory]"],
+        "report.tasks=['emory', 'emory'] names one twice",
+    ),
+    "no list of sources": (["sources.list=null"], "at least one source"),
+    "checkpoints with numbers for names": (["checkpoints=[1,2]"], "PROBLEM  1"),
+    "a report to push": (["stage=report", "push=true"], "stage=report makes none"),
+    "a project that W&B refuses": (
+        ["stage=experts", "task=relations", "corpus=sample", "model=tiny", "logger.project=a/b"],
+        "change logger.project=",
+    ),
 }
 
 
@@ -123,6 +134,32 @@ def test_a_command_told_has_the_place_of_ones_own_configuration(tmp_path, dfwe):
                    "corpus=sample", "model=tiny")  # fmt: skip
     check(process, f"python -m dfwe.run --config-dir {tmp_path / 'mine'} stage=experts task=emory "
                    "corpus=sample model=tiny")  # fmt: skip
+
+
+def test_a_push_of_what_is_not_made_is_refused_before_any_work(tmp_path, dfwe):
+    process = dfwe(tmp_path, "stage=experts", "push=true", "corpus=sample", "model=tiny",
+                   HF_TOKEN="hf_x", HF_HUB_OFFLINE="0")  # fmt: skip
+    check(process, "which is not made yet")
+    assert "experts:" not in process.stdout
+
+
+def test_a_configuration_of_ones_own_name_decides_everything(tmp_path, dfwe):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.yaml").write_text(
+        "defaults: [config, {override corpus: sample}, {override model: tiny}, _self_]\n"
+    )
+    mine = ("--config-dir", "mine", "--config-name", "mine")
+    place = f"--config-dir {tmp_path / 'mine'} --config-name mine"
+    process = dfwe(tmp_path, *mine, "stage=finetune", "task=emory")
+    check(process, f"python -m dfwe.run {place} stage=experts task=emory")
+    process = dfwe(tmp_path, *mine, "stage=report", "report.tasks=[emory]", "report.seeds=[0]")
+    check(process, "has no finished run of emory")
+
+
+def test_paths_are_those_of_the_command_whatever_folder_a_job_has(tmp_path, dfwe):
+    process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny",
+                   "hydra.job.chdir=true")  # fmt: skip
+    check(process, f"not in the store {tmp_path / 'multirun' / 'store'};")
 
 
 def test_a_loss_that_is_no_number_stops_with_the_way_out(tmp_path, dfwe):

@@ -171,6 +171,8 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
         "search/trials",
         "interpolate",
         "relations-seed0",
+        "study",
+        "task=relations",
     ):
         assert wanted in shown
 
@@ -199,7 +201,7 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe):
     folder, _ = finished
     store = folder / "multirun/store"
     before = set(store.glob("*/recipe.json"))
-    process = dfwe(folder, "-m", "stage=interpolate", "task=relations",
+    process = dfwe(folder, "-m", "hydra/launcher=joblib", "stage=interpolate", "task=relations",
                    "search/groups=none,part", "logger=csv", *QUICK)  # fmt: skip
     assert process.returncode == 0, process.stderr
     # One alpha was there, and no expert is trained again.

@@ -96,6 +96,26 @@ def test_alpha_bars_are_drawn_for_one_expert_and_for_many(tmp_path: Path) -> Non
     assert_picture(alpha_bars(weights, tmp_path / "alpha.png"))
 
 
+def test_names_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = ["_E3", "p$x_$q", "a" * 70, "meld", "qa"]
+    shown: list[str] = []
+
+    def kept(figure: Figure, path: Path) -> Path:
+        texts = [text for axes in figure.axes for text in axes.get_yticklabels()]
+        for axes in figure.axes:
+            if (box := axes.get_legend()) is not None:
+                texts += box.get_texts()
+        figure.savefig(path)  # a formula would fail here, a name that has no room would warn
+        shown.extend(text.get_text().strip() for text in texts)
+        return path
+
+    monkeypatch.setattr(plots, "save", kept)
+    search_trajectory(trials(5, 20), labels, 0, tmp_path / "search.png")
+    alpha_bars(dict.fromkeys(labels, 0.2), tmp_path / "alpha.png")
+    for name in ("_E3", r"p\$x_\$q", f"{'a' * 15}…{'a' * 16}", "meld"):
+        assert shown.count(name) == 2
+
+
 def test_alpha_bars_of_groups_show_every_expert(tmp_path: Path) -> None:
     weights = dict.fromkeys(LABELS, 0.2)
     picture = alpha_bars({"encoder": weights, "decoder": weights}, tmp_path / "alpha.png")

@@ -108,6 +108,21 @@ def test_nothing_is_wider_than_the_terminal(results: dict) -> None:
         assert len(line) <= 80
 
 
+def test_names_of_any_length_and_letters_leave_the_numbers_whole(results: dict) -> None:
+    long, marked = f"flan-t5-base-{'x' * 70}-end", "a_[red]x"
+    for row, label in zip(results["experts"], (long, marked), strict=False):
+        row["label"] = label
+    results["dfwe"]["alpha"] = {row["label"]: 0.2 for row in results["experts"]}
+    text = render(results)
+    assert sum(map(len, re.findall("x{2,}", text))) == 70  # on two lines, no letter lost
+    assert re.search(r"x   0\.200   40\.00   39\.00   -1\.50\n", text)
+    assert cells(text, marked) == ["0.200", "41.00", "40.00", "-0.50"]
+
+
+def test_what_was_brought_is_not_called_fine_tuned(results: dict) -> None:
+    assert "bring 3m 04s" in render({**results, "model": "checkpoints"})
+
+
 def test_columns_of_stages_not_run_are_left_out(untested: dict) -> None:
     text = render(untested)
     assert cells(text, "model") == ["alpha", "dev"]

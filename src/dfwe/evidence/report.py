@@ -41,6 +41,8 @@ def report(
     for name, given in (("tasks", tasks), ("seeds", seeds)):
         if not given:
             raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
+        if len(set(given)) < len(given):
+            raise UserError(f"report.{name}={[*given]} names one twice; name each once.")
 
     def plan(task: str, seed: int) -> Plan:
         try:

@@ -12,6 +12,7 @@ from dfwe.report.plots import (
     GREY,
     INK,
     best_so_far,
+    caption,
     colours,
     figure_of,
     legend,
@@ -55,6 +56,7 @@ def alphas(weights: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> 
     for axes, (task, rows) in zip(panels, weights.items(), strict=False):
         names = list(rows[0])
         values = np.array([[row[name] for name in names] for row in rows])  # (seeds, n)
+        names = [caption(name) for name in names]
         axes.barh(names, values.mean(axis=0), color=list(colours(names).values()), height=0.66)
         for row in values:
             axes.plot(row, names, "o", ms=3, color=INK, mew=0)
@@ -75,7 +77,7 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
     """
     alpha = np.array([t["alpha"] for t in trials])  # (m, 3)
     score = np.array([np.nan if t["score"] is None else t["score"] for t in trials])
-    figure, grid = figure_of(1, 2, (9.2, 4.0))
+    figure, grid = figure_of(1, 2, (10.6, 4.0))
     triangle, lines = grid[0]
     triangle.set_title(title, loc="left", fontsize=10)
     _contours(figure, triangle, alpha, score, labels)
@@ -84,9 +86,9 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
         on = np.flatnonzero(alpha[:, other] == 0)
         order = on[np.argsort(alpha[on, end])]
         lines.plot(alpha[order, end], score[order], ".-", color=COLOURS[number],
-                   label=f"{labels[start]} to {labels[end]}")  # fmt: skip
+                   label=f"{caption(labels[start])} to {caption(labels[end])}")  # fmt: skip
     lines.set(xlabel="t, from the first expert to the second", ylabel="dev score (points)")
-    lines.legend(frameon=False, fontsize=8)
+    legend(lines)
     return save(figure, path)
 
 
@@ -131,11 +133,11 @@ def _contours(
         figure.colorbar(filled, ax=axes, shrink=0.8)
     axes.plot(x, y, ".", color="white", ms=3, mec=GREY, mew=0.3)
     best = np.nanargmax(score)
-    axes.plot(x[best], y[best], "o", mfc="none", mec=INK, ms=10, mew=1.4)
+    axes.plot(x[best], y[best], "o", mfc="none", mec=INK, ms=10, mew=1.4, clip_on=False)
     for (left, low), label, side in zip(corners, labels, ("top", "top", "bottom"), strict=True):
         shift = (0, 6 if side == "bottom" else -6)
-        axes.annotate(label, (left, low), shift, textcoords="offset points", ha="center", va=side,
-                      fontsize=9)  # fmt: skip
+        axes.annotate(caption(label), (left, low), shift, textcoords="offset points",
+                      ha="center", va=side, fontsize=9)  # fmt: skip
     axes.set_aspect("equal")
     axes.axis("off")
 

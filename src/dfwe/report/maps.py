@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.report.plots import GREY, colours, figure_of, legend, save
+from dfwe.report.plots import GREY, caption, colours, figure_of, legend, save
 
 Matrix = NDArray[np.float64]
 
@@ -28,8 +28,9 @@ def heat_map(similar: Matrix, owners: Sequence[str], path: Path) -> Path:
         axes.axhline(edge - 0.5, color="white", lw=1)
         axes.axvline(edge - 0.5, color="white", lw=1)
     middles = edges - np.array(counts) / 2 - 0.5
-    axes.set_xticks(middles, names, rotation=45, ha="right")
-    axes.set_yticks(middles, names)
+    captions = [caption(name) for name in names]
+    axes.set_xticks(middles, captions, rotation=45, ha="right")
+    axes.set_yticks(middles, captions)
     axes.grid(False)
     figure.colorbar(image, ax=axes, label="cosine similarity of task vectors", shrink=0.85)
     return save(figure, path)
@@ -41,12 +42,13 @@ def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], pa
 
     figure, grid = figure_of(1, 1, (7.6, 1.2 + 0.2 * len(labels)))
     axes = grid[0][0]
-    draw(linkage, labels=list(labels), orientation="right", ax=axes, color_threshold=0,
-         above_threshold_color=GREY, leaf_font_size=8)  # fmt: skip
+    tree: dict[str, Any] = draw(
+        linkage, labels=[caption(label) for label in labels], orientation="right", ax=axes,
+        color_threshold=0, above_threshold_color=GREY, leaf_font_size=8,
+    )  # fmt: skip
     colour = colours(owners)
-    owner = dict(zip(labels, owners, strict=True))
-    for text in axes.get_yticklabels():
-        text.set_color(colour[owner[text.get_text()]])
+    for text, leaf in zip(axes.get_yticklabels(), tree["leaves"], strict=True):
+        text.set_color(colour[owners[int(leaf)]])
     axes.set_xlabel("1 - cosine similarity")
     axes.grid(False)
     return save(figure, path)
@@ -60,7 +62,8 @@ def plane_map(
     axes = grid[0][0]
     for name, colour in colours(owners).items():
         mine = places[[owner == name for owner in owners]]
-        axes.plot(mine[:, 0], mine[:, 1], "o", color=colour, ms=6, mew=0, alpha=0.85, label=name)
+        axes.plot(mine[:, 0], mine[:, 1], "o", color=colour, ms=6, mew=0, alpha=0.85,
+                  label=caption(name))  # fmt: skip
         axes.plot(*mine.mean(0), "x", color=colour, ms=8)
     axes.set(xlabel=f"first direction ({shares[0]:.0%} of the variance)",
              ylabel=f"second direction ({shares[1]:.0%})")  # fmt: skip

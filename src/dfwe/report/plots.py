@@ -17,12 +17,21 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#555555")
 INK, GREY = "#222222", "#8C8C8C"
 DPI = 150
+CAPTION = 32  # letters of a name that a picture has room for
 STAGES = {"experts": "experts", "finetune": "fine-tuned on the target"}
 
 
 def colours(labels: Iterable[str]) -> dict[str, str]:
     """Each label's colour, in the order of first appearance; they start again after the last."""
     return {x: COLOURS[k % len(COLOURS)] for k, x in enumerate(dict.fromkeys(labels))}
+
+
+def caption(name: str) -> str:
+    """A name as matplotlib takes it literally, a long one without its middle."""
+    if len(name) > CAPTION:
+        name = f"{name[: CAPTION // 2 - 1]}…{name[-CAPTION // 2 :]}"
+    name = name.replace("$", r"\$")  # no formula
+    return f" {name}" if name.startswith("_") else name  # which legends leave out
 
 
 def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
@@ -46,7 +55,7 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
     grid[1][0].set_ylabel("training loss\n(nats a token)")
     figure.align_ylabels(grid[:, 0])
     for label, c in colour.items():
-        grid[0][0].plot([], [], color=c, lw=2, label=label)
+        grid[0][0].plot([], [], color=c, lw=2, label=caption(label))
     grid[0][0].plot([], [], "o", mfc="none", mec=GREY, ms=9, label="kept epoch")
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper",
                   frameon=False, fontsize=8)  # fmt: skip
@@ -96,8 +105,9 @@ def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
     figure, grid = figure_of(1, 1, (6.4, 0.9 + 0.42 * len(alpha)))
     axes = grid[0][0]
     bars = axes.barh(
-        list(alpha), list(alpha.values()), color=list(colours(alpha).values()), height=0.66
+        range(len(alpha)), list(alpha.values()), color=list(colours(alpha).values()), height=0.66
     )
+    axes.set_yticks(range(len(alpha)), [caption(label) for label in alpha])
     axes.axvline(uniform, color=INK, lw=1, ls=(0, (4, 3)), zorder=1.5)
     axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=8, zorder=3,
                    bbox={"facecolor": "white", "linewidth": 0, "pad": 0.6})  # fmt: skip
@@ -116,7 +126,7 @@ def _group_bars(alpha: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     left = np.zeros(len(alpha))
     for label, colour in colours(labels).items():
         widths = np.array([weights[label] for weights in alpha.values()])
-        axes.barh(list(alpha), widths, left=left, color=colour, height=0.66, label=label)
+        axes.barh(list(alpha), widths, left=left, color=colour, height=0.66, label=caption(label))
         left += widths
     axes.invert_yaxis()
     axes.set(xlabel="alpha", xlim=(0, 1))
@@ -183,7 +193,7 @@ def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> 
     tops = alphas.cumsum(axis=1)
     for k, (label, colour) in enumerate(colours(labels).items()):
         axes.stairs(tops[:, k], edges, baseline=tops[:, k] - alphas[:, k], fill=True, color=colour,
-                    label=label, lw=0)  # fmt: skip
+                    label=caption(label), lw=0)  # fmt: skip
     axes.set(ylabel="alpha", ylim=(0, 1))
     legend(axes, reverse=True)  # in the order in which the areas lie
 

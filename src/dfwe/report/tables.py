@@ -39,7 +39,7 @@ def summary(results: Results) -> Group:
     }
     known = {name: cells for name, cells in columns.items() if set(cells) != {DASH}}
     table = Table(box=box.SIMPLE, pad_edge=False, show_footer=True, footer_style="bold")
-    table.add_column("model", footer=rows[-1][0], no_wrap=True)
+    table.add_column("model", footer=rows[-1][0], overflow="fold")  # long names wrap, not figures
     for name, cells in known.items():
         table.add_column(name, footer=cells[-1], justify="right", no_wrap=True)
     for number, (label, _, _) in enumerate(rows[:-1]):
@@ -47,7 +47,7 @@ def summary(results: Results) -> Group:
             table.add_row(
                 "checkpoints" if brought else "fine-tuned experts", *[""] * len(known), style="dim"
             )
-        table.add_row(label, *(cells[number] for cells in known.values()))
+        table.add_row(Text(label), *(cells[number] for cells in known.values()))
     return Group(*_head(results), table, *(Text(line, style="dim") for line in _footer(results)))
 
 
@@ -71,11 +71,12 @@ def contenders(rows: Sequence[Results]) -> Table:
 
 def sheet(whole: Sheet, console: Console) -> Group:
     """A sheet as the console has room for: all columns, or the brief ones."""
-    table = _table(whole, whole.columns)
+    table, note = _table(whole, whole.columns), whole.note
     unbounded = console.options.update(max_width=10_000)
     if whole.brief and console.measure(table, options=unbounded).maximum > console.width:
         table = _table(whole, [name for name in whole.columns if name in whole.brief])
-    return Group(Text(whole.title, style="bold"), table, Text(f"{whole.note}\n", style="dim"))
+        note = f"{note} All columns: {whole.name}.md.".lstrip()
+    return Group(Text(whole.title, style="bold"), table, Text(f"{note}\n", style="dim"))
 
 
 def show(sheets: Sequence[Sheet], *paths: Path) -> None:
@@ -133,8 +134,9 @@ def _head(results: Results) -> tuple[Text, Text]:
 
 
 def _footer(results: Results) -> list[str]:
-    spent = [f"{stage} {clock(value)}" for stage, value in results["seconds"].items()
-             if value is not None]  # fmt: skip
+    called = {"finetune": "bring"} if results["model"] == "checkpoints" else {}
+    spent = [f"{called.get(stage, stage)} {clock(value)}"
+             for stage, value in results["seconds"].items() if value is not None]  # fmt: skip
     found = results["dfwe"]
     searched = [f"{found[name]} {name if found[name] != 1 else name.removesuffix('s')}"
                 for name in ("evaluations", "iterations") if found[name] is not None]  # fmt: skip

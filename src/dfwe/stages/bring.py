@@ -82,8 +82,8 @@ class Bring:
 def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
     """A step for each checkpoint; those without a tokenizer get the first one that there is.
 
-    A checkpoint is called as its folder is; where two would have one name, or one has the name of
-    a role, all are numbered.
+    A checkpoint is called as its folder is or, where two folders have one name, as the parent that
+    tells them apart; where none does, or one has the name of a role, all are numbered.
 
     Raises:
         UserError: a checkpoint cannot be read, or none has a tokenizer.
@@ -95,13 +95,22 @@ def bring(names: tuple[str, ...]) -> tuple[Bring, ...]:
             "None of the checkpoints has a tokenizer, without which no text can be scored; copy "
             f"the files of their base model's tokenizer into {found[0].folder}."
         )
-    short = [Path(name).name for name in names]
+    short = _apart(names)
     clear = len(set(short)) == len(short) and not ROLES & set(short)
     labels = short if clear else [f"{number} {name}" for number, name in enumerate(names, 1)]
     return tuple(
         Bring(label, name, name if checkpoint.tokenizer else with_one[0])
         for label, name, checkpoint in zip(labels, names, found, strict=True)
     )
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Each folder's name or, where these are equal, the nearest parents named that all differ."""
+    paths = [Path(name).expanduser() for name in names]
+    paths = [path if path.name not in ("", "..") else path.resolve() for path in paths]
+    levels = zip(*(reversed(path.parts) for path in paths), strict=False)
+    differ = (list(level) for level in levels if len(set(level)) == len(level))
+    return next(differ, [path.name for path in paths])
 
 
 def by_label(alpha: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
