@@ -59,7 +59,7 @@ def test_mixture_of_half_precision_experts_loads_in_single(tmp_path, make_bert, 
 
 
 def test_tokenizer_travels_and_others_notes_do_not(tmp_path, tokenizer, make_t5, save):
-    source = save(make_t5(), tmp_path / "source", tokenizer=None)
+    source = save(make_t5(vocabulary=500), tmp_path / "source", tokenizer=None)
     tokenizer.save_pretrained(source)
     (source / "scores.json").write_text("{}")
     folder = WeightSpace.from_pretrained([source]).export([1.0], tmp_path / "mixture")

@@ -172,3 +172,70 @@ def test_bin_file_with_tied_tensors_is_the_same_checkpoint(tmp_path, make_bert, 
     spaces = [WeightSpace.from_pretrained([folder]) for folder in (whole, pickled)]
     assert spaces[0].layout == spaces[1].layout
     assert spaces[0].at([1.0]).equal(spaces[1].at([1.0]))
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_truncated_json_is_a_problem_of_its_checkpoint(pair, name, damaged):
+    path = pair[damaged] / name
+    path.write_text(path.read_text()[:-2])
+    (problem,) = preflight(pair).problems
+    assert problem.startswith(f"{path} ")
+    assert preflight(pair).warnings == () or name == "tokenizer.json"
+
+
+def test_a_configuration_that_one_lacks_is_a_problem_and_bare_weights_are_none(pair):
+    (pair[1] / "config.json").unlink()
+    report = preflight(pair)
+    assert report.problems == (f"{pair[1] / 'config.json'} is missing; save the model again with "
+                               "save_pretrained.",)  # fmt: skip
+    assert report.warnings == ()
+    (pair[0] / "config.json").unlink()
+    assert preflight(pair).problems == ()
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        {"model": {"vocab": {"a": 0, "b": 49}}, "added_tokens": [{"id": 50}]},
+        {"model": {"vocab": {"a": 0, "b": 50}}},
+        {"model": {"vocab": [["a", 0.0]] * 51}},
+    ],
+)
+def test_more_tokens_than_the_embedding_has_rows_are_a_problem(pair, tokens):
+    for folder in pair:
+        (folder / "tokenizer.json").write_text(json.dumps(tokens))
+    change(pair[0], vocab_size=51)
+    (problem,) = preflight(pair).problems
+    assert f"The tokenizer of {pair[1]} has 51 tokens but its embedding 50 rows" in problem
+
+
+def test_whole_numbers_that_one_checkpoint_lacks_do_not_keep_it_from_the_mixture(pair):
+    plain = WeightSpace.from_pretrained(pair).at([0.5, 0.5])
+    state = load_file(pair[1] / "model.safetensors")
+    state["bert.embeddings.position_ids"] = torch.arange(32)[None]
+    save_file(state, pair[1] / "model.safetensors", metadata={"format": "pt"})
+    for order in (pair, pair[::-1]):
+        report = preflight(order)
+        assert report.problems == report.warnings == ()
+        assert WeightSpace.from_pretrained(order).at([0.5, 0.5]).equal(plain)
+
+
+def test_a_bin_file_of_the_old_format_is_read(tmp_path, make_bert, save):
+    network = make_bert()
+    old, new = (save(network, tmp_path / name) for name in ("old", "new"))
+    (old / "model.safetensors").unlink()
+    torch.save(network.state_dict(), old / "pytorch_model.bin",
+               _use_new_zipfile_serialization=False)  # fmt: skip
+    assert (
+        WeightSpace.from_pretrained(old)
+        .at([1.0])
+        .equal(WeightSpace.from_pretrained(new).at([1.0]))
+    )
+
+
+def test_folders_come_alone_in_a_list_or_one_by_one(pair):
+    assert len(preflight(str(pair[0])).cells) == len(preflight(pair[0]).cells) == 1
+    assert len(preflight(iter(pair)).cells) == 2
+    assert preflight(iter(())).problems
+    assert WeightSpace.from_pretrained(iter(pair)).labels == ("bert0", "bert1")

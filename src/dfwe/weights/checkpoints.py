@@ -3,7 +3,8 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,7 @@ class Checkpoint:
                             "a Hub id, OWNER/NAME.")  # fmt: skip
         files = _weight_files(folder)
         try:
-            read = [_pickled(f) if f.suffix == ".bin" else Header.read(f) for f in files]
+            read = [header_of(file) for file in files]
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}); get the "
                             "checkpoint again.") from None  # fmt: skip
@@ -128,13 +129,13 @@ class Checkpoint:
     def constants(self) -> dict[str, "Tensor"]:
         """The tensors that are not mixed: integer and boolean buffers."""
         names = [name for name in sorted(self.tensors) if name not in set(self.layout.names)]
-        readers = self._readers() if names else {}
-        return {name: readers[name](name).clone() for name in names}
+        found = readers(self.headers) if names else {}
+        return {name: found[name](name).clone() for name in names}
 
     def values(self) -> "Callable[[str], Tensor]":
         """A function from a mixed tensor's name to its values, float32."""
-        readers = self._readers()
-        return lambda name: readers[name](name).float()
+        found = readers(self.headers)
+        return lambda name: found[name](name).float()
 
     def _copied(self, place: Path) -> "Tensor":
         stats = [(path.absolute(), path.stat()) for path in self.files]
@@ -149,20 +150,24 @@ class Checkpoint:
             aside.replace(copy)
         return _mapped(copy, 0, self.layout.size)
 
-    def _readers(self) -> dict[str, Any]:
-        """name -> a function from the name to its tensor."""
-        import torch
-        from safetensors import safe_open
 
-        found = {}
-        for header in self.headers:
-            if header.path.suffix == ".bin":
-                held = torch.load(header.path, map_location="cpu", mmap=True, weights_only=True)
-                found.update(dict.fromkeys(header.tensors, held.__getitem__))
-            else:
-                file = safe_open(header.path, framework="pt")
-                found.update(dict.fromkeys(header.tensors, file.get_tensor))
-        return found
+def header_of(path: Path) -> Header:
+    """What a weight file holds, of either format."""
+    return _pickled(path) if path.suffix == ".bin" else Header.read(path)
+
+
+def readers(headers: Sequence[Header]) -> dict[str, Any]:
+    """name -> a function from the name to its tensor."""
+    from safetensors import safe_open
+
+    found = {}
+    for header in headers:
+        if header.path.suffix == ".bin":
+            read = _unpickled(header.path).__getitem__
+        else:
+            read = safe_open(header.path, framework="pt").get_tensor
+        found.update(dict.fromkeys(header.tensors, read))
+    return found
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -187,7 +192,7 @@ def _pickled(path: Path) -> Header:
 
     codes = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
              torch.bfloat16: "BF16"}  # fmt: skip
-    held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    held = _unpickled(path)
     tensors, seen = {}, set()
     for name, tensor in held.items():
         place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
@@ -197,6 +202,14 @@ def _pickled(path: Path) -> Header:
         code = codes.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
         tensors[name] = {"dtype": code, "shape": list(tensor.shape)}
     return Header(path, tensors, 0)
+
+
+def _unpickled(path: Path) -> dict[str, "Tensor"]:
+    """name -> tensor, mapped; a file from before torch 1.6 is no archive and is read whole."""
+    import torch
+
+    archive = zipfile.is_zipfile(path)
+    return torch.load(path, map_location="cpu", mmap=archive, weights_only=True)
 
 
 def _mapped(path: Path, start: int, size: int) -> "Tensor":
@@ -220,3 +233,18 @@ def tokenizer_digest(path: Path) -> str:
         except (ValueError, TypeError):  # damaged: it is compared as it is
             pass
     return hashlib.sha256(content).hexdigest()
+
+
+def tokenizer_size(path: Path) -> int:
+    """One past the highest token id of a tokenizer.json.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        held = json.loads(path.read_text())
+        vocabulary = held.get("model", {}).get("vocab", ())
+        named = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        return 1 + max([-1, *named, *(entry["id"] for entry in held.get("added_tokens", ()))])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None

@@ -1,6 +1,6 @@
 """Do these checkpoints fit together? A report before anything is mixed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError
 from dfwe.weights.adapters import read_checkpoint
-from dfwe.weights.checkpoints import FLOATS, Checkpoint
+from dfwe.weights.checkpoints import FLOATS, Checkpoint, tokenizer_size
 from dfwe.weights.layout import Layout
 
 if TYPE_CHECKING:
@@ -62,13 +62,14 @@ class Report:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def preflight(folders: Sequence[str | Path], cache: Path | None = None) -> Report:
+def preflight(folders: str | Path | Iterable[str | Path], cache: Path | None = None) -> Report:
     """Compare checkpoints with the first: tensors, shapes, architecture, tokenizer, values.
 
     A checkpoint is a folder or Hub id of a model or of a LoRA adapter.
     Every value is read once. `cache` is where flat copies are kept of checkpoints that cannot be
     mapped as they are. Nothing is raised: what is wrong stands in the report.
     """
+    folders = [folders] if isinstance(folders, str | Path) else list(folders)
     problems: list[str] = []
     checkpoints: list[Checkpoint] = []
     for folder in folders:
@@ -78,10 +79,11 @@ def preflight(folders: Sequence[str | Path], cache: Path | None = None) -> Repor
             problems.append(str(error))
     if not folders:
         problems.append("A weight space needs at least one checkpoint.")
+    configured = any(checkpoint.config for checkpoint in checkpoints)
     warnings: list[str] = []
     rows, cells = [], []
     for checkpoint in checkpoints:
-        own, finite = _alone(checkpoint), "-"
+        own, finite = _alone(checkpoint, configured), "-"
         if not own:
             rows.append(checkpoint.row(cache))
             odd = _not_finite(rows[-1], checkpoint.layout)
@@ -100,13 +102,33 @@ def preflight(folders: Sequence[str | Path], cache: Path | None = None) -> Repor
     return Report(tuple(cells), tuple(problems), tuple(warnings), tuple(checkpoints), tuple(rows))
 
 
-def _alone(checkpoint: Checkpoint) -> list[str]:
+def _alone(checkpoint: Checkpoint, configured: bool) -> list[str]:
+    """What is wrong with it by itself; bare weights will do where none of them is `configured`."""
     config, folder = checkpoint.config, checkpoint.folder
     coded = [kind for kind in checkpoint.dtypes if kind.startswith("F") and kind not in FLOATS]
     if "quantization_config" in config or coded:
         return [f"{folder} is quantised; dequantise it and save it in half or single precision."]
     if not checkpoint.layout.names:
         return [f"{folder} holds no floating-point tensor; save the model again."]
+    path = checkpoint.source / "config.json"
+    if not config and (configured or path.exists()):
+        return [f"{path} is {'damaged' if path.exists() else 'missing'}; save the model again "
+                "with save_pretrained."]  # fmt: skip
+    return _tokenizer(checkpoint)
+
+
+def _tokenizer(checkpoint: Checkpoint) -> list[str]:
+    """What is wrong with its tokenizer.json; a tokenizer of fewer tokens than rows is usual."""
+    rows = checkpoint.config.get("vocab_size")
+    for path in (path for path in checkpoint.tokenizer_files if path.name == "tokenizer.json"):
+        try:
+            size = tokenizer_size(path)
+        except (OSError, ValueError) as error:
+            return [f"{path} cannot be read ({error}); save the tokenizer again."]
+        if isinstance(rows, int) and size > rows:
+            return [f"The tokenizer of {checkpoint.folder} has {size} tokens but its embedding "
+                    f"{rows} rows; take the tokenizer that the model was trained with, or resize "
+                    "all models alike (resize_token_embeddings)."]  # fmt: skip
     return []
 
 
@@ -117,10 +139,11 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
         if a and b and a != b:
             return [f"{other.folder} is a {_named(b)} and {first.folder} a {_named(a)}; mix "
                     "checkpoints of one architecture."]  # fmt: skip
-    odd = sorted(set(first.tensors) ^ set(other.tensors))
-    if odd:
-        return [_missing(odd[0], first, other)]
-    for name in sorted(first.tensors):
+    both = first.tensors | other.tensors
+    for name in sorted(first.tensors.keys() ^ other.tensors.keys()):
+        if both[name]["dtype"] in FLOATS:  # of the others the first's are taken, if it has any
+            return [_missing(name, first, other)]
+    for name in sorted(first.tensors.keys() & other.tensors.keys()):
         wanted, found = first.tensors[name]["shape"], other.tensors[name]["shape"]
         if wanted != found:
             sizes = first.config.get("vocab_size"), other.config.get("vocab_size")
@@ -153,12 +176,13 @@ def _differences(first: Checkpoint, other: Checkpoint) -> list[str]:
     found = []
     a, b = first.config, other.config
     keys = sorted(k for k in (set(a) | set(b)) - HARMLESS if a.get(k) != b.get(k))
-    if keys:
+    if a and b and keys:
         found.append(f"The configurations of {other.folder} and {first.folder} differ in "
                      f"{', '.join(keys)}; an export takes the first checkpoint's.")  # fmt: skip
-    if first.dtypes != other.dtypes:
-        found.append(f"{other.folder} is stored as {'/'.join(other.dtypes)} and {first.folder} as "
-                     f"{'/'.join(first.dtypes)}; both are mixed in single precision.")  # fmt: skip
+    one, two = ("/".join(d for d in c.dtypes if d in FLOATS) for c in (first, other))
+    if one != two:
+        found.append(f"{other.folder} is stored as {two} and {first.folder} as {one}; both are "
+                     "mixed in single precision.")  # fmt: skip
     if None not in (first.tokenizer, other.tokenizer) and first.tokenizer != other.tokenizer:
         found.append(f"The tokenizers of {other.folder} and {first.folder} differ; an export "
                      "takes the first checkpoint's.")  # fmt: skip

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ class WeightSpace:
     @classmethod
     def from_pretrained(
         cls,
-        folders: Sequence[str | Path],
+        folders: str | Path | Iterable[str | Path],
         labels: Sequence[str] | None = None,
         cache: Path | None = None,
     ) -> "WeightSpace":
@@ -76,8 +76,7 @@ class WeightSpace:
         """
         from dfwe.weights.preflight import preflight
 
-        if isinstance(folders, str | Path):
-            folders = [folders]
+        folders = [folders] if isinstance(folders, str | Path) else list(folders)
         report = preflight(folders, cache)
         if report.problems:
             raise UserError(report.problems[0])
