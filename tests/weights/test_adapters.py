@@ -1,6 +1,7 @@
 """LoRA adapters as experts: their weight difference is what is mixed."""
 
 import json
+import shutil
 from math import sqrt
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dfwe.errors import UserError
+from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.preflight import preflight
 from dfwe.weights.space import WeightSpace
 
@@ -82,8 +84,18 @@ def test_scales_of_their_own_and_tensors_trained_as_a_whole(base, tmp_path):
         ({"peft_type": "IA3"}, lora(), "only plain LoRA"),
         ({"use_dora": True}, lora(), "kind DoRA"),
         ({"init_lora_weights": "pissa_niter_16"}, lora(), "kind pissa_niter_16"),
+        ({"init_lora_weights": "lora_ga"}, lora(), "kind lora_ga"),
+        ({"use_bdlora": {"nblocks": 2}}, lora(), "kind BD-LoRA, of which only plain"),
+        ({"alora_invocation_tokens": [1]}, lora(), "kind aLoRA, which cannot be merged"),
+        ({"use_qalora": True}, lora(), "kind QALoRA, which cannot be merged"),
+        ({"arrow_config": {"top_k": 3}}, lora(), "kind Arrow, which cannot be merged"),
         ({}, lora(name="decoder.block.9.q"), "does not hold"),
-        ({"base_model_name_or_path": "/nowhere"}, lora(), "/nowhere is not a folder"),
+        ({"base_model_name_or_path": "/nowhere"}, lora(), "adapter .*a cannot.*: /nowhere is not"),
+        (
+            {"base_model_name_or_path": "../a"},
+            lora(),
+            "adapter with itself as its base; set",
+        ),
     ],
 )
 def test_what_cannot_be_merged_is_named_with_the_way_out(base, tmp_path, changes, tensors, match):
@@ -91,6 +103,21 @@ def test_what_cannot_be_merged_is_named_with_the_way_out(base, tmp_path, changes
     with pytest.raises(UserError, match=match):
         WeightSpace.from_pretrained([folder])
     assert "PROBLEM" in str(preflight([folder]))
+
+
+def test_a_base_is_found_from_the_adapters_folder(base, tmp_path):
+    shutil.copytree(base, tmp_path / "adapters" / "models" / "base")
+    folder = adapter(tmp_path / "adapters" / "a", "../models/base", lora())
+    assert read_checkpoint(folder).base.folder.samefile(tmp_path / "adapters/models/base")
+
+
+def test_a_pickled_adapter_is_read(base, tmp_path):
+    safe, pickled = (adapter(tmp_path / name, base, lora()) for name in ("safe", "pickled"))
+    path = pickled / "adapter_model.safetensors"
+    torch.save(load_file(path), pickled / "adapter_model.bin")
+    path.unlink()
+    ours, theirs = (WeightSpace.from_pretrained(folder).at([1.0]) for folder in (safe, pickled))
+    assert ours.equal(theirs)
 
 
 def gpt2():
@@ -105,18 +132,21 @@ PARTLY = {
     "target_modules": ["q", "v", "wo", "shared"], "rank_pattern": {"wo": 2},
     "alpha_pattern": {"SelfAttention.v": 5, "v": 9}, "modules_to_save": ["lm_head"],
 }  # fmt: skip
+HEADED = {"target_modules": ["query"], "bias": "all", "task_type": "SEQ_CLS"}
 TURNED = {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True, "bias": "all"}
 
 
 @pytest.mark.filterwarnings("ignore")  # peft's own
 @pytest.mark.parametrize(
     ("kind", "changes"),
-    [("t5", PARTLY), ("gpt2", TURNED), ("gpt2", {**TURNED, "use_rslora": True})],
+    [("t5", PARTLY), ("gpt2", TURNED), ("gpt2", {**TURNED, "use_rslora": True}), ("bert", HEADED)],
 )
-def test_peft_merges_to_the_same_weights(tmp_path, make_t5, save, kind, changes):
+def test_peft_merges_to_the_same_weights(tmp_path, make_t5, make_bert, save, kind, changes):
     import peft
 
-    made = make_t5() if kind == "t5" else gpt2()
+    makers = {"t5": make_t5, "gpt2": gpt2,
+              "bert": lambda: make_bert(kind="BertForSequenceClassification")}  # fmt: skip
+    made = makers[kind]()
     base = save(made, tmp_path / "base")
     network = type(made).from_pretrained(base)
     torch.manual_seed(1)

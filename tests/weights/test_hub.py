@@ -88,6 +88,7 @@ INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.saf
         ({"config.json": "{}", "model.safetensors": ""}, ()),
         ({"config.json": "{}", "pytorch_model.bin": ""}, ("config.json", "pytorch_model.bin")),
         ({"adapter_config.json": "{}", "adapter_model.safetensors": ""}, ()),
+        ({"adapter_config.json": "{}", "adapter_model.bin": ""}, ()),
         ({"model.safetensors.index.json": INDEX, "model-1.safetensors": "",
           "model-2.safetensors": ""}, ()),
         ({"pytorch_model.bin.index.json": '{"weight_map": {"a": "pytorch_model-1.bin"}}',

@@ -13,24 +13,31 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfwe.errors import UserError
-from dfwe.weights.checkpoints import Checkpoint
+from dfwe.errors import UserError, reason
+from dfwe.weights.checkpoints import Checkpoint, header_of, readers
 from dfwe.weights.hub import local_folder
 from dfwe.weights.layout import Header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ADAPTER, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+ADAPTER, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+SETTINGS = "adapter_config.json"
 PREFIX = "base_model.model."
 LORA = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B)(?:\.weight)?")
 WRAPPED = re.compile(r"(modules_to_save|base_layer)\.")  # peft's, around a module's own tensors
-CHANGES_BASE = ("pissa", "olora", "corda", "loftq")  # initialisations that change W itself too
+CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisations that change W too
+VARIANTS = {"use_dora": "DoRA", "use_bdlora": "BD-LoRA", "kasa_config": "KaSA"}
+UNMERGEABLE = {"alora_invocation_tokens": "aLoRA", "use_qalora": "QALoRA",
+               "arrow_config": "Arrow"}  # peft merges none of them  # fmt: skip
 WAYOUT = "merge it with peft's merge_and_unload() and save the model with save_pretrained"
 
 
-def read_checkpoint(name: str | Path) -> Checkpoint:
+def read_checkpoint(name: str | Path, above: tuple[Path, ...] = ()) -> Checkpoint:
     """A folder or Hub id that holds a model, or an adapter whose base is then read too.
+
+    Args:
+        above: adapters of which this is the base.
 
     Raises:
         UserError: it cannot be read; the sentence says why.
@@ -39,14 +46,14 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
     if not (folder / SETTINGS).is_file():
         return Checkpoint.read(folder)
     settings = _settings(folder)
+    found = (folder / name for name in (ADAPTER, PICKLED))
+    path = next((path for path in found if path.is_file()), folder / ADAPTER)
     try:
-        header = Header.read(folder / ADAPTER)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / ADAPTER} cannot be read ({error}); get the adapter again."
+        header = header_of(path)
+    except Exception as error:  # whatever a damaged file makes a reader say
+        raise UserError(f"{path} cannot be read ({reason(error)}); get the adapter again."
                         ) from None  # fmt: skip
-    base = read_checkpoint(
-        local_folder(settings["base_model_name_or_path"], settings.get("revision"))
-    )
+    base = _base(folder, settings, (*above, folder.resolve()))
     adapter = Adapter(folder, base.headers, base, header, settings)
     adapter.changes  # noqa: B018  its faults are told now
     return adapter
@@ -89,6 +96,8 @@ class Adapter(Checkpoint):
         """Name of a base tensor -> the adapter's tensors that change it."""
         found: dict[str, list[str]] = {}
         for name in sorted(self.adapter.tensors):
+            if ".original_module." in name:  # as it was before training (bias="all")
+                continue
             plain = name.removeprefix(PREFIX)
             lora = LORA.fullmatch(plain)
             target = f"{lora.group(1)}.weight" if lora else WRAPPED.sub("", plain)
@@ -97,15 +106,13 @@ class Adapter(Checkpoint):
 
     def values(self) -> "Callable[[str], Tensor]":
         """name -> W + s B A; or the adapter's own tensor, where it was trained as a whole."""
-        from safetensors import safe_open
-
-        held, base = safe_open(self.adapter.path, framework="pt"), self.base.values()
+        held, base = readers([self.adapter]), self.base.values()
 
         def value(name: str) -> "Tensor":
             parts = {}
             for entry in self.changes.get(name, []):
                 lora = LORA.fullmatch(entry.removeprefix(PREFIX))
-                parts[lora.group(2) if lora else "whole"] = held.get_tensor(entry).float()
+                parts[lora.group(2) if lora else "whole"] = held[entry](entry).float()
             weight = parts.pop("whole") if "whole" in parts else base(name)
             return weight + self._difference(name, parts) if parts else weight
 
@@ -136,6 +143,23 @@ class Adapter(Checkpoint):
         return near[0]
 
 
+def _base(folder: Path, settings: Mapping[str, Any], above: tuple[Path, ...]) -> Checkpoint:
+    """The base that an adapter names: a path from here or from its folder, or a Hub id."""
+    named = settings["base_model_name_or_path"]
+    places = (Path(named).expanduser(), folder / named)
+    found = next((str(place) for place in places if place.is_dir()), named)
+    try:
+        base = local_folder(found, settings.get("revision"))
+        if base.resolve() in above:
+            raise UserError(
+                f"{base} is an adapter with itself as its base; set base_model_name_or_path in "
+                f"its {SETTINGS} to the model."
+            )
+        return read_checkpoint(base, above)
+    except UserError as error:
+        raise UserError(f"The base of the adapter {folder} cannot be read: {error}") from None
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
@@ -145,7 +169,13 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / SETTINGS} is not a LoRA adapter's ({error}); {WAYOUT}."
                         ) from None  # fmt: skip
     start = str(found.get("init_lora_weights")).lower()
-    what = "DoRA" if found.get("use_dora") else start if start.startswith(CHANGES_BASE) else kind
+    plain = start if start.startswith(CHANGES_BASE) else kind
+    what = next((name for key, name in (VARIANTS | UNMERGEABLE).items() if found.get(key)), plain)
+    if what in UNMERGEABLE.values():
+        raise UserError(
+            f"The adapter {folder} is of the kind {what}, which cannot be merged into its base's "
+            "weights; leave it out, or train plain LoRA instead."
+        )
     if what != "LORA" or not base or not isinstance(alpha, int | float):
         raise UserError(f"The adapter {folder} is of the kind {what}, of which only plain LoRA is "
                         f"read here; {WAYOUT}.")  # fmt: skip

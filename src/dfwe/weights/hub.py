@@ -8,7 +8,7 @@ from pathlib import Path
 from dfwe.errors import UserError, reason
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
-PICKLED = "pytorch_model*.bin"  # taken only where a repository has nothing else
+PICKLED = "*_model*.bin"  # taken only where a repository has nothing else
 NOT_PUSHED = ["mergekit.yml", "*timings.jsonl"]  # paths and times of one machine
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
