@@ -6,9 +6,13 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dfwe.errors import UserError
 from dfwe.execute import Stage, execute
+from dfwe.model.decoding import Classify
+from dfwe.model.encoder import Encoder
+from dfwe.model.fit import Fit
 from dfwe.model.pretrained import save
 from dfwe.plan import Plan
 from dfwe.stages.bring import ROLES, bring, by_label
@@ -158,3 +162,29 @@ def test_a_test_of_fewer_models_than_were_brought_is_refused(folder, mixed, lab)
 def _columns(path):
     with path.open(newline="") as file:
         return list(zip(*csv.reader(file), strict=True))
+
+
+@pytest.mark.parametrize("other", ["a", "a/", "./a", "link"])
+def test_one_checkpoint_under_two_names_is_refused(other, folder, make_study):
+    (folder / "link").symlink_to("a")
+    with pytest.raises(UserError, match="names one twice"):
+        make_study(sources=(), checkpoints=("a", other))
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_each_head_is_to_have_the_tasks_labels_in_the_tasks_order(
+    odd, bert, folder, make_study, lab
+):
+    study = make_study(
+        sources=(), checkpoints=("x", "y"), model=Encoder("bert", str(bert)),
+        decoding=Classify(), fit=Fit(monitor="own"),
+    )  # fmt: skip
+    labels = study.corpus.labels("mood")
+    for number, name in enumerate(study.checkpoints):
+        named = labels[::-1] if number == odd else labels
+        network = AutoModelForSequenceClassification.from_pretrained(
+            bert, id2label=dict(enumerate(named)), label2id={x: i for i, x in enumerate(named)}
+        )
+        save(network, AutoTokenizer.from_pretrained(bert), folder / name)
+    with pytest.raises(UserError, match=f"head of {'xy'[odd]} has the labels {labels[-1]}"):
+        Plan(study).check(lab.store)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError, check_whole
@@ -53,7 +54,8 @@ class Study:
         check_whole("seed", self.seed)
         names = [source.name for source in self.sources]
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
-        if len(set(self.checkpoints)) < len(self.checkpoints):
+        places = {Path(name).expanduser().resolve() for name in self.checkpoints}
+        if len(places) < len(self.checkpoints):
             raise UserError(f"checkpoints={list(self.checkpoints)} names one twice; name each "
                             "once.")  # fmt: skip
         if self.checkpoints and (self.controls or self.landscapes):
@@ -230,7 +232,8 @@ class Plan:
         log.info("%s", report)
         if report.problems:
             raise UserError(report.problems[0])
-        study.model.fits(report.checkpoints[0].source, study.task, study.corpus)
+        for checkpoint in report.checkpoints:
+            study.model.fits(checkpoint.source, study.task, study.corpus)
 
     def _monitor(self, tasks: tuple[Task, ...]) -> Task:
         """The paper watches the target's metric; `own` lets targets share a source's expert."""
