@@ -89,10 +89,30 @@ def test_seeds_widen_the_interval_by_their_own_error():
 
 def test_what_dev_resolves_is_one_sentence():
     found = examples([2] * 10)
-    texts = answers(found)
-    sentence = resolution(task(), [texts, texts], found)
-    assert sentence == (
-        "Dev has 20 instances in 10 dialogues: one instance weighs 5.00 points, and between two "
-        "of these models a difference below about 0.0 points is within noise (95%)."
-    )
+    texts, others = answers(found), answers(found)
+    errors = [standard_error(replicates(task(), texts, found) - replicates(task(), others, found))]
+    for models in ([texts, others], [texts, texts, texts, others]):
+        assert resolution(task(), models, found) == (
+            "Dev has 20 instances in 10 dialogues: one instance weighs 5.00 points, and between "
+            f"two of these models a difference below about {1.96 * errors[0]:.1f} points is "
+            "within noise (95%)."
+        )
     assert resolution(task(), [texts], found) is None
+
+
+def test_a_dev_split_that_shows_no_noise_is_not_said_to_have_none():
+    found = examples([2] * 10)
+    right = [e.target for e in found]
+    wrong = ["nonsense"] * len(found)
+    assert resolution(task(), [wrong, wrong], found) == (
+        "Dev has 20 instances in 10 dialogues and cannot tell these models apart: they score "
+        "alike in every draw of them."
+    )
+    sentence = resolution(task(), [right, wrong], found)
+    assert sentence is not None
+    assert sentence.endswith("they differ by the same in every draw of them.")
+    one = examples([20])
+    assert resolution(task(), [answers(one), answers(one)], one) == (
+        "Dev has 20 instances in one dialogue alone, from which the noise between two models "
+        "cannot be estimated."
+    )

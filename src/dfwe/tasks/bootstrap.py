@@ -15,6 +15,7 @@ from dfwe.tasks.task import Task
 
 DRAWS = 1000
 LEVEL = 0.95
+ROUNDING = 1e-9  # points
 NORMAL = 1.96  # standard errors on each side that hold the LEVEL of a normal distribution
 Replicates = NDArray[np.float64]  # (draws,), in points
 
@@ -74,15 +75,26 @@ def resolution(
 ) -> str | None:
     """One sentence: the difference between two of the models' scores that is more than noise.
 
-    The median over their pairs; None for a single model.
+    The median over the pairs whose difference varies with the draw, if any does: the others show
+    no noise, which is not to have none. None for a single model.
     """
-    rows = [replicates(task, texts, examples) for texts in models]
-    errors = [standard_error(one - other) for one, other in combinations(rows, 2)]
-    if not errors:
+    if len(models) < 2:
         return None
     dialogues = len({example.dialogue for example in examples})
-    return (
-        f"Dev has {len(examples)} instances in {dialogues} dialogues: one instance weighs "
-        f"{100 / len(examples):.2f} points, and between two of these models a difference below "
-        f"about {NORMAL * float(np.median(errors)):.1f} points is within noise ({LEVEL:.0%})."
-    )
+    if dialogues == 1:
+        return (f"Dev has {len(examples)} instances in one dialogue alone, from which the noise "
+                "between two models cannot be estimated.")  # fmt: skip
+    dev = f"Dev has {len(examples)} instances in {dialogues} dialogues"
+    rows = [replicates(task, texts, examples) for texts in models]
+    gaps = [one - other for one, other in combinations(rows, 2)]
+    errors = [error for gap in gaps if (error := standard_error(gap)) > ROUNDING]
+    if errors:
+        return (
+            f"{dev}: one instance weighs {100 / len(examples):.2f} points, and between two of "
+            f"these models a difference below about {NORMAL * float(np.median(errors)):.1f} "
+            f"points is within noise ({LEVEL:.0%})."
+        )
+    if np.abs(gaps).max() < ROUNDING:
+        return f"{dev} and cannot tell these models apart: they score alike in every draw of them."
+    return (f"{dev}, from which the noise between these models cannot be estimated: they differ "
+            "by the same in every draw of them.")  # fmt: skip
