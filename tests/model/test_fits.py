@@ -1,14 +1,21 @@
 """Checkpoints made elsewhere: what a model can read of them, said before any work."""
 
+import copy
 import json
 
 import pytest
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.model.causal import Causal
 from dfwe.model.encoder import Encoder
-from dfwe.model.pretrained import Model, family_of
+from dfwe.model.pretrained import Model, family_of, load
 
 LABELS = ("sad", "mad", "glad")
 
@@ -70,3 +77,31 @@ def test_what_does_not_fit_gets_one_sentence(tmp_path, model, config, match):
 def test_a_folder_without_a_configuration_is_named(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         family_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "lacking", "wanted"),
+    [("gpt", ("pad_token", "eos_token"), "eos_token"), ("gpt", ("eos_token",), "eos_token"),
+     ("gpt", ("pad_token",), None), ("bert", ("pad_token", "eos_token"), "pad_token"),
+     ("bert", ("eos_token",), None)],
+)  # fmt: skip
+def test_a_tokenizer_that_cannot_end_or_pad_a_text_is_refused(
+    family, lacking, wanted, tokenizer, tmp_path
+):
+    size = {"vocab_size": len(tokenizer)}
+    network = (
+        GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, **size))
+        if family == "gpt"
+        else BertForSequenceClassification(BertConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, **size))
+    )  # fmt: skip
+    network.save_pretrained(tmp_path)
+    short = copy.deepcopy(tokenizer)
+    for name in lacking:
+        setattr(short, name, None)
+    short.save_pretrained(tmp_path)
+    if wanted is None:
+        assert load(tmp_path)[1].pad_token_id is not None
+    else:
+        with pytest.raises(UserError, match=f"tokenizer of .* has no {wanted}, without which"):
+            load(tmp_path)

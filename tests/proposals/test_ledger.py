@@ -187,3 +187,9 @@ def test_a_ledger_of_a_longer_search_is_refused(tmp_path, whole):
     path.write_bytes(whole)
     with pytest.raises(UserError, match="longer search"):
         search(nelder_mead(3, evaluations=10), score, ledger=Ledger(path))
+
+
+def test_a_ledger_at_home_lies_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    search(nelder_mead(3, evaluations=10), score, ledger="~/found.jsonl")
+    assert (tmp_path / "found.jsonl").is_file()

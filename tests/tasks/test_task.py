@@ -96,3 +96,9 @@ def test_settings_are_plain_and_know_the_compatibility(name, configured):
     differs = digest(plain.settings()) != digest(tlidb.settings())
     assert differs == (name != "reading")  # TLiDB reads and measures that one rightly
     assert "_target_" not in str(plain.settings())
+
+
+@pytest.mark.parametrize("labels", [[True, False], [0, 1], ["sad", None], True, "sad"])
+def test_labels_that_yaml_read_as_something_else_are_to_be_quoted(labels):
+    with pytest.raises(UserError, match=r"task=emory has labels=.*quote each"):
+        emory(labels=labels)

@@ -60,3 +60,9 @@ def test_first_matching_pattern_takes_a_parameter():
     assert group_of("encoder.embed.weight") == "rest"
     with pytest.raises(UserError, match=r"No group takes the parameter 'lm_head.weight'"):
         group_of("lm_head.weight")
+
+
+def test_a_single_pattern_is_a_list_of_one():
+    group_of = partial(matching, patterns={"enc": "encoder.*", "rest": "*"})
+    assert group_of("encoder.embed.weight") == "enc"
+    assert group_of("lm_head.weight") == "rest"

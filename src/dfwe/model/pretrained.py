@@ -186,7 +186,8 @@ def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
 
     Raises:
-        UserError: the folder holds no model of a family that gives answers.
+        UserError: the folder holds no model of a family that gives answers, or its tokenizer
+            cannot end or pad a text.
     """
     from transformers import (
         AutoModelForCausalLM,
@@ -195,10 +196,15 @@ def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     )
 
     auto = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM,
-            "encoder": AutoModelForSequenceClassification}[family_of(folder)]  # fmt: skip
-    network, tokenizer = load_as(auto, folder)
+            "encoder": AutoModelForSequenceClassification}  # fmt: skip
+    family = family_of(folder)
+    network, tokenizer = load_as(auto[family], folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    wanted = "pad_token" if family == "encoder" else "eos_token"
+    if getattr(tokenizer, f"{wanted}_id") is None:
+        raise UserError(f"The tokenizer of {folder} has no {wanted}, without which no batch can "
+                        "be made; set it and save the tokenizer beside the model.")  # fmt: skip
     return fuse_gelu(network), tokenizer
 
 

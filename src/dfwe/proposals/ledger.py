@@ -60,7 +60,7 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         stem = "" if self.path.stem == "trials" else f"{self.path.stem}_"
         self.timings = self.path.with_name(f"{stem}timings.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)

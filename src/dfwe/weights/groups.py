@@ -46,6 +46,6 @@ def matching(name: str, *, patterns: Mapping[str, Sequence[str]]) -> str:
         UserError: no pattern matches the name.
     """
     for group, kinds in patterns.items():
-        if any(fnmatchcase(name, kind) for kind in kinds):
+        if any(fnmatchcase(name, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
             return group
     raise UserError(f"No group takes the parameter '{name}'; add a last group with '*'.")
