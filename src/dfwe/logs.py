@@ -82,6 +82,7 @@ class WandB:
                 tags=list(self.tags),
                 dir=folder,
                 config={**recipe.describe(), "study": dict(study)},
+                allow_val_change=True,  # another study may go on with a run that was killed
                 settings=wandb.Settings(
                     init_timeout=self.init_timeout, silent=True, console="off"
                 ),
