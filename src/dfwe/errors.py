@@ -29,7 +29,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise UserError(f"{name}={value} is unknown; choose {known}.")
 
 
-def is_machines(error: BaseException) -> bool:
+def machine_failed(error: BaseException) -> bool:
     """Whether a device or its memory failed, which says nothing of what was computed there."""
     named = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")  # torch's, unimported
     said = ("out of memory", "DefaultCPUAllocator")  # of an Apple GPU; of the CPU

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dfwe.errors import UserError, is_machines, reason
+from dfwe.errors import UserError, machine_failed, reason
 
 if TYPE_CHECKING:
     from dfwe.execute import Stage
@@ -256,7 +256,7 @@ def _sentence(error: BaseException) -> str | None:
         return why and f"{where}: {why}; set store= or hydra.run.dir= to another place."
     if isinstance(error, UserError | OmegaConfBaseException | InstantiationException):
         return str(error).splitlines()[0]
-    if is_machines(error) and "device-side assert" not in str(error):  # which is a bug
+    if machine_failed(error) and "device-side assert" not in str(error):  # which is a bug
         return (f"Memory or the device failed ({reason(error)}); free some, lower fit.tokens if "
                 "this was training, or choose a smaller model or another trainer=, and give the "
                 "command again: it goes on where it was.")  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.errors import UserError, check_choice, is_machines
+from dfwe.errors import UserError, check_choice, machine_failed
 from dfwe.proposals.ledger import Ledger, Trial
 from dfwe.proposals.simplex import Alphas, Outcome, Proposals
 
@@ -240,7 +240,7 @@ def _attempt(
         found = measured if isinstance(measured, Measure) else Measure(float(measured))
         wrong = None if math.isfinite(found.score) else f"the score is {float(found.score)}"
     except Exception as error:  # a candidate that fails is a result, not the end of the search
-        if isinstance(error, UserError) or is_machines(error):
+        if isinstance(error, UserError) or machine_failed(error):
             raise
         trial = Trial(index, alpha, None, error=f"{type(error).__name__}: {error}")
         log.warning("Candidate %d counts as the worst (%s).", index, trial.error, exc_info=True)

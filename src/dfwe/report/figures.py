@@ -56,10 +56,11 @@ def alphas(weights: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> 
     for axes, (task, rows) in zip(panels, weights.items(), strict=False):
         names = list(rows[0])
         values = np.array([[row[name] for name in names] for row in rows])  # (seeds, n)
-        names = [caption(name) for name in names]
-        axes.barh(names, values.mean(axis=0), color=list(colours(names).values()), height=0.66)
+        at = range(len(names))
+        axes.barh(at, values.mean(axis=0), color=list(colours(names).values()), height=0.66)
+        axes.set_yticks(at, [caption(name) for name in names])
         for row in values:
-            axes.plot(row, names, "o", ms=3, color=INK, mew=0)
+            axes.plot(row, at, "o", ms=3, color=INK, mew=0)
         axes.axvline(1 / len(names), color=INK, lw=1, ls=(0, (4, 3)), zorder=1.5)
         axes.invert_yaxis()
         axes.set_title(task, loc="left", fontsize=10)
@@ -79,7 +80,7 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
     score = np.array([np.nan if t["score"] is None else t["score"] for t in trials])
     figure, grid = figure_of(1, 2, (10.6, 4.0))
     triangle, lines = grid[0]
-    triangle.set_title(title, loc="left", fontsize=10)
+    triangle.set_title(title, loc="left", fontsize=10, pad=18)  # above the corner's name
     _contours(figure, triangle, alpha, score, labels)
     for number, (start, end) in enumerate(((0, 1), (1, 2), (2, 0))):
         other = 3 - start - end
