@@ -146,11 +146,15 @@ def test_the_report_finds_the_run_and_says_what_it_said(finished, results, dfwe)
 
 def test_a_second_call_trains_nothing_and_prints_the_same_table(finished, dfwe):
     folder, first = finished
-    made = {path: path.stat().st_mtime_ns for path in (folder / "multirun/store").rglob("*")}
+    store = folder / "multirun/store"
+
+    def files():
+        return {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+
+    made = files()
     second = dfwe(folder, "stage=all", "task=relations", *QUICK)
     assert second.returncode == 0, second.stderr
-    after = {path: path.stat().st_mtime_ns for path in (folder / "multirun/store").rglob("*")}
-    assert {path for path in after if path.is_file()} == {p for p in made if p.is_file()}
+    assert files() == made  # not even the card is written again: the store may be read-only
     table = [line for line in first.stdout.splitlines() if "  " in line and "multirun" not in line]
     assert table
     assert [line for line in table if line in second.stdout] == table
