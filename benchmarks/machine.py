@@ -27,7 +27,7 @@ from dfwe.model.batches import TrainingSteps, evaluation_batches, scoring_tokens
 from dfwe.model.decoding import Greedy, Likelihood
 from dfwe.model.encode import Encoded, encode
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import fuse_gelu
+from dfwe.model.networks import fuse_gelu
 from dfwe.model.scoring import evaluate
 from dfwe.store import write_json
 from dfwe.tasks.decode import Label

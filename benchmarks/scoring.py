@@ -72,7 +72,7 @@ def timed(net: Any, name: str, examples: int, rounds: int, folder: Path) -> dict
     from dfwe.model.batches import evaluation_batches
     from dfwe.model.decoding import Greedy, Likelihood
     from dfwe.model.encode import encode
-    from dfwe.model.pretrained import fuse_gelu
+    from dfwe.model.networks import fuse_gelu
     from dfwe.model.scoring import evaluate
 
     task, train = task_examples(name, "train")

@@ -20,7 +20,7 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
     from dfwe.model.batches import evaluation_batches
     from dfwe.model.decoding import Greedy
     from dfwe.model.encode import encode
-    from dfwe.model.pretrained import fuse_gelu
+    from dfwe.model.networks import fuse_gelu
     from dfwe.model.scoring import evaluate
     from dfwe.proposals.loop import Measure, search
     from dfwe.proposals.nelder_mead import nelder_mead

@@ -26,7 +26,7 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
     from dfwe.model.batches import TrainingSteps, collate
     from dfwe.model.encode import encode
     from dfwe.model.fit import Fit
-    from dfwe.model.pretrained import fuse_gelu
+    from dfwe.model.networks import fuse_gelu
 
     _, train = task_examples("emory", "train")
     chosen = spread(train, 24 * steps)

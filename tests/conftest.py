@@ -108,7 +108,7 @@ def bert(tmp_path_factory):
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    from dfwe.model.pretrained import save
+    from dfwe.model.networks import save
 
     folder = tmp_path_factory.mktemp("bert")
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILM]
@@ -174,7 +174,8 @@ def make_study(tokenizer, make_network, tmp_path_factory):
     """Settings -> a study that takes a second or two, on a random model."""
     from dfwe.model.decoding import Likelihood
     from dfwe.model.fit import Fit
-    from dfwe.model.pretrained import Model, save
+    from dfwe.model.networks import save
+    from dfwe.model.pretrained import Model
     from dfwe.plan import Study
     from dfwe.proposals.nelder_mead import nelder_mead
     from dfwe.proposals.settings import Search

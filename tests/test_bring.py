@@ -13,7 +13,7 @@ from dfwe.execute import Stage, execute
 from dfwe.model.decoding import Classify
 from dfwe.model.encoder import Encoder
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import save
+from dfwe.model.networks import save
 from dfwe.plan import Plan
 from dfwe.stages.bring import ROLES, bring, by_label
 from dfwe.store import Store, write_json

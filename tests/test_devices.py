@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfwe.model.pretrained import save
+from dfwe.model.networks import save
 from dfwe.plan import Plan
 from dfwe.weights.layout import flat
 from dfwe.weights.space import WeightSpace

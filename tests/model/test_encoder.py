@@ -20,7 +20,7 @@ from dfwe.model.batches import Data, collate, evaluation_batches
 from dfwe.model.decoding import Classify, Greedy
 from dfwe.model.encoder import Encoder
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import load, save
+from dfwe.model.networks import load, save
 from dfwe.model.scoring import evaluate
 from dfwe.stages.merge import Base
 from dfwe.tasks.decode import FreeText, Label, Labels

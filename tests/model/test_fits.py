@@ -15,7 +15,8 @@ from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.model.causal import Causal
 from dfwe.model.encoder import Encoder
-from dfwe.model.pretrained import Model, family_of, load
+from dfwe.model.networks import family_of, load
+from dfwe.model.pretrained import Model
 
 LABELS = ("sad", "mad", "glad")
 

@@ -9,7 +9,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config
 
 from dfwe.data.dialogue import Dialogue, Turn
 from dfwe.model import pretrain
-from dfwe.model.pretrained import Model, load, save
+from dfwe.model.networks import load, save
+from dfwe.model.pretrained import Model
 from dfwe.stages.pretrain import Pretrain
 from dfwe.store import Store
 

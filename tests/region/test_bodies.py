@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from dfwe.errors import UserError
 from dfwe.model.encode import encode
 from dfwe.model.freeze import freeze
-from dfwe.model.pretrained import load, save
+from dfwe.model.networks import load, save
 from dfwe.region.bodies import body_space, skeleton
 from dfwe.region.probe import Texts, features
 from dfwe.region.survey import survey_folders

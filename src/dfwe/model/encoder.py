@@ -12,7 +12,8 @@ from dfwe.errors import UserError, check_choice
 from dfwe.model.decoding import Decoding
 from dfwe.model.encode import Encoded, encode_labels
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import Model, load_as
+from dfwe.model.networks import load_as
+from dfwe.model.pretrained import Model
 from dfwe.store import WEIGHTS, file_digest
 from dfwe.tasks.task import Task
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfwe.errors import UserError
 from dfwe.model.freeze import body_prefix
-from dfwe.model.pretrained import family_of, load, load_as, unloadable
+from dfwe.model.networks import family_of, load, load_as, unloadable
 from dfwe.weights.checkpoints import Checkpoint
 from dfwe.weights.layout import Layout
 from dfwe.weights.modules import row_of

@@ -14,7 +14,8 @@ from dfwe.data.dialogue import fingerprint
 from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.model.decoding import Decoding
-from dfwe.model.pretrained import Model, save
+from dfwe.model.networks import save
+from dfwe.model.pretrained import Model
 from dfwe.recipe import Recipe
 from dfwe.region.geometry import (
     agreement,

@@ -17,7 +17,8 @@ from dfwe.errors import UserError
 from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.model.decoding import Decoding
-from dfwe.model.pretrained import Model, load
+from dfwe.model.networks import load
+from dfwe.model.pretrained import Model
 from dfwe.proposals.simplex import grouped
 from dfwe.recipe import Recipe
 from dfwe.stages.bring import ROLES

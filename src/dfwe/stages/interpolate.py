@@ -17,7 +17,8 @@ from dfwe.execute import Step
 from dfwe.lab import Lab
 from dfwe.logs import RunLog
 from dfwe.model.decoding import Decoding
-from dfwe.model.pretrained import Model, load
+from dfwe.model.networks import load
+from dfwe.model.pretrained import Model
 from dfwe.proposals.loop import Result
 from dfwe.proposals.settings import Search
 from dfwe.recipe import Recipe

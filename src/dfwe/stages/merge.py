@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dfwe.data.corpus import Corpus
 from dfwe.execute import Step
 from dfwe.lab import Lab
-from dfwe.model.pretrained import Model, save
+from dfwe.model.networks import save
+from dfwe.model.pretrained import Model
 from dfwe.recipe import Recipe
 from dfwe.tasks.task import Task
 

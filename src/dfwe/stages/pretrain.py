@@ -8,8 +8,9 @@ from typing import Any
 from dfwe.data.corpus import Corpus
 from dfwe.execute import Step
 from dfwe.lab import Lab
+from dfwe.model.networks import save
 from dfwe.model.pretrain import Blocks, build, pretraining_texts, train_tokenizer
-from dfwe.model.pretrained import Model, save
+from dfwe.model.pretrained import Model
 from dfwe.recipe import Recipe, digest
 
 VERSION = 3

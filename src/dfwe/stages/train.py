@@ -12,7 +12,8 @@ from dfwe.lab import Lab
 from dfwe.logs import RunLog
 from dfwe.model.decoding import Decoding
 from dfwe.model.fit import Fit
-from dfwe.model.pretrained import Model, save
+from dfwe.model.networks import save
+from dfwe.model.pretrained import Model
 from dfwe.recipe import Recipe
 from dfwe.tasks.task import Task
 
