@@ -49,8 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="small", choices=["small", "base"])
     parser.add_argument("--out", type=Path, help="by default the shape's own file here")
-    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS,
-                        help="measure these parts anew and keep the other rows")  # fmt: skip
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=list(PARTS),
+        choices=PARTS,
+        help="measure these parts anew and keep the other rows",
+    )
     options = parser.parse_args()
     out = options.out or HERE / RESULTS[options.shape]
     rows = json.loads(out.read_text()) if out.is_file() else []

@@ -45,9 +45,15 @@ def network(shape: str) -> Any:
     d_model, d_ff, layers, heads = SHAPES[shape]
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=VOCABULARY, d_model=d_model, d_ff=d_ff, d_kv=64, num_layers=layers,
-        num_heads=heads, feed_forward_proj="gated-gelu", decoder_start_token_id=0,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        d_model=d_model,
+        d_ff=d_ff,
+        d_kv=64,
+        num_layers=layers,
+        num_heads=heads,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+    )
     made = T5ForConditionalGeneration(config)
     made.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, d_model))
     return made.eval()
@@ -98,8 +104,14 @@ def row(
 ) -> dict[str, Any]:
     """A line of `results.json`; a ratio above 1 says that ours is faster."""
     ratio = None if ours is None or reference is None else reference / ours
-    return {"name": name, "ours": ours, "reference": reference, "ratio": ratio, "unit": unit,
-            "note": note}  # fmt: skip
+    return {
+        "name": name,
+        "ours": ours,
+        "reference": reference,
+        "ratio": ratio,
+        "unit": unit,
+        "note": note,
+    }
 
 
 def show(page: str, table: str, name: str = "table") -> None:

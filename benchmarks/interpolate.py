@@ -87,10 +87,14 @@ def rows(shape: str = "small", rounds: int = 5) -> list[dict[str, Any]]:
         said = f"{space.size:,} parameters, {EXPERTS} experts mapped, one thread"
         return [
             row("interpolate/naive", ours, seconds["naive"], said),
-            row("interpolate/triad_limit", ours, limit,
-                f"{gigabytes:.1f} GB/s; the limit over ours is the share of it that is reached"),
+            row(
+                "interpolate/triad_limit",
+                ours,
+                limit,
+                f"{gigabytes:.1f} GB/s; the limit over ours is the share of it that is reached",
+            ),
             mergekit(space, folders, Path(folder)),
-        ]  # fmt: skip
+        ]
 
 
 def mergekit(space: WeightSpace, folders: list[Path], root: Path) -> dict[str, Any]:

@@ -51,8 +51,9 @@ class Machine:
     def __init__(self, name: str) -> None:
         self.device = torch.device(name)
         self.cuda = self.device.type == "cuda"
-        self.bf16 = (torch.cuda.get_device_capability(self.device)[0] >= 8 if self.cuda
-                     else has_bf16())  # fmt: skip
+        self.bf16 = (
+            torch.cuda.get_device_capability(self.device)[0] >= 8 if self.cuda else has_bf16()
+        )
         kinds = (torch.float32, torch.bfloat16) if self.bf16 else (torch.float32,)
         self.peak = {kind: self._products(kind) for kind in kinds}  # FLOP/s
 
@@ -87,10 +88,17 @@ def split(number: int) -> Encoded:
     rng = np.random.default_rng(0)
     words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "dfgklmnst"])
     examples = tuple(
-        Example(str(k), str(k), " ".join(rng.choice(words, rng.integers(*LENGTHS))), "emotion:",
-                label := str(rng.choice(LABELS)), (label,), LABELS)
+        Example(
+            str(k),
+            str(k),
+            " ".join(rng.choice(words, rng.integers(*LENGTHS))),
+            "emotion:",
+            label := str(rng.choice(LABELS)),
+            (label,),
+            LABELS,
+        )
         for k in range(number)
-    )  # fmt: skip
+    )
     known = [*examples, *(replace(e, context=e.target) for e in examples)]
     return encode(examples, tokenizer_of(tuple(known)), max_input=512, max_target=128)
 
@@ -115,8 +123,9 @@ def mixing(machine: Machine, net: Any, space: WeightSpace) -> list[dict[str, Any
 def scoring(machine: Machine, net: Any, examples: int) -> list[dict[str, Any]]:
     """A candidate on a dev split, without the mixing."""
     dev = split(examples)
-    batches = [b.to(machine.device)
-               for b in evaluation_batches(dev, scoring_tokens(machine.device))]  # fmt: skip
+    batches = [
+        b.to(machine.device) for b in evaluation_batches(dev, scoring_tokens(machine.device))
+    ]
     found = []
     for kind, peak in machine.peak.items():
         scored = net if kind is torch.float32 else deepcopy(net).to(kind)
@@ -152,8 +161,10 @@ def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]
         for name, step in steps.items():
             for kind, peak in machine.peak.items():
                 seconds = machine.seconds(partial(way, step, kind))
-                note = (f"fit.tokens={fits[name].tokens}, a step of 24 examples, "
-                        f"{data.tokens / seconds:,.0f} tokens/s")  # fmt: skip
+                note = (
+                    f"fit.tokens={fits[name].tokens}, a step of 24 examples, "
+                    f"{data.tokens / seconds:,.0f} tokens/s"
+                )
                 share = work / seconds / peak
                 found.append(line(f"{name}, {named(kind)}{how}", seconds, share, note))
     return found
@@ -171,8 +182,10 @@ def task(rows: list[dict[str, Any]], examples: int) -> dict[str, Any]:
     steps = passes * EPOCHS * TRAIN / 24 * best("training")
     scored = 2 * (SOURCES + 2) * EPOCHS + CANDIDATES
     scores = scored * (best("candidate, greedy, fp32") + best("theta"))
-    note = (f"{2 * (SOURCES + 2)} trainings of {EPOCHS} epochs on {TRAIN} examples a task, "
-            f"a search of {CANDIDATES} candidates on {examples}")  # fmt: skip
+    note = (
+        f"{2 * (SOURCES + 2)} trainings of {EPOCHS} epochs on {TRAIN} examples a task, "
+        f"a search of {CANDIDATES} candidates on {examples}"
+    )
     return line("a whole task", steps + scores, None, note)
 
 
@@ -196,8 +209,12 @@ def line(name: str, seconds: float, share: float | None, note: str) -> dict[str,
 def present(rows: list[dict[str, Any]], title: str) -> None:
     table = Table("what", "seconds", "share", "note", title=title, box=None, pad_edge=False)
     for r in rows:
-        table.add_row(r["name"], f"{r['ours']:.3g}",
-                      "" if r["ratio"] is None else f"{r['ratio']:.0%}", r["note"])  # fmt: skip
+        table.add_row(
+            r["name"],
+            f"{r['ours']:.3g}",
+            "" if r["ratio"] is None else f"{r['ratio']:.0%}",
+            r["note"],
+        )
     Console().print(table)
 
 

@@ -38,9 +38,13 @@ def trained(store: Path) -> dict[str, Made]:
         if recipe["stage"] in ("experts", "finetune") and recipe["parents"]:
             noted = json.loads(scores.read_text())
             found[recipe["address"]] = Made(
-                path.parent, recipe["stage"], recipe["parents"][0], noted["label"],
-                noted["monitor"], len(recipe["settings"]["train"]),
-            )  # fmt: skip
+                path.parent,
+                recipe["stage"],
+                recipe["parents"][0],
+                noted["label"],
+                noted["monitor"],
+                len(recipe["settings"]["train"]),
+            )
     return found
 
 

@@ -18,16 +18,27 @@ def tlidb(net: Any, batches: list[Any], new_tokens: int) -> None:
     torch.manual_seed(0)
     for b in batches:
         net(input_ids=b.source, attention_mask=b.mask, labels=b.target)
-        net.generate(b.source, attention_mask=b.mask, max_new_tokens=new_tokens, num_beams=2,
-                     do_sample=True, repetition_penalty=5.0)  # fmt: skip
+        net.generate(
+            b.source,
+            attention_mask=b.mask,
+            max_new_tokens=new_tokens,
+            num_beams=2,
+            do_sample=True,
+            repetition_penalty=5.0,
+        )
 
 
 def generate(net: Any, batches: list[Any], new_tokens: int) -> list[list[int]]:
     """transformers' greedy answers, in the order of the batches."""
     answers = []
     for b in batches:
-        answers += net.generate(b.source, attention_mask=b.mask, max_new_tokens=new_tokens,
-                                num_beams=1, do_sample=False).tolist()  # fmt: skip
+        answers += net.generate(
+            b.source,
+            attention_mask=b.mask,
+            max_new_tokens=new_tokens,
+            num_beams=1,
+            do_sample=False,
+        ).tolist()
     return answers
 
 
@@ -113,16 +124,25 @@ def rows(shape: str = "small", examples: int = 12, rounds: int = 2) -> list[dict
             for way in ("tlidb", "generate", "generate32")
         ]
         if kind == "labels":
-            found.append(row("score_labels/tlidb_likelihood", seconds["likelihood"],
-                             seconds["tlidb"], f"{note}, fp32, likelihood"))  # fmt: skip
+            found.append(
+                row(
+                    "score_labels/tlidb_likelihood",
+                    seconds["likelihood"],
+                    seconds["tlidb"],
+                    f"{note}, fp32, likelihood",
+                )
+            )
             missing = "not measured: this processor has no bf16 instructions"
             said = f"{note}, ours in bf16, greedy" if "bf16" in seconds else missing
             reference = seconds["tlidb"] if "bf16" in seconds else None
             found.append(row("score_labels/tlidb_bf16", seconds.get("bf16"), reference, said))
         else:
             upper = seconds.get("ctranslate2")
-            said = (f"{note}, fp32, greedy; conversion not counted, no likelihoods"
-                    if upper else "not measured: ctranslate2 is not installed")  # fmt: skip
+            said = (
+                f"{note}, fp32, greedy; conversion not counted, no likelihoods"
+                if upper
+                else "not measured: ctranslate2 is not installed"
+            )
             found.append(row("score_text/ctranslate2", ours if upper else None, upper, said))
     return found
 

@@ -58,11 +58,20 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
         alone, shared = (candidate(space, net, many, task, workers) for workers in (1, 2))
     about = f"flan-t5-{shape} shape, {EXPERTS} experts, emory, greedy, fp32"
     return [
-        row("search/tlidb", seconds["ours"], seconds["tlidb"],
-            f"{about}, {evaluations} evaluations, {examples} dev examples, one thread"),
-        row("search/workers", shared, alone, f"{about}, a candidate on {len(many)} dev examples "
-            "by two processes of one thread and by one, wall-clock"),
-    ]  # fmt: skip
+        row(
+            "search/tlidb",
+            seconds["ours"],
+            seconds["tlidb"],
+            f"{about}, {evaluations} evaluations, {examples} dev examples, one thread",
+        ),
+        row(
+            "search/workers",
+            shared,
+            alone,
+            f"{about}, a candidate on {len(many)} dev examples "
+            "by two processes of one thread and by one, wall-clock",
+        ),
+    ]
 
 
 def candidate(space: Any, net: Any, encoded: Any, task: Any, workers: int) -> float:

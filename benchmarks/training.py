@@ -57,10 +57,16 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
     note = f"flan-t5-{shape} shape, {steps} step of 24 examples of emory, one thread"
     found = [row("train/plain", seconds["fp32"], seconds["plain"], f"{note}, fp32")]
     if "bf16" in seconds:
-        return [*found, row("train/plain_bf16", seconds["bf16"], seconds["plain"],
-                            f"{note}, ours in bf16")]  # fmt: skip
-    return [*found, row("train/plain_bf16", None, None,
-                        "not measured: this processor has no bf16 instructions")]  # fmt: skip
+        return [
+            *found,
+            row("train/plain_bf16", seconds["bf16"], seconds["plain"], f"{note}, ours in bf16"),
+        ]
+    return [
+        *found,
+        row(
+            "train/plain_bf16", None, None, "not measured: this processor has no bf16 instructions"
+        ),
+    ]
 
 
 if __name__ == "__main__":

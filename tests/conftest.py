@@ -58,13 +58,16 @@ def label_examples():
     rng = np.random.default_rng(1)
     return tuple(
         Example(
-            id=f"d{i // 4}_t{i}", dialogue=f"d{i // 4}",
-            context=f"context: {sentence(rng, 3, 60)}", prompt="emotion:",
-            target=(target := str(rng.choice(LABELS))), references=(target,),
+            id=f"d{i // 4}_t{i}",
+            dialogue=f"d{i // 4}",
+            context=f"context: {sentence(rng, 3, 60)}",
+            prompt="emotion:",
+            target=(target := str(rng.choice(LABELS))),
+            references=(target,),
             options=LABELS,
         )
         for i in range(37)
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
@@ -73,11 +76,16 @@ def text_examples():
 
     rng = np.random.default_rng(2)
     return tuple(
-        Example(f"d{i}_q", f"d{i}", f"context: {sentence(rng, 3, 50)}",
-                f"question: {sentence(rng, 2, 6)} answer:", (target := sentence(rng, 1, 6)),
-                (target,))
+        Example(
+            f"d{i}_q",
+            f"d{i}",
+            f"context: {sentence(rng, 3, 50)}",
+            f"question: {sentence(rng, 2, 6)} answer:",
+            (target := sentence(rng, 1, 6)),
+            (target,),
+        )
         for i in range(23)
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -112,8 +120,13 @@ def bert(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("bert")
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILM]
-    config = BertConfig(vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2,
-                        num_attention_heads=2, intermediate_size=32)  # fmt: skip
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
     torch.manual_seed(0)
     numbers = {word: number for number, word in enumerate(vocabulary)}
     save(BertModel(config), BertTokenizer(numbers), folder)
@@ -138,12 +151,15 @@ class ToyCorpus:
         return tuple(
             Dialogue(
                 f"{split}{d}",
-                tuple(Turn(("anna",), sentence(rng, 3, 9), {"mood": str(rng.choice(LABELS))})
-                      for _ in range(4)),
-                {}, {},
+                tuple(
+                    Turn(("anna",), sentence(rng, 3, 9), {"mood": str(rng.choice(LABELS))})
+                    for _ in range(4)
+                ),
+                {},
+                {},
             )
             for d in range(2 if self.few and split == "dev" else 4)
-        )  # fmt: skip
+        )
 
     def labels(self, title):
         return LABELS
@@ -157,11 +173,18 @@ def toy_task(name):
 
     def read(dialogues, title, labels):
         return [
-            Example(f"{d.id}_{i}", d.id, f"context: {turn.text}", f"{name}:",
-                    turn.annotations["mood"], (turn.annotations["mood"],), tuple(labels))
+            Example(
+                f"{d.id}_{i}",
+                d.id,
+                f"context: {turn.text}",
+                f"{name}:",
+                turn.annotations["mood"],
+                (turn.annotations["mood"],),
+                tuple(labels),
+            )
             for d in dialogues
             for i, turn in enumerate(d.turns)
-        ]  # fmt: skip
+        ]
 
     return Task(name, name, read, Label(), [F1("micro"), F1("weighted")], 5)
 
@@ -186,10 +209,13 @@ def make_study(tokenizer, make_network, tmp_path_factory):
     def make(target="mood", sources=("tone", "air", "voice"), closed=False, few=False, **settings):
         model = Model("toy", str(folder), max_input=32, max_target=6)
         usual = {
-            "corpus": ToyCorpus(closed, few), "model": model,
-            "decoding": Likelihood(), "fit": Fit(learning_rate=3e-3, epochs=1, effective_batch=8),
-            "search": Search(partial(nelder_mead, evaluations=9, iterations=3)), "seed": 0,
-        }  # fmt: skip
+            "corpus": ToyCorpus(closed, few),
+            "model": model,
+            "decoding": Likelihood(),
+            "fit": Fit(learning_rate=3e-3, epochs=1, effective_batch=8),
+            "search": Search(partial(nelder_mead, evaluations=9, iterations=3)),
+            "seed": 0,
+        }
         tasks = tuple(TOY_TASKS[name] for name in sources)
         return Study(task=TOY_TASKS[target], sources=tasks, **usual | settings)
 

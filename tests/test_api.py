@@ -18,8 +18,9 @@ def test_importing_the_package_and_its_search_loads_no_torch():
         "heavy = {'torch', 'transformers', 'lightning'} & set(sys.modules)\n"
         "sys.exit(f'imported {light | heavy}' if light | heavy else 0)"
     )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                             timeout=60, check=False)  # fmt: skip
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert process.returncode == 0, process.stderr
 
 

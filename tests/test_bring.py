@@ -176,9 +176,12 @@ def test_each_head_is_to_have_the_tasks_labels_in_the_tasks_order(
     odd, bert, folder, make_study, lab
 ):
     study = make_study(
-        sources=(), checkpoints=("x", "y"), model=Encoder("bert", str(bert)),
-        decoding=Classify(), fit=Fit(monitor="own"),
-    )  # fmt: skip
+        sources=(),
+        checkpoints=("x", "y"),
+        model=Encoder("bert", str(bert)),
+        decoding=Classify(),
+        fit=Fit(monitor="own"),
+    )
     labels = study.corpus.labels("mood")
     for number, name in enumerate(study.checkpoints):
         named = labels[::-1] if number == odd else labels

@@ -182,10 +182,15 @@ def test_the_landscape_is_a_lattice_over_three_sources(plan, lab):
 def reported(plan, lab):
     """The folder that stage=report writes, of one task and seed."""
     report(
-        lambda: plan.study, Stage("report", ()), lab, studies=lambda task, seed: plan.study,
-        tasks=["mood"], seeds=[0], published_on="toy",
+        lambda: plan.study,
+        Stage("report", ()),
+        lab,
+        studies=lambda task, seed: plan.study,
+        tasks=["mood"],
+        seeds=[0],
+        published_on="toy",
         published={"mood": {"baseline": 40.0, "dfwe": 42.5}},
-    )  # fmt: skip
+    )
     return lab.output
 
 
@@ -234,8 +239,9 @@ def test_a_control_that_was_not_run_is_named(plan, lab, caplog):
     partly = Plan(replace(plan.study, controls=more))
     runs = Runs(lambda task, seed: partly, ["mood"], [0], lab.store)
     assert "vote" in runs.names
-    other = Runs(lambda task, seed: partly if task == "mood" else plan, ["mood", "air"], [0],
-                 lab.store)  # fmt: skip
+    other = Runs(
+        lambda task, seed: partly if task == "mood" else plan, ["mood", "air"], [0], lab.store
+    )
     rows = [row[0] for row in comparison(other).rows]
     assert "vote" in rows
     assert "longer (1 of 2 tasks)" in rows

@@ -119,9 +119,11 @@ def test_no_task_is_called_as_results_call_a_model(make_study):
 
 @pytest.mark.parametrize(
     ("search", "sentence"),
-    [(Search(partial(nelder_mead, start="middle")), "choose best or centroid"),
-     (Search(partial(line, end=9)), "cannot end at 9")],
-)  # fmt: skip
+    [
+        (Search(partial(nelder_mead, start="middle")), "choose best or centroid"),
+        (Search(partial(line, end=9)), "cannot end at 9"),
+    ],
+)
 def test_a_search_that_cannot_be_made_is_refused_before_any_work(
     search, sentence, make_study, lab
 ):

@@ -39,10 +39,14 @@ def test_a_machine_that_fails_is_no_bug(error):
     assert (str(error).rstrip(".") or "MemoryError") in said
 
 
-@pytest.mark.parametrize("error", [
-    RuntimeError("shapes do not fit"), OSError(errno.EIO, "?"),
-    torch.AcceleratorError("CUDA error: device-side assert triggered"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes do not fit"),
+        OSError(errno.EIO, "?"),
+        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+    ],
+)
 def test_other_failures_keep_their_traceback(error):
     assert _sentence(error) is None
 

@@ -125,8 +125,11 @@ def test_a_result_that_another_process_has_just_put_there_stays(store):
 
 def test_a_store_is_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    for root, said in ((None, "names no folder"), ("", "names no folder"),
-                       (tmp_path / "file", "is a file")):  # fmt: skip
+    for root, said in (
+        (None, "names no folder"),
+        ("", "names no folder"),
+        (tmp_path / "file", "is a file"),
+    ):
         with pytest.raises(UserError, match=said):
             Store(root)
 

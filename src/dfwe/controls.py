@@ -24,8 +24,9 @@ APART = 1000  # between the seeds of one study's runs: the studies of seeds 0, 1
 def longer(plan: Plan) -> Step:
     """Fine-tuning alone, for the epochs of both stages and without stopping early."""
     fit = plan.study.fit
-    return replace(plan.experts[0], label="longer",
-                   fit=replace(fit, epochs=2 * fit.epochs, patience=None))  # fmt: skip
+    return replace(
+        plan.experts[0], label="longer", fit=replace(fit, epochs=2 * fit.epochs, patience=None)
+    )
 
 
 def seeds(plan: Plan, proposals: Proposer | None = None) -> Step:
@@ -73,8 +74,10 @@ def random(plan: Plan, seed: int = 0) -> Step:
     """Random search with as many evaluations as the study's search may make."""
     evaluations = plan.study.search.evaluations
     if evaluations is None:
-        raise UserError("The control `random` needs a search with a cap on its evaluations; set "
-                        "search.proposals.evaluations, or leave the control out.")  # fmt: skip
+        raise UserError(
+            "The control `random` needs a search with a cap on its evaluations; set "
+            "search.proposals.evaluations, or leave the control out."
+        )
     drawn = partial(baselines.dirichlet, evaluations=evaluations, seed=seed)
     step = _search(plan, proposals_name(drawn), plan.finetuned, drawn)
     return replace(step, search=replace(step.search, groups=plan.study.search.groups))
@@ -89,8 +92,9 @@ def by_likelihood(plan: Plan) -> Step:
 def whole_dev(plan: Plan) -> Step:
     """The study's search on the whole dev split where the study has few shots of it: no control
     on equal terms, it tells what the size of dev costs."""
-    return replace(_search(plan, "whole dev", plan.finetuned, None),
-                   corpus=plan.study.corpus.whole())  # fmt: skip
+    return replace(
+        _search(plan, "whole dev", plan.finetuned, None), corpus=plan.study.corpus.whole()
+    )
 
 
 def ratatouille(plan: Plan) -> Step:
@@ -121,8 +125,9 @@ def vote(plan: Plan) -> Step:
 def landscape(plan: Plan, points: int = 9) -> Step:
     """Dev scores on a lattice over the last three fine-tuned experts, the sources where there are
     three; its edges are the lines between them."""
-    return _search(plan, "landscape", plan.finetuned[-3:],
-                   partial(baselines.lattice, points=points))  # fmt: skip
+    return _search(
+        plan, "landscape", plan.finetuned[-3:], partial(baselines.lattice, points=points)
+    )
 
 
 def once(plan: Plan, number: int) -> Train:
@@ -130,8 +135,9 @@ def once(plan: Plan, number: int) -> Train:
     first = plan.experts[0]
     if number == 0:
         return first
-    return replace(first, label=f"{first.label} {number}", seed=first.seed + APART * number,
-                   head=first.seed)  # fmt: skip
+    return replace(
+        first, label=f"{first.label} {number}", seed=first.seed + APART * number, head=first.seed
+    )
 
 
 def base(plan: Plan) -> Base:
@@ -149,8 +155,9 @@ def _search(
 ) -> Interpolate:
     # Folds measure the study's own search; they change no model.
     search = replace(plan.study.search, folds=None) if proposals is None else Search(proposals)
-    return replace(plan.interpolation, label=f"{plan.study.task.name}, {label}", experts=models,
-                   search=search)  # fmt: skip
+    return replace(
+        plan.interpolation, label=f"{plan.study.task.name}, {label}", experts=models, search=search
+    )
 
 
 def _line(plan: Plan, label: str, end: Step, points: int) -> Interpolate:

@@ -53,8 +53,10 @@ class Lab:
         """
         self.open_log.check()
         if self.workers > 1 and self.device.type != "cpu":
-            raise UserError(f"workers={self.workers} are processes on the CPU, and this run is on "
-                            f"{self.device.type}; leave workers=1.")  # fmt: skip
+            raise UserError(
+                f"workers={self.workers} are processes on the CPU, and this run is on "
+                f"{self.device.type}; leave workers=1."
+            )
 
     @property
     def tokens(self) -> Path:
@@ -65,9 +67,12 @@ class Lab:
     def log(self, recipe: Recipe, label: str, group: str) -> Iterator[RunLog]:
         """The log of a recipe, closed whatever happens."""
         opened = self.open_log(
-            recipe, name=f"{recipe.stage}: {label}", group=group, study=self.study,
+            recipe,
+            name=f"{recipe.stage}: {label}",
+            group=group,
+            study=self.study,
             folder=self.output,
-        )  # fmt: skip
+        )
         try:
             yield opened
         except BaseException:
@@ -120,11 +125,10 @@ class LightningTrainer:
         }
         try:
             trainer = L.Trainer(**{**asdict(self), **fixed, **settings})
-        except (
-            MisconfigurationException, ModuleNotFoundError, ValueError, TypeError
-        ) as error:  # fmt: skip
-            raise UserError(f"trainer=: Lightning says: {reason(error)}; set trainer=auto, or "
-                            "trainer=cpu.") from None  # fmt: skip
+        except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
+            raise UserError(
+                f"trainer=: Lightning says: {reason(error)}; set trainer=auto, or trainer=cpu."
+            ) from None
         if trainer.world_size > 1:
             raise UserError(
                 f"A model is trained on one device, not on the {trainer.world_size} given; "

@@ -89,8 +89,10 @@ class WandB:
             )
         except Error as error:
             if isinstance(error, UsageError):
-                raise UserError(f"logger=: Weights & Biases says: {reason(error)}; change "
-                                "logger.project= or logger.entity=.") from None  # fmt: skip
+                raise UserError(
+                    f"logger=: Weights & Biases says: {reason(error)}; change "
+                    "logger.project= or logger.entity=."
+                ) from None
             raise UserError(
                 f"Weights & Biases could not open run {recipe.address} ({reason(error)}): give "
                 "the command again, or set logger.mode=offline and `wandb sync` the runs later."

@@ -56,16 +56,19 @@ class Study:
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
         places = {Path(name).expanduser().resolve() for name in self.checkpoints}
         if len(places) < len(self.checkpoints):
-            raise UserError(f"checkpoints={list(self.checkpoints)} names one twice; name each "
-                            "once.")  # fmt: skip
+            raise UserError(
+                f"checkpoints={list(self.checkpoints)} names one twice; name each once."
+            )
         if self.checkpoints and (self.controls or self.landscapes):
             raise UserError(
                 "Controls train models of their own, which checkpoints=[...] leaves no room for; "
                 "leave experiment=controls or checkpoints out."
             )
         if not names and not self.checkpoints:
-            raise UserError("sources.list is empty; name at least one source task (a task without "
-                            "a file in conf/sources/: sources.list=[a,b,c]).")  # fmt: skip
+            raise UserError(
+                "sources.list is empty; name at least one source task (a task without "
+                "a file in conf/sources/: sources.list=[a,b,c])."
+            )
         if self.task.name in names:
             raise UserError(
                 f"The source '{self.task.name}' is the target task itself; leave it out of "
@@ -74,8 +77,10 @@ class Study:
         if len(set(names)) < len(names):
             raise UserError(f"sources.list={names} names a task twice; name each once.")
         if taken := ROLES & {self.task.name, *names}:
-            raise UserError(f"A task cannot have the name '{min(taken)}', which results give to "
-                            "another model; set another name= in its conf/task/.")  # fmt: skip
+            raise UserError(
+                f"A task cannot have the name '{min(taken)}', which results give to "
+                "another model; set another name= in its conf/task/."
+            )
         self.model.check(self.decoding, self.fit)
 
     @property
@@ -141,18 +146,30 @@ class Plan:
         """The search for alpha* over the fine-tuned experts."""
         study = self.study
         return Interpolate(
-            study.task.name, study.group, self.finetuned, study.task, study.corpus, study.model,
-            study.decoding, study.search,
-        )  # fmt: skip
+            study.task.name,
+            study.group,
+            self.finetuned,
+            study.task,
+            study.corpus,
+            study.model,
+            study.decoding,
+            study.search,
+        )
 
     @cached_property
     def evaluation(self) -> Evaluate:
         """Test scores."""
         study = self.study
         return Evaluate(
-            study.task.name, study.group, self.baseline, self.interpolation, study.task,
-            study.corpus, study.model, study.decoding,
-        )  # fmt: skip
+            study.task.name,
+            study.group,
+            self.baseline,
+            self.interpolation,
+            study.task,
+            study.corpus,
+            study.model,
+            study.decoding,
+        )
 
     @cached_property
     def contenders(self) -> tuple[Contender, ...]:
@@ -165,9 +182,10 @@ class Plan:
         found = [
             Contender("baseline", self.baseline, self.evaluation, "baseline"),
             Contender("uniform", self.interpolation, self.evaluation, "uniform"),
-            Contender("one_standard_error", self.interpolation, self.evaluation,
-                      "one_standard_error"),
-        ]  # fmt: skip
+            Contender(
+                "one_standard_error", self.interpolation, self.evaluation, "one_standard_error"
+            ),
+        ]
         for name, build in self.study.controls.items():
             made = build(self)
             if id(made) in own:
@@ -223,8 +241,9 @@ class Plan:
     def _check_checkpoints(self, store: Store) -> None:
         study = self.study
         if len(study.checkpoints) == 1:
-            raise UserError(f"checkpoints={list(study.checkpoints)} names one; name two or more "
-                            "to mix.")  # fmt: skip
+            raise UserError(
+                f"checkpoints={list(study.checkpoints)} names one; name two or more to mix."
+            )
         with suppress(UserError):  # the report names all that cannot be read, not one
             if self.interpolation.recipe in store:
                 return
@@ -246,9 +265,18 @@ class Plan:
         study = self.study
         label = expert.label if expert else tasks[0].name + "+sources" * (len(tasks) > 1)
         return Train(
-            stage, label, study.group, tasks, monitor, study.corpus, study.model, study.fit,
-            study.decoding, study.seed, expert or self.pretraining,
-        )  # fmt: skip
+            stage,
+            label,
+            study.group,
+            tasks,
+            monitor,
+            study.corpus,
+            study.model,
+            study.fit,
+            study.decoding,
+            study.seed,
+            expert or self.pretraining,
+        )
 
 
 def lineage(step: Step) -> Iterator[Step]:

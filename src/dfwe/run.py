@@ -112,14 +112,18 @@ def _ensemble(study: "Callable[[], Study]", stage: "Stage", lab: "Lab", push: st
 
     plan = Plan(study())
     if plan.study.checkpoints and "interpolate" not in stage.makes and stage.name != "evaluate":
-        raise UserError(f"stage={stage.name} makes nothing of checkpoints=[...], which are mixed "
-                        "as they are; give stage=interpolate or stage=all.")  # fmt: skip
+        raise UserError(
+            f"stage={stage.name} makes nothing of checkpoints=[...], which are mixed "
+            "as they are; give stage=interpolate or stage=all."
+        )
     plan.check(lab.store)
     if push:
         check_login()
         if "interpolate" not in stage.makes and plan.interpolation.recipe not in lab.store:
-            raise UserError("push= needs the final model, which is not made yet; give "
-                            "stage=interpolate or stage=all.")  # fmt: skip
+            raise UserError(
+                "push= needs the final model, which is not made yet; give "
+                "stage=interpolate or stage=all."
+            )
     execute(plan.steps, stage, lab)
     present(plan, stage, lab)
     if push:
@@ -149,8 +153,10 @@ def _study(cfg: DictConfig) -> "Study":
 def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
     """Name -> what is configured under it."""
     if not isinstance(cfg[key], DictConfig):
-        raise UserError(f"{key}={cfg[key]} is no set of named {key}; experiment=controls sets "
-                        f"them, '~{key}.NAME' drops one.")  # fmt: skip
+        raise UserError(
+            f"{key}={cfg[key]} is no set of named {key}; experiment=controls sets "
+            f"them, '~{key}.NAME' drops one."
+        )
     return {str(name): build(config) for name, config in cfg[key].items()}
 
 
@@ -238,8 +244,11 @@ def _lab(cfg: DictConfig) -> "Lab":
 def _command_for(overrides: Any) -> Callable[[str], str]:
     """What a person can paste to make a stage, with the configurations of their own."""
     found = HydraConfig.get().runtime.config_sources
-    places = [f"--config-dir {shlex.quote(source.path)}" for source in found
-              if source.provider == "command-line"]  # fmt: skip
+    places = [
+        f"--config-dir {shlex.quote(source.path)}"
+        for source in found
+        if source.provider == "command-line"
+    ]
     if (name := _config_name()) != "config":
         places.append(f"--config-name {shlex.quote(name)}")
     kept = [shlex.quote(item) for item in overrides if not item.startswith("stage=")]
@@ -257,9 +266,11 @@ def _sentence(error: BaseException) -> str | None:
     if isinstance(error, UserError | OmegaConfBaseException | InstantiationException):
         return str(error).splitlines()[0]
     if machine_failed(error) and "device-side assert" not in str(error):  # which is a bug
-        return (f"Memory or the device failed ({reason(error)}); free some, lower fit.tokens if "
-                "this was training, or choose a smaller model or another trainer=, and give the "
-                "command again: it goes on where it was.")  # fmt: skip
+        return (
+            f"Memory or the device failed ({reason(error)}); free some, lower fit.tokens if "
+            "this was training, or choose a smaller model or another trainer=, and give the "
+            "command again: it goes on where it was."
+        )
     return _unknown_setting(error)
 
 

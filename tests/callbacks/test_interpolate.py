@@ -41,8 +41,9 @@ def searched(tmp_path_factory, make_network, tokenizer, label_examples):
         callback = Interpolate(space, chosen, ledger, workers=workers, on_scores=on_scores)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's hints about loaders
-            trainer = LightningTrainer("cpu")(logger=False, callbacks=[callback],
-                                        default_root_dir=folder)  # fmt: skip
+            trainer = LightningTrainer("cpu")(
+                logger=False, callbacks=[callback], default_root_dir=folder
+            )
             trainer.validate(module, scoring_loader(encoded, torch.device("cpu")), verbose=False)
         rows = [json.loads(line) for line in ledger.path.read_text().splitlines()]
         return callback, module, rows
@@ -56,10 +57,13 @@ def test_two_processes_write_the_ledger_of_one(searched):
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory."), torch.AcceleratorError("device lost"),
-     RuntimeError("OutOfMemoryError: DefaultCPUAllocator: can't allocate memory")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        torch.AcceleratorError("device lost"),
+        RuntimeError("OutOfMemoryError: DefaultCPUAllocator: can't allocate memory"),
+    ],
     ids=lambda error: type(error).__name__,
-)  # fmt: skip
+)
 def test_a_machine_that_fails_is_no_result_of_a_candidate(error, searched, tmp_path, monkeypatch):
     whole, predicted, calls = searched()[2], Shards.__call__, []
 

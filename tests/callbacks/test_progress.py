@@ -13,6 +13,7 @@ def test_a_search_that_ended_before_its_cap_fills_its_bar(capsys):
             follow(trial, trial)
         follow(trials[0], trials[0], "without fold 0")
     lines = capsys.readouterr().err.splitlines()
-    assert any("search emory" in line and "2/2" in line and "best dev 42.50" in line
-               for line in lines)  # fmt: skip
+    assert any(
+        "search emory" in line and "2/2" in line and "best dev 42.50" in line for line in lines
+    )
     assert any("without fold 0" in line and "1/1" in line for line in lines)

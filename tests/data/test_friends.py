@@ -40,8 +40,11 @@ def test_a_turn_longer_than_the_cap_leaves_nothing():
 
 @pytest.mark.parametrize(("answer", "first", "last"), [(0, 0, 50), (59, 9, 59), (40, 9, 59)])
 def test_a_question_keeps_the_turns_around_its_answer(answer, first, last):
-    item = {"instance_id": "q", "question": "Why?",
-            "answers": [{"text": "x", "answer_utterance_id": answer}]}  # fmt: skip
+    item = {
+        "instance_id": "q",
+        "question": "Why?",
+        "answers": [{"text": "x", "answer_utterance_id": answer}],
+    }
     dialogue = Dialogue("d", turns(60, 10), {"qa": [{"qas": [item]}]}, {"qa": {}})
     [example] = friends.question([dialogue], "qa", (), "question: {question} answer:")
     words = example.context.split()

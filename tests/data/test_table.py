@@ -34,8 +34,9 @@ def jsonl(tmp_path):
 
 
 def read(corpus, split="train", labels=("pos", "neg")):
-    return classification(corpus.dialogues(split, "films"), "films", labels, "text: {text}",
-                          "Out of {labels}, it is")  # fmt: skip
+    return classification(
+        corpus.dialogues(split, "films"), "films", labels, "text: {text}", "Out of {labels}, it is"
+    )
 
 
 def test_jsonl_rows_become_examples(jsonl):
@@ -66,9 +67,12 @@ def test_a_saved_data_set_names_its_classes_and_its_splits(tmp_path):
     columns = {"text": ["good", "dull"], "label": [0, 1]}
     table = datasets.Dataset.from_dict(columns, features=features)
     datasets.DatasetDict(train=table, held_out=table).save_to_disk(str(tmp_path / "s/films"))
-    corpus = TableCorpus("t", str(tmp_path / "s"), ["films"],
-                         splits={"train": "train", "dev": "validation", "films/dev": "held_out",
-                                 "test": "test"})  # fmt: skip
+    corpus = TableCorpus(
+        "t",
+        str(tmp_path / "s"),
+        ["films"],
+        splits={"train": "train", "dev": "validation", "films/dev": "held_out", "test": "test"},
+    )
     assert corpus.labels("films") == ("pos", "neg")
     assert [e.target for e in read(corpus, "dev")] == ["pos", "neg"]
     with pytest.raises(UserError, match="has no split 'test'; it has: train, held_out"):

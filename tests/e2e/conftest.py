@@ -22,9 +22,14 @@ def environment(folder: Path) -> dict[str, str]:
 def call(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`python -m dfwe.run ...` in `folder`, its store there too."""
     return subprocess.run(
-        [sys.executable, "-m", "dfwe.run", *arguments], cwd=folder, capture_output=True,
-        env=environment(folder) | more, text=True, timeout=600, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "dfwe.run", *arguments],
+        cwd=folder,
+        capture_output=True,
+        env=environment(folder) | more,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +44,13 @@ def start():
 
     def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "dfwe.run", *arguments], cwd=folder, text=True,
-            env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-m", "dfwe.run", *arguments],
+            cwd=folder,
+            text=True,
+            env=environment(folder),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     return begin
 
@@ -50,8 +59,16 @@ def start():
 def experts(tmp_path_factory):
     """(folder, overrides) of the experts of one target and one source."""
     folder = tmp_path_factory.mktemp("experts")
-    overrides = ("stage=experts", "task=meld", "sources.list=[emory]", "corpus=sample",
-                 "model=tiny", "model.max_input=64", "logger=csv", "fit.epochs=2")  # fmt: skip
+    overrides = (
+        "stage=experts",
+        "task=meld",
+        "sources.list=[emory]",
+        "corpus=sample",
+        "model=tiny",
+        "model.max_input=64",
+        "logger=csv",
+        "fit.epochs=2",
+    )
     process = call(folder, *overrides)
     assert process.returncode == 0, process.stderr
     return folder, overrides

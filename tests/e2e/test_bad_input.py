@@ -87,8 +87,15 @@ def test_sources_come_from_a_survey_and_are_checked_like_others(tmp_path, dfwe):
 
 
 def test_the_other_jobs_of_a_sweep_go_on(tmp_path, dfwe):
-    process = dfwe(tmp_path, "-m", "stage=evaluate", "corpus=sample", "model=tiny",
-                   "task=meld,emory", "sources.list=[meld]")  # fmt: skip
+    process = dfwe(
+        tmp_path,
+        "-m",
+        "stage=evaluate",
+        "corpus=sample",
+        "model=tiny",
+        "task=meld,emory",
+        "sources.list=[meld]",
+    )
     check(process, "Error: The source 'meld' is the target task itself")
     assert "Error: evaluate of 'emory' needs the result" in process.stdout + process.stderr
 
@@ -130,15 +137,32 @@ def test_a_missing_parent_names_the_command_that_makes_it(tmp_path, dfwe):
 
 def test_a_command_told_has_the_place_of_ones_own_configuration(tmp_path, dfwe):
     (tmp_path / "mine").mkdir()
-    process = dfwe(tmp_path, "--config-dir", "mine", "stage=finetune", "task=emory",
-                   "corpus=sample", "model=tiny")  # fmt: skip
-    check(process, f"python -m dfwe.run --config-dir {tmp_path / 'mine'} stage=experts task=emory "
-                   "corpus=sample model=tiny")  # fmt: skip
+    process = dfwe(
+        tmp_path,
+        "--config-dir",
+        "mine",
+        "stage=finetune",
+        "task=emory",
+        "corpus=sample",
+        "model=tiny",
+    )
+    check(
+        process,
+        f"python -m dfwe.run --config-dir {tmp_path / 'mine'} stage=experts task=emory "
+        "corpus=sample model=tiny",
+    )
 
 
 def test_a_push_of_what_is_not_made_is_refused_before_any_work(tmp_path, dfwe):
-    process = dfwe(tmp_path, "stage=experts", "push=true", "corpus=sample", "model=tiny",
-                   HF_TOKEN="hf_x", HF_HUB_OFFLINE="0")  # fmt: skip
+    process = dfwe(
+        tmp_path,
+        "stage=experts",
+        "push=true",
+        "corpus=sample",
+        "model=tiny",
+        HF_TOKEN="hf_x",
+        HF_HUB_OFFLINE="0",
+    )
     check(process, "which is not made yet")
     assert "experts:" not in process.stdout
 
@@ -157,21 +181,41 @@ def test_a_configuration_of_ones_own_name_decides_everything(tmp_path, dfwe):
 
 
 def test_paths_are_those_of_the_command_whatever_folder_a_job_has(tmp_path, dfwe):
-    process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny",
-                   "hydra.job.chdir=true")  # fmt: skip
+    process = dfwe(
+        tmp_path,
+        "stage=finetune",
+        "task=emory",
+        "corpus=sample",
+        "model=tiny",
+        "hydra.job.chdir=true",
+    )
     check(process, f"not in the store {tmp_path / 'multirun' / 'store'};")
 
 
 def test_a_loss_that_is_no_number_stops_with_the_way_out(tmp_path, dfwe):
-    process = dfwe(tmp_path, "stage=experts", "task=relations", "corpus=sample", "model=tiny",
-                   "fit.learning_rate=1e30", "logger=csv")  # fmt: skip
+    process = dfwe(
+        tmp_path,
+        "stage=experts",
+        "task=relations",
+        "corpus=sample",
+        "model=tiny",
+        "fit.learning_rate=1e30",
+        "logger=csv",
+    )
     check(process, "lower fit.learning_rate")
 
 
 def test_a_place_without_permission_is_named(tmp_path, dfwe):
     (tmp_path / "store").write_text("a file where the folder should be")
-    process = dfwe(tmp_path, "stage=experts", "task=relations", "corpus=sample", "model=tiny",
-                   "logger=csv", "store=store")  # fmt: skip
+    process = dfwe(
+        tmp_path,
+        "stage=experts",
+        "task=relations",
+        "corpus=sample",
+        "model=tiny",
+        "logger=csv",
+        "store=store",
+    )
     check(process, "store")
 
 
@@ -184,6 +228,12 @@ def test_help_and_mistakes_import_nothing_heavy(arguments, tmp_path):
         "heavy = {'torch', 'transformers', 'lightning', 'wandb', 'datasets'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    process = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path,
-                             capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+    process = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr

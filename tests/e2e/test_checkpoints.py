@@ -20,25 +20,40 @@ def brought(experts):
     for expert, place in zip(made[:2], names[:2], strict=True):
         shutil.copytree(expert, place)
     state = load_file(names[1] / "model.safetensors")
-    save_file({name: held.half() for name, held in state.items()},
-              names[1] / "model.safetensors", {"format": "pt"})  # fmt: skip
+    save_file(
+        {name: held.half() for name, held in state.items()},
+        names[1] / "model.safetensors",
+        {"format": "pt"},
+    )
     (names[1] / "tokenizer.json").unlink()
     names[2].mkdir()
     settings = {"peft_type": "LORA", "base_model_name_or_path": str(names[0]), "lora_alpha": 4}
     (names[2] / "adapter_config.json").write_text(json.dumps(settings))
     weight = "decoder.block.0.layer.0.SelfAttention.q"
     rows, columns = state[f"{weight}.weight"].shape
-    save_file({f"base_model.model.{weight}.lora_A.weight": torch.ones(2, columns) / 30,
-               f"base_model.model.{weight}.lora_B.weight": torch.ones(rows, 2) / 30},
-              names[2] / "adapter_model.safetensors")  # fmt: skip
+    save_file(
+        {
+            f"base_model.model.{weight}.lora_A.weight": torch.ones(2, columns) / 30,
+            f"base_model.model.{weight}.lora_B.weight": torch.ones(rows, 2) / 30,
+        },
+        names[2] / "adapter_model.safetensors",
+    )
     return folder, names
 
 
 def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
     folder, names = brought
     listed = ",".join(map(str, names))
-    process = dfwe(folder, "stage=all", "task=meld", "corpus=sample", "model=tiny", *CSV,
-                   f"checkpoints=[{listed}]", "search=corners")  # fmt: skip
+    process = dfwe(
+        folder,
+        "stage=all",
+        "task=meld",
+        "corpus=sample",
+        "model=tiny",
+        *CSV,
+        f"checkpoints=[{listed}]",
+        "search=corners",
+    )
     assert process.returncode == 0, process.stderr
     assert "second has no tokenizer" in process.stdout + process.stderr
     assert "These 3 checkpoints can be mixed." in process.stdout + process.stderr
@@ -60,8 +75,15 @@ def test_checkpoints_that_do_not_fit_are_named_before_anything_is_made(brought, 
     state = load_file(first / "model.safetensors")
     state.pop("lm_head.weight")
     save_file(state, other / "model.safetensors", {"format": "pt"})
-    process = dfwe(folder, "stage=interpolate", "task=meld", "corpus=sample", "model=tiny",
-                   *CSV, f"checkpoints=[{first},{other}]")  # fmt: skip
+    process = dfwe(
+        folder,
+        "stage=interpolate",
+        "task=meld",
+        "corpus=sample",
+        "model=tiny",
+        *CSV,
+        f"checkpoints=[{first},{other}]",
+    )
     assert process.returncode == 1
     assert "PROBLEM" in process.stdout + process.stderr
     assert "save both models tied or both untied" in process.stderr

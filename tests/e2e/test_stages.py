@@ -36,21 +36,31 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(experts, tmp_p
 
 def test_the_wheel_brings_its_configuration_and_assets(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
-                   check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     place = tmp_path / "site"
-    subprocess.run([*pip, "install", "--no-deps", "--no-compile", "-t", place, wheel],
-                   check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-compile", "-t", place, wheel],
+        check=True,
+        capture_output=True,
+    )
     code = (
         "import dfwe, runpy, sys; assert sys.argv[1] in dfwe.__file__, dfwe.__file__\n"
         "del sys.argv[1]; runpy.run_module('dfwe.run', run_name='__main__')"
     )
     arguments = ["stage=finetune", "task=relations", "corpus=sample", "model=tiny"]
     process = subprocess.run(
-        [sys.executable, "-c", code, str(place), *arguments], cwd=tmp_path, text=True,
-        env=os.environ | {"PYTHONPATH": str(place)}, capture_output=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code, str(place), *arguments],
+        cwd=tmp_path,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(place)},
+        capture_output=True,
+        check=False,
+    )
     # It read configuration, corpus and model, and then missed the experts.
     assert "stage=experts" in process.stderr, process.stderr
     assert process.returncode == 1

@@ -12,8 +12,13 @@ import yaml
 from dfwe.data.corpus import TLiDBCorpus
 from dfwe.evidence.dashboard import PANELS
 
-QUICK = ("corpus=sample", "model=tiny", "model.max_input=64", "fit.epochs=1",
-         "search.proposals.evaluations=12")  # fmt: skip
+QUICK = (
+    "corpus=sample",
+    "model=tiny",
+    "model.max_input=64",
+    "fit.epochs=1",
+    "search.proposals.evaluations=12",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +38,25 @@ def results(finished):
 
 def test_results_have_every_key(results):
     assert set(results) == {
-        "task", "seed", "model", "corpus", "sources", "experts", "baseline", "uniform", "dfwe",
-        "one_standard_error", "cross_fitted", "optimism", "delta", "interval", "contenders",
-        "parts", "seconds", "model_dir",
-    }  # fmt: skip
+        "task",
+        "seed",
+        "model",
+        "corpus",
+        "sources",
+        "experts",
+        "baseline",
+        "uniform",
+        "dfwe",
+        "one_standard_error",
+        "cross_fitted",
+        "optimism",
+        "delta",
+        "interval",
+        "contenders",
+        "parts",
+        "seconds",
+        "model_dir",
+    }
     assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
     assert set(results["dfwe"]) == {"alpha", "dev", "test", "evaluations", "iterations"}
     assert set(results["seconds"]) == {"experts", "finetune", "interpolate", "evaluate"}
@@ -134,8 +154,14 @@ def test_the_table_fits_eighty_columns(finished):
 def test_the_report_finds_the_run_and_says_what_it_said(finished, results, dfwe):
     folder, _ = finished
     place = folder / "report"
-    process = dfwe(folder, "stage=report", "report.tasks=relations", "report.seeds=0", *QUICK,
-                   f"hydra.run.dir={place}")  # fmt: skip
+    process = dfwe(
+        folder,
+        "stage=report",
+        "report.tasks=relations",
+        "report.seeds=0",
+        *QUICK,
+        f"hydra.run.dir={place}",
+    )
     assert process.returncode == 0, process.stderr
     (run,) = json.loads((place / "report.json").read_text())["relations"]
     told = {row["name"]: row for row in run["contenders"]}
@@ -205,8 +231,16 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe):
     folder, _ = finished
     store = folder / "multirun/store"
     before = set(store.glob("*/recipe.json"))
-    process = dfwe(folder, "-m", "hydra/launcher=joblib", "stage=interpolate", "task=relations",
-                   "search/groups=none,part", "logger=csv", *QUICK)  # fmt: skip
+    process = dfwe(
+        folder,
+        "-m",
+        "hydra/launcher=joblib",
+        "stage=interpolate",
+        "task=relations",
+        "search/groups=none,part",
+        "logger=csv",
+        *QUICK,
+    )
     assert process.returncode == 0, process.stderr
     # One alpha was there, and no expert is trained again.
     (made,) = set(store.glob("*/recipe.json")) - before

@@ -39,8 +39,12 @@ def test_greedy_answers_are_those_of_generate(seed, make_network, tokenizer, tex
     texts, _ = predicted(network, encoded, TEXT_TASK, Greedy())
     lengths = set()
     for i, source in enumerate(encoded.sources):
-        out = network.generate(torch.tensor([source]), num_beams=1, do_sample=False,
-                               max_new_tokens=TEXT_TASK.max_new_tokens)  # fmt: skip
+        out = network.generate(
+            torch.tensor([source]),
+            num_beams=1,
+            do_sample=False,
+            max_new_tokens=TEXT_TASK.max_new_tokens,
+        )
         lengths.add(out.shape[1])
         assert texts[i] == tokenizer.decode(out[0], skip_special_tokens=True)
     assert len(lengths) > 1  # rows end at different steps

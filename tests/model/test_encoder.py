@@ -55,14 +55,19 @@ CORPUS = Texts()
 
 def make_task(name, options, answer=None, metric=None, prompt=lambda i: "feeling:"):
     def read(dialogues, title, labels):
-        texts = [" ".join(WORDS[(i * k) % len(WORDS)] for k in range(1, 3 + i % 9))
-                 for i in range(30)]  # fmt: skip
+        texts = [
+            " ".join(WORDS[(i * k) % len(WORDS)] for k in range(1, 3 + i % 9)) for i in range(30)
+        ]
         golds = [options[(i * i) % len(options)] for i in range(30)]
         if isinstance(answer, Labels):
-            golds = [" and ".join(o for j, o in enumerate(options) if i % (j + 2) == 0)
-                     or options[0] for i in range(30)]  # fmt: skip
-        return [Example(f"e{i}", f"e{i}", text, prompt(i), gold, (gold,), tuple(options))
-                for i, (text, gold) in enumerate(zip(texts, golds, strict=True))]  # fmt: skip
+            golds = [
+                " and ".join(o for j, o in enumerate(options) if i % (j + 2) == 0) or options[0]
+                for i in range(30)
+            ]
+        return [
+            Example(f"e{i}", f"e{i}", text, prompt(i), gold, (gold,), tuple(options))
+            for i, (text, gold) in enumerate(zip(texts, golds, strict=True))
+        ]
 
     return Task(name, name, read, answer or Label(), (metric or Accuracy(),), 1, labels=options)
 
@@ -83,9 +88,9 @@ def fitted(encoder, start, task, tasks, tmp_path, seed=3):
     train = {t.name: encoder.encode(t, CORPUS, "train", tokenizer) for t in tasks}
     dev = encoder.encode(task, CORPUS, "dev", tokenizer)
     module = encoder.module(network, task, Classify(), dev, train=train, fit=FIT, seed=seed)
-    trainer = LightningTrainer("cpu")(logger=False, max_epochs=2,
-                                reload_dataloaders_every_n_epochs=1,
-                                default_root_dir=tmp_path)  # fmt: skip
+    trainer = LightningTrainer("cpu")(
+        logger=False, max_epochs=2, reload_dataloaders_every_n_epochs=1, default_root_dir=tmp_path
+    )
     trainer.fit(module, Data(train, dev, FIT, seed=seed))
     save(module.network, tokenizer, tmp_path)
     return module, dev
@@ -128,8 +133,9 @@ def test_a_checkpoint_of_the_task_keeps_its_head_and_loads_with_transformers(
     assert plain.config.id2label == {0: "good", 1: "bad", 2: "so so"}
 
 
-@pytest.mark.parametrize(("task", "kind"), [(MOOD, "single_label_classification"),
-                                            (MANY, "multi_label_classification")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("task", "kind"), [(MOOD, "single_label_classification"), (MANY, "multi_label_classification")]
+)
 def test_the_loss_is_transformers_own(task, kind, encoder, bert):
     network, tokenizer = encoder.start(bert, task, CORPUS, 0)
     split = encoder.encode(task, CORPUS, "train", tokenizer)
@@ -163,8 +169,14 @@ def test_training_on_several_tasks_leaves_the_scored_ones_head_in_the_network(
     encoder, bert, tmp_path
 ):
     module, dev = fitted(encoder, bert, MOOD, [MOOD, KIND, MANY], tmp_path)
-    fresh = encoder.module(*encoder.start(bert, MOOD, CORPUS, 3)[:1], MOOD, Classify(), dev,
-                           train={"kind": dev}, seed=3)  # fmt: skip
+    fresh = encoder.module(
+        *encoder.start(bert, MOOD, CORPUS, 3)[:1],
+        MOOD,
+        Classify(),
+        dev,
+        train={"kind": dev},
+        seed=3,
+    )
     assert {name: len(held) for name, held in module.heads.items()} == {"kind": 2, "many": 2}
     assert module.heads["kind"][1].shape == (2, 16)
     assert module.network.classifier.weight.shape == (3, 16)
@@ -193,15 +205,26 @@ def test_fine_tunings_of_different_experts_interpolate(encoder, bert, tmp_path):
 def test_a_roberta_has_its_whole_head_made_anew(tmp_path, bert):
     from dfwe.model.classifier import fresh_head, head_names
 
-    config = RobertaConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1,
-                           num_attention_heads=2, intermediate_size=32)  # fmt: skip
+    config = RobertaConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
     save(RobertaModel(config), AutoTokenizer.from_pretrained(bert), tmp_path)
     network, _ = Encoder("roberta", str(tmp_path)).start(tmp_path, MOOD, CORPUS, 0)
     head = fresh_head(network, 3, "mood", 0)
-    assert sorted(head) == sorted(head_names(network)) == [
-        "classifier.dense.bias", "classifier.dense.weight",
-        "classifier.out_proj.bias", "classifier.out_proj.weight",
-    ]  # fmt: skip
+    assert (
+        sorted(head)
+        == sorted(head_names(network))
+        == [
+            "classifier.dense.bias",
+            "classifier.dense.weight",
+            "classifier.out_proj.bias",
+            "classifier.out_proj.weight",
+        ]
+    )
     assert all(torch.equal(network.get_parameter(name), held) for name, held in head.items())
 
 
@@ -227,10 +250,18 @@ def test_an_idle_pooler_starts_as_the_identity_and_is_kept_once_trained(encoder,
 def test_a_pooler_is_one_of_two_and_has_to_be_there(tmp_path, bert):
     with pytest.raises(UserError, match=r"^model\.pooler=mean is unknown"):
         Encoder("bert", pooler="mean")
-    config = RobertaConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1,
-                           num_attention_heads=2, intermediate_size=32)  # fmt: skip
-    save(RobertaModel(config, add_pooling_layer=False), AutoTokenizer.from_pretrained(bert),
-         tmp_path)  # fmt: skip
+    config = RobertaConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    save(
+        RobertaModel(config, add_pooling_layer=False),
+        AutoTokenizer.from_pretrained(bert),
+        tmp_path,
+    )
     with pytest.raises(UserError, match=r"has no pooler .* set model\.pooler=own"):
         Encoder("roberta", str(tmp_path), pooler="identity").start(tmp_path, MOOD, CORPUS, 0)
 
@@ -270,9 +301,12 @@ def test_what_a_head_cannot_answer_is_refused(encoder, bert):
     free = replace(free, read=lambda *a: [Example("e", "e", "the film", "", "x", ("x",))])
     with pytest.raises(UserError, match="task=free is answered in free text"):
         encoder.encode(free, CORPUS, "dev", tokenizer)
-    varied = replace(MOOD, read=lambda *a: [
-        Example(f"e{o}", "e", "the film", "", o, (o,), (o, "bad")) for o in ("good", "poor")
-    ])  # fmt: skip
+    varied = replace(
+        MOOD,
+        read=lambda *a: [
+            Example(f"e{o}", "e", "the film", "", o, (o,), (o, "bad")) for o in ("good", "poor")
+        ],
+    )
     with pytest.raises(UserError, match="offers other answers in each example"):
         encoder.encode(varied, CORPUS, "dev", tokenizer)
 

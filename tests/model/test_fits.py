@@ -35,8 +35,11 @@ def folder(tmp_path, **config):
 
 T5 = {"model_type": "t5", "is_encoder_decoder": True, "n_positions": 16}
 GPT = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_positions": 700}
-BERT = {"model_type": "bert", "architectures": ["BertForSequenceClassification"],
-        "max_position_embeddings": 512}  # fmt: skip
+BERT = {
+    "model_type": "bert",
+    "architectures": ["BertForSequenceClassification"],
+    "max_position_embeddings": 512,
+}
 
 
 def head(*labels):
@@ -45,9 +48,13 @@ def head(*labels):
 
 @pytest.mark.parametrize(
     ("model", "config"),
-    [(Model("m"), T5), (Causal("m"), GPT), (Encoder("m"), head("Sad", "Mad", "Glad")),
-     (Encoder("m"), head("LABEL_0", "LABEL_1", "LABEL_2"))],
-)  # fmt: skip
+    [
+        (Model("m"), T5),
+        (Causal("m"), GPT),
+        (Encoder("m"), head("Sad", "Mad", "Glad")),
+        (Encoder("m"), head("LABEL_0", "LABEL_1", "LABEL_2")),
+    ],
+)
 def test_what_fits_is_accepted(tmp_path, model, config):
     model.fits(folder(tmp_path, **config), Task(), None)
 
@@ -82,10 +89,14 @@ def test_a_folder_without_a_configuration_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("family", "lacking", "wanted"),
-    [("gpt", ("pad_token", "eos_token"), "eos_token"), ("gpt", ("eos_token",), "eos_token"),
-     ("gpt", ("pad_token",), None), ("bert", ("pad_token", "eos_token"), "pad_token"),
-     ("bert", ("eos_token",), None)],
-)  # fmt: skip
+    [
+        ("gpt", ("pad_token", "eos_token"), "eos_token"),
+        ("gpt", ("eos_token",), "eos_token"),
+        ("gpt", ("pad_token",), None),
+        ("bert", ("pad_token", "eos_token"), "pad_token"),
+        ("bert", ("eos_token",), None),
+    ],
+)
 def test_a_tokenizer_that_cannot_end_or_pad_a_text_is_refused(
     family, lacking, wanted, tokenizer, tmp_path
 ):
@@ -93,9 +104,10 @@ def test_a_tokenizer_that_cannot_end_or_pad_a_text_is_refused(
     network = (
         GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, **size))
         if family == "gpt"
-        else BertForSequenceClassification(BertConfig(
-            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, **size))
-    )  # fmt: skip
+        else BertForSequenceClassification(
+            BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, **size)
+        )
+    )
     network.save_pretrained(tmp_path)
     short = copy.deepcopy(tokenizer)
     for name in lacking:

@@ -42,9 +42,9 @@ def test_only_the_chosen_parameters_and_the_head_change_bit_for_bit(trained, las
     split = encoder.encode(TASK, corpus, "train", tokenizer)
     fit = Fit(learning_rate=1e-2, epochs=2, monitor="own", parameters=trained)
     module = encoder.module(network, TASK, Classify(), split, train={"mood": split}, fit=fit)
-    trainer = LightningTrainer("cpu")(logger=False, max_epochs=2,
-                                reload_dataloaders_every_n_epochs=1,
-                                default_root_dir=tmp_path)  # fmt: skip
+    trainer = LightningTrainer("cpu")(
+        logger=False, max_epochs=2, reload_dataloaders_every_n_epochs=1, default_root_dir=tmp_path
+    )
     trainer.fit(module, Data({"mood": split}, split, fit, seed=0))
     changed = {n for n, held in network.named_parameters() if not torch.equal(held, before[n])}
     head = ("classifier", "bert.pooler")

@@ -18,25 +18,44 @@ def networks(tokenizer):
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     size = {"vocab_size": len(tokenizer), **ends}
     torch.manual_seed(0)
-    bart = BartForConditionalGeneration(BartConfig(
-        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, bos_token_id=0,
-        decoder_start_token_id=tokenizer.eos_token_id, forced_eos_token_id=None, init_std=0.6,
-        **size,
-    ))  # fmt: skip
+    bart = BartForConditionalGeneration(
+        BartConfig(
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            bos_token_id=0,
+            decoder_start_token_id=tokenizer.eos_token_id,
+            forced_eos_token_id=None,
+            init_std=0.6,
+            **size,
+        )
+    )
     bart.generation_config.forced_bos_token_id = 5
-    gpt = GPT2LMHeadModel(GPT2Config(
-        n_embd=16, n_layer=1, n_head=2, n_positions=256, initializer_range=0.6, bos_token_id=1,
-        **size,
-    ))  # fmt: skip
+    gpt = GPT2LMHeadModel(
+        GPT2Config(
+            n_embd=16,
+            n_layer=1,
+            n_head=2,
+            n_positions=256,
+            initializer_range=0.6,
+            bos_token_id=1,
+            **size,
+        )
+    )
     return {"bart": bart.eval(), "gpt2": gpt.eval()}
 
 
 @pytest.fixture(scope="module")
 def splits(tokenizer, label_examples):
     limits = {"max_input": 48, "max_target": 12}
-    return {"bart": encode(label_examples, tokenizer, **limits),
-            "gpt2": encode_continued(label_examples, tokenizer, **limits)}  # fmt: skip
+    return {
+        "bart": encode(label_examples, tokenizer, **limits),
+        "gpt2": encode_continued(label_examples, tokenizer, **limits),
+    }
 
 
 def log_probability(network, source, text):
@@ -74,8 +93,12 @@ def test_greedy_answers_are_those_of_single_sources(name, networks, splits, toke
             answers, _ = Greedy()(network, batch, split, 6)
             for i, answer in zip(batch.index.tolist(), answers, strict=True):
                 ids = torch.tensor([split.sources[i]])
-                alone = network.generate(input_ids=ids, attention_mask=torch.ones_like(ids),
-                                         max_new_tokens=6, do_sample=False)[0]  # fmt: skip
+                alone = network.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=6,
+                    do_sample=False,
+                )[0]
                 skipped = 1 if name == "bart" else len(split.sources[i])
                 assert answer == tokenizer.decode(alone[skipped:], skip_special_tokens=True)
                 said.add(answer)

@@ -17,9 +17,14 @@ from dfwe.store import Store
 SENTINELS = list(range(900, 1000))
 END = 1
 TEXTS = ["context: Ann: the red boat is here. Ben: is the boat red? Ann: the boat!"] * 3
-FOREIGN = ["the boat",
-           "Zoë & Žižek, 2½ €", "日本語 and العربية", "😀 the 👩\u200d👧", "<0x41> [X]",
-           "\x00\x7f"]  # fmt: skip
+FOREIGN = [
+    "the boat",
+    "Zoë & Žižek, 2½ €",
+    "日本語 and العربية",
+    "😀 the 👩\u200d👧",
+    "<0x41> [X]",
+    "\x00\x7f",
+]
 
 
 def restore(source: list[int], target: list[int]) -> list[int]:
@@ -83,8 +88,14 @@ def test_a_loaded_network_computes_what_transformers_computes(make_network, toke
 def test_the_network_has_flans_shape(tokenizer):
     network = pretrain.build(tokenizer, d_model=16, d_ff=32, layers=2, heads=2, seed=0)
     flan = T5Config(feed_forward_proj="gated-gelu")
-    for name in ("feed_forward_proj", "is_gated_act", "dense_act_fn", "dropout_rate",
-                 "relative_attention_num_buckets", "relative_attention_max_distance"):  # fmt: skip
+    for name in (
+        "feed_forward_proj",
+        "is_gated_act",
+        "dense_act_fn",
+        "dropout_rate",
+        "relative_attention_num_buckets",
+        "relative_attention_max_distance",
+    ):
         assert getattr(network.config, name) == getattr(flan, name)
     assert network.lm_head.weight is not network.shared.weight
     assert network.config.decoder_start_token_id == tokenizer.pad_token_id
@@ -174,9 +185,22 @@ def test_the_rate_rises_to_its_peak_and_falls_to_a_twentieth():
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
-SIZES = {"vocabulary": 500, "d_model": 16, "d_ff": 16, "layers": 1, "heads": 2, "block": 16,
-         "batch": 4, "density": 0.3, "span": 2, "whole": 0.5, "epochs": 2, "learning_rate": 0.01,
-         "warmup": 1, "seed": 0}  # fmt: skip
+SIZES = {
+    "vocabulary": 500,
+    "d_model": 16,
+    "d_ff": 16,
+    "layers": 1,
+    "heads": 2,
+    "block": 16,
+    "batch": 4,
+    "density": 0.3,
+    "span": 2,
+    "whole": 0.5,
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "warmup": 1,
+    "seed": 0,
+}
 
 
 def full(*unused):

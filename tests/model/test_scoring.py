@@ -36,8 +36,9 @@ def test_answers_stand_in_the_order_of_the_examples(encoded, label_examples):
 
 def test_some_of_the_answers_are_scored_as_a_split_of_their_own(encoded, label_examples):
     said = [LABELS[number % 3] for number in range(37)]
-    whole = summarise([Predictions([*range(37)], said, [-float(i) for i in range(37)])],
-                      encoded, TASK)  # fmt: skip
+    whole = summarise(
+        [Predictions([*range(37)], said, [-float(i) for i in range(37)])], encoded, TASK
+    )
     chosen = [30, 2, 3, 11]
     part = whole.among(chosen, label_examples, TASK)
     right = [said[i] == label_examples[i].target for i in chosen]
@@ -98,7 +99,5 @@ def test_scoring_leaves_the_networks_mode_as_it_was(training, encoded, make_netw
 
 
 def test_likelihood_never_answers_outside_the_options(encoded, make_network, label_examples):
-    scores = evaluate(
-        make_network(5), evaluation_batches(encoded), encoded, TASK, Likelihood()
-    )  # fmt: skip
+    scores = evaluate(make_network(5), evaluation_batches(encoded), encoded, TASK, Likelihood())
     assert set(scores.texts) <= set(label_examples[0].options)

@@ -36,10 +36,14 @@ def encoded(tokenizer, label_examples):
 def trained(network, encoded, tmp_path, fit=FIT, callbacks=(), resume=None, epochs=3):
     module = Seq2Seq(network, TASK, Greedy(), encoded, fit, seed=7)
     trainer = LightningTrainer("cpu")(
-        logger=False, enable_progress_bar=False,
-        max_epochs=epochs, precision=fit.precision, reload_dataloaders_every_n_epochs=1,
-        callbacks=list(callbacks), default_root_dir=tmp_path,
-    )  # fmt: skip
+        logger=False,
+        enable_progress_bar=False,
+        max_epochs=epochs,
+        precision=fit.precision,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+    )
     data = Data({"t": encoded}, encoded, fit, seed=7)
     trainer.fit(module, data, ckpt_path=resume, weights_only=False)
     return module, trainer
@@ -127,10 +131,19 @@ def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path, make_network, 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"batch": 7}, {"batch": 0}, {"monitor": "both"}, {"epochs": 0}, {"epochs": 1.5},
-     {"learning_rate": -1.0}, {"patience": "long"}, {"precision": "fp16"}, {"tokens": 0}],
+    [
+        {"batch": 7},
+        {"batch": 0},
+        {"monitor": "both"},
+        {"epochs": 0},
+        {"epochs": 1.5},
+        {"learning_rate": -1.0},
+        {"patience": "long"},
+        {"precision": "fp16"},
+        {"tokens": 0},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_fit_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(UserError, match=f"fit.{next(iter(wrong))}="):
         Fit(**wrong)

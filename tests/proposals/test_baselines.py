@@ -13,15 +13,34 @@ from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.proposals.simplex import opening
 
 PROPOSALS = (
-    nelder_mead, parallel_nelder_mead, cma_es, baselines.dirichlet, baselines.line,
-    baselines.coordinate, baselines.greedy_soup, baselines.uniform, baselines.corners,
+    nelder_mead,
+    parallel_nelder_mead,
+    cma_es,
+    baselines.dirichlet,
+    baselines.line,
+    baselines.coordinate,
+    baselines.greedy_soup,
+    baselines.uniform,
+    baselines.corners,
     baselines.dirichlet_nelder_mead,
-)  # fmt: skip
-CAPPED = (nelder_mead, parallel_nelder_mead, cma_es, baselines.dirichlet, baselines.coordinate,
-          baselines.dirichlet_nelder_mead)  # fmt: skip
+)
+CAPPED = (
+    nelder_mead,
+    parallel_nelder_mead,
+    cma_es,
+    baselines.dirichlet,
+    baselines.coordinate,
+    baselines.dirichlet_nelder_mead,
+)
 SEEDED = (cma_es, baselines.dirichlet, baselines.dirichlet_nelder_mead)
-GROUPED = (nelder_mead, parallel_nelder_mead, cma_es, baselines.dirichlet, baselines.uniform,
-           baselines.corners)  # fmt: skip
+GROUPED = (
+    nelder_mead,
+    parallel_nelder_mead,
+    cma_es,
+    baselines.dirichlet,
+    baselines.uniform,
+    baselines.corners,
+)
 
 
 def stepwise(alpha):
@@ -89,10 +108,15 @@ def test_uniform_and_corners_settle_on_what_they_are_named_for():
 
 def test_the_greedy_soup_keeps_an_expert_that_does_not_harm():
     values = {
-        (1, 0, 0, 0): 50, (0, 1, 0, 0): 70, (0, 0, 1, 0): 60, (0, 0, 0, 1): 65,
-        (0, 0.5, 0, 0.5): 69, (0, 0.5, 0.5, 0): 70, (1 / 3, 1 / 3, 1 / 3, 0): 69,
+        (1, 0, 0, 0): 50,
+        (0, 1, 0, 0): 70,
+        (0, 0, 1, 0): 60,
+        (0, 0, 0, 1): 65,
+        (0, 0.5, 0, 0.5): 69,
+        (0, 0.5, 0.5, 0): 70,
+        (1 / 3, 1 / 3, 1 / 3, 0): 69,
         (0.25,) * 4: 99,
-    }  # fmt: skip
+    }
     found = search(baselines.greedy_soup(4), lambda alpha: values[tuple(alpha.tolist())])
     assert found.alpha.tolist() == [0, 0.5, 0.5, 0]  # by hand: 1, not 3, 2 at a tie, not 0
     assert found.score == 70

@@ -56,8 +56,13 @@ print(deaths)
 
 
 def test_sixty_evaluations_killed_at_ten_random_moments(tmp_path):
-    process = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path], capture_output=True,
-                             text=True, timeout=300, check=False)  # fmt: skip
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
     assert int(process.stdout) >= 8
     whole, broken = tmp_path / "whole", tmp_path / "broken"

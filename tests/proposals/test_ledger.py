@@ -160,10 +160,13 @@ def test_two_ledgers_in_a_folder_have_timings_of_their_own(tmp_path):
         run(tmp_path / f"{name}.jsonl")
     assert (tmp_path / "timings.jsonl").is_file()
     assert (tmp_path / "other_timings.jsonl").is_file()
-    assert noted_seconds(tmp_path) == pytest.approx(sum(
-        json.loads(line)["seconds"]
-        for path in tmp_path.glob("*timings.jsonl") for line in path.read_text().splitlines()
-    ))  # fmt: skip
+    assert noted_seconds(tmp_path) == pytest.approx(
+        sum(
+            json.loads(line)["seconds"]
+            for path in tmp_path.glob("*timings.jsonl")
+            for line in path.read_text().splitlines()
+        )
+    )
 
 
 @pytest.mark.parametrize(

@@ -226,13 +226,16 @@ def test_any_map_gives_the_same_result_and_each_trial_is_followed():
 
     plain, followed = [], []
     first = search(
-        dirichlet(4, evaluations=40), lambda a: a[0] * a[1],
+        dirichlet(4, evaluations=40),
+        lambda a: a[0] * a[1],
         on_trial=lambda trial, best: plain.append((trial.index, best.value)),
-    )  # fmt: skip
+    )
     other = search(
-        dirichlet(4, evaluations=40), lambda a: a[0] * a[1], map=backwards,
+        dirichlet(4, evaluations=40),
+        lambda a: a[0] * a[1],
+        map=backwards,
         on_trial=lambda trial, best: followed.append((trial.index, best.value)),
-    )  # fmt: skip
+    )
     assert plain == followed
     assert [index for index, _ in plain] == list(range(40))
     assert plain[-1][1] == first.score == other.score

@@ -23,11 +23,21 @@ def checkpoints(tokenizer, make_network, tmp_path_factory):
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     size = {"vocab_size": len(tokenizer), "bos_token_id": 1, **ends}
     gpt2 = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=64, **size)
-    bart = BartConfig(d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-                      decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
-                      **size)  # fmt: skip
-    make = {"gpt2": lambda seed: GPT2LMHeadModel(gpt2), "t5": make_network,
-            "bart": lambda seed: BartForConditionalGeneration(bart)}  # fmt: skip
+    bart = BartConfig(
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        **size,
+    )
+    make = {
+        "gpt2": lambda seed: GPT2LMHeadModel(gpt2),
+        "t5": make_network,
+        "bart": lambda seed: BartForConditionalGeneration(bart),
+    }
     folder = tmp_path_factory.mktemp("models")
     for kind in KINDS:
         for seed in range(3):
@@ -56,8 +66,10 @@ def test_language_models_are_surveyed(kind, checkpoints):
     assert survey_folders(folders).products.shape == (3, 3)
     products = survey_folders(folders, folders[0]).products
     assert not products[0].any()  # the base itself never moved
-    rows = [torch.cat([held.flatten() for _, held in sorted(load(folder)[0].named_parameters())])
-            for folder in checkpoints[kind]]  # fmt: skip
+    rows = [
+        torch.cat([held.flatten() for _, held in sorted(load(folder)[0].named_parameters())])
+        for folder in checkpoints[kind]
+    ]
     moved = [(row - rows[0]).detach().double() for row in rows]
     assert products[1, 2] == pytest.approx(float(moved[1] @ moved[2]), rel=1e-3)
 
@@ -98,9 +110,14 @@ def test_a_pooler_that_the_head_took_the_place_of_is_left_out(tokenizer, tmp_pat
     from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaModel
 
     config = RobertaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     for number in range(3):
         save(RobertaForSequenceClassification(config), tokenizer, tmp_path / str(number))
     save(RobertaModel(config, add_pooling_layer=False), tokenizer, tmp_path / "base")

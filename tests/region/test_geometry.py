@@ -76,8 +76,9 @@ def test_agreement_is_what_a_person_counts():
     found, truth = [0, 0, 1, 1, 1, 2], ["a", "a", "a", "b", "b", "c"]
     held = agreement(found, truth)
     assert held.accuracy == pytest.approx(5 / 6)
-    assert held.f1 == pytest.approx(f1_score(truth, ["a", "a", "b", "b", "b", "c"],
-                                             average="macro"))  # fmt: skip
+    assert held.f1 == pytest.approx(
+        f1_score(truth, ["a", "a", "b", "b", "b", "c"], average="macro")
+    )
     assert held.ari == pytest.approx(adjusted_rand_score(truth, found))
 
 

@@ -11,8 +11,16 @@ from dfwe.region.settings import Settings
 from dfwe.region.tables import curves, odds
 
 OWNERS = ("a", "a", "b", "b", "c", "c")
-SETTINGS = Settings(seeds=(0, 1), families={"f": ("a", "b")}, inside=3, perturbed=2, pairs=2,
-                    points=3, outward=1, steps=4)  # fmt: skip
+SETTINGS = Settings(
+    seeds=(0, 1),
+    families={"f": ("a", "b")},
+    inside=3,
+    perturbed=2,
+    pairs=2,
+    points=3,
+    outward=1,
+    steps=4,
+)
 
 
 def test_p_b_is_the_share_of_pairs():
@@ -75,8 +83,10 @@ def test_points_cover_each_group_once():
     points = [p for part in (singles, hulls, lines) for p in part(OWNERS, "abc", SETTINGS)]
     assert len({p.name for p in points}) == len(points)
     assert {k: sum(p.kind == k for p in points) for k in ("in", "inside", "noise")} == {
-        "in": 6, "inside": 3 * 5, "noise": 2,
-    }  # fmt: skip
+        "in": 6,
+        "inside": 3 * 5,
+        "noise": 2,
+    }
     same = [p for p in points if p.kind == "line" and p.group == "same dataset"]
     assert len(same) == 2 * 3
     assert all(len(p.probes) == 1 for p in same)
@@ -91,8 +101,9 @@ def test_tables_are_hand_counts():
         losses[f"in/{i}", owner] = 1.0 + i % 2  # 1 and 2 on its own dataset
     for k in range(3):
         losses[f"inside/dataset/a/{k}", "a"] = 1.5
-    table = {(r["level"], r["group"], r["a"], r["b"]): r for r in odds(points, losses, OWNERS,
-                                                                    SETTINGS)}  # fmt: skip
+    table = {
+        (r["level"], r["group"], r["a"], r["b"]): r for r in odds(points, losses, OWNERS, SETTINGS)
+    }
     assert table["dataset", "a", "In'", "In"]["p"] == 0.5
     assert table["dataset", "a", "In", "Ex"]["p"] == 1.0
     assert table["dataset", "b", "In'", "In"]["p"] == 0.0

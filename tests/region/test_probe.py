@@ -24,8 +24,9 @@ def test_the_probe_is_scikit_learns_logistic_regression(classes):
     loss, accuracy = probe_loss(5 + 3 * x, labels, 5 + 3 * dev, gold, penalty=0.05)
     scaler = StandardScaler().fit(x)
     # Two classes: ours has a weight vector for each, which halves the penalty on their difference.
-    theirs = LogisticRegression(C=(2 if classes == 2 else 1) / (0.05 * 90), tol=1e-10,
-                                max_iter=10_000)  # fmt: skip
+    theirs = LogisticRegression(
+        C=(2 if classes == 2 else 1) / (0.05 * 90), tol=1e-10, max_iter=10_000
+    )
     theirs.fit(scaler.transform(x), labels)
     said = theirs.predict_proba(scaler.transform(dev))
     assert loss == pytest.approx(log_loss(gold, said, labels=range(classes)), abs=1e-4)

@@ -28,10 +28,14 @@ ODDS = [
     for a, b in PAIRS[: 4 if level == "family" else 5]
 ]
 CURVES = {
-    "line": {"across": {"points": [{"t": 0.0, "mean": 0.5}, {"t": 0.5, "mean": 0.25},
-                                   {"t": 1.0, "mean": 0.75}]}, "same family": {"points": []}},
+    "line": {
+        "across": {
+            "points": [{"t": 0.0, "mean": 0.5}, {"t": 0.5, "mean": 0.25}, {"t": 1.0, "mean": 0.75}]
+        },
+        "same family": {"points": []},
+    },
     "outward": {"across": {"points": [], "breaks": [4.641588, None]}},
-}  # fmt: skip
+}
 TESTED = [
     {"dataset": name, "size": size, "start": start, "seed": seed, "test": score + seed}
     for size in (None, 500)
@@ -40,15 +44,17 @@ TESTED = [
     for seed in (0, 2)
 ]
 FOUND = {
-    "geometry": GEOMETRY, "paths": {"odds": ODDS, "curves": CURVES},
+    "geometry": GEOMETRY,
+    "paths": {"odds": ODDS, "curves": CURVES},
     "transfer": transfer_table(TESTED),
-}  # fmt: skip
+}
 SURVEY = {
-    "regions": [{"average": ["c", "a", "b"], "variance": 2.5}], "outliers": ["d"],
+    "regions": [{"average": ["c", "a", "b"], "variance": 2.5}],
+    "outliers": ["d"],
     "labels": ["a", "b", "c", "d"],
     "sources": {"a": ["c", "b"], "b": ["c", "a"], "c": ["a", "b"], "d": ["a", "b"]},
     "cosine": [[1, 0.3, 0.6, 0], [0.3, 1, 0.6, 0], [0.6, 0.6, 1, 0], [0, 0, 0, 1]],
-}  # fmt: skip
+}
 
 
 def test_a_dataset_is_told_by_its_own_models_the_others_and_its_nearest():
@@ -67,15 +73,20 @@ def test_odds_have_a_row_a_group_and_general_stands_apart():
 
 
 def test_a_line_is_told_by_its_ends_its_middle_and_where_it_breaks():
-    assert between(CURVES).rows == [["across", "0.62", "0.25", "4.64, > 32"],
-                                  ["same family", "–", "–", "–"]]  # noqa: RUF001 # fmt: skip
+    assert between(CURVES).rows == [
+        ["across", "0.62", "0.25", "4.64, > 32"],
+        ["same family", "–", "–", "–"],  # noqa: RUF001
+    ]
 
 
 def test_starts_are_compared_by_dataset_and_the_means_stand_apart():
     table = transfer(FOUND["transfer"])
     assert table.columns[2:6] == ["pretrained", "centroid", "centroid: gain", "average of 3"]
-    assert [row[:2] for row in table.rows][-3:] == [["subjectivity", "500"], ["all", "all"],
-                                                    ["all", "500"]]  # fmt: skip
+    assert [row[:2] for row in table.rows][-3:] == [
+        ["subjectivity", "500"],
+        ["all", "all"],
+        ["all", "500"],
+    ]
     assert table.rows[0][2:5] == ["71.00 ± 1.41", "75.00 ± 1.41", "+4.00 (+4.00 to +4.00)"]
     assert table.last == 2
 

@@ -31,12 +31,29 @@ pytestmark = [  # Lightning's own, not ours to mend
 ]
 WORDS = "film was great poor plot actor of how who".split()
 SETTINGS = Settings(
-    seeds=(0, 1), families={"f": ("one", "two")}, same_texts=(("one", "two"),), texts=12, inside=2,
-    perturbed=2, pairs=1, points=3, outward=1, steps=2,
+    seeds=(0, 1),
+    families={"f": ("one", "two")},
+    same_texts=(("one", "two"),),
+    texts=12,
+    inside=2,
+    perturbed=2,
+    pairs=1,
+    points=3,
+    outward=1,
+    steps=2,
     centroid=Start(seeds=(0,), limits=(12,), fewer=1, epochs=1),
-)  # fmt: skip
-STAGE = Stage("region", ("experts", "region/geometry", "region/paths", "region/centroid",
-                         "finetune", "region/transfer"))  # fmt: skip
+)
+STAGE = Stage(
+    "region",
+    (
+        "experts",
+        "region/geometry",
+        "region/paths",
+        "region/centroid",
+        "finetune",
+        "region/transfer",
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +63,25 @@ def study(bert, make_task, tmp_path_factory):
         (folder / name).mkdir()
         for split in ("train", "dev", "test"):
             rows = [
-                {"id": f"{split}{i}", "label": ("bad", "good")[(i + number) % 2],
-                 "text": " ".join(WORDS[(i * k + number) % 9] for k in range(1, 5))}
+                {
+                    "id": f"{split}{i}",
+                    "label": ("bad", "good")[(i + number) % 2],
+                    "text": " ".join(WORDS[(i * k + number) % 9] for k in range(1, 5)),
+                }
                 for i in range(24)
-            ]  # fmt: skip
+            ]
             (folder / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     one, two, three = map(make_task, ("one", "two", "three"))
     return Study(
-        TableCorpus("texts", str(folder), ("one", "two", "three"), limit=16), one, (two, three),
-        Encoder("bert", str(bert), max_input=12), Classify(),
-        Fit(learning_rate=3e-3, epochs=1, monitor="own"), Search(lambda n: iter(())), 0,
-    )  # fmt: skip
+        TableCorpus("texts", str(folder), ("one", "two", "three"), limit=16),
+        one,
+        (two, three),
+        Encoder("bert", str(bert), max_input=12),
+        Classify(),
+        Fit(learning_rate=3e-3, epochs=1, monitor="own"),
+        Search(lambda n: iter(())),
+        0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +174,9 @@ def test_killed_probing_goes_on_from_its_ledger(plan, lab, tmp_path):
     ledger = tmp_path / "losses.jsonl"
     ledger.write_text("".join(lines[:5]) + lines[5][:7])
     owners = plan.grid.owners
-    points = [p for part in (singles, hulls) for p in part(owners, list(plan.paths.probed),
-                                                           SETTINGS)]  # fmt: skip
+    points = [
+        p for part in (singles, hulls) for p in part(owners, list(plan.paths.probed), SETTINGS)
+    ]
     plan.paths._measure(lab, points, ledger)
     again = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert again == [json.loads(line) for line in lines[: len(again)]]
@@ -187,8 +213,9 @@ def test_bodies_are_the_checkpoints_without_their_heads(plan, lab, bert):
     for name, value in body.named_parameters():
         assert torch.equal(value, held[f"bert.{name}"]), name
     space.write([0, 1], body)
-    assert torch.equal(body.pooler.dense.weight,
-                       load_file(bert / "model.safetensors")["pooler.dense.weight"])  # fmt: skip
+    assert torch.equal(
+        body.pooler.dense.weight, load_file(bert / "model.safetensors")["pooler.dense.weight"]
+    )
 
 
 def test_the_pretrained_body_is_what_trainings_start_from(plan, lab):
@@ -208,8 +235,9 @@ def checkpoints(bert, tmp_path):
     """A folder of two regions and an outlier."""
     rng = torch.Generator().manual_seed(0)
     held = load_file(bert / "model.safetensors")
-    drift = {name: [torch.randn(v.shape, generator=rng) for _ in range(3)]
-             for name, v in held.items()}  # fmt: skip
+    drift = {
+        name: [torch.randn(v.shape, generator=rng) for _ in range(3)] for name, v in held.items()
+    }
     from safetensors.torch import save_file
 
     root = tmp_path / "checkpoints"
@@ -217,8 +245,10 @@ def checkpoints(bert, tmp_path):
         folder = root / label
         folder.mkdir(parents=True)
         (folder / "config.json").write_bytes((bert / "config.json").read_bytes())
-        moved = {n: v + 0.1 * drift[n][which] + 0.03 * torch.randn(v.shape, generator=rng)
-                 for n, v in held.items()}  # fmt: skip
+        moved = {
+            n: v + 0.1 * drift[n][which] + 0.03 * torch.randn(v.shape, generator=rng)
+            for n, v in held.items()
+        }
         save_file(moved, folder / "model.safetensors")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (root / "a1" / name).write_bytes((bert / name).read_bytes())
@@ -230,8 +260,11 @@ def test_a_survey_finds_regions_outliers_and_sources(bert, checkpoints, tmp_path
     assert found.regions == (("b1", "b2", "b3"), ("a1", "a2"))
     assert found.outliers == ("odd",)
     assert found.nearest["a1"][0] == "a2"
-    assert {path.name for path in found.pictures(tmp_path)} == {"cosine.png", "tree.png",
-                                                                "plane.png"}  # fmt: skip
+    assert {path.name for path in found.pictures(tmp_path)} == {
+        "cosine.png",
+        "tree.png",
+        "plane.png",
+    }
     without_base = survey_folders([str(checkpoints)])
     assert without_base.regions[0] == ("b1", "b2", "b3")
     with pytest.raises(UserError, match="three or more"):

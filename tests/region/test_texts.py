@@ -16,10 +16,13 @@ def corpus(tmp_path):
         (tmp_path / name).mkdir()
         for split in ("train", "dev", "test"):
             rows = [
-                {"id": f"{split}{i}", "label": ("bad", "good")[i % 2],
-                 "text": f"{split} both {i}" if i < 4 else f"{split} {name} {i}"}
+                {
+                    "id": f"{split}{i}",
+                    "label": ("bad", "good")[i % 2],
+                    "text": f"{split} both {i}" if i < 4 else f"{split} {name} {i}",
+                }
                 for i in range(12)
-            ]  # fmt: skip
+            ]
             (tmp_path / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return TableCorpus("texts", str(tmp_path), ("one", "two"), limit=5)
 

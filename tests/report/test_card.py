@@ -8,13 +8,19 @@ import yaml
 from dfwe.report.card import model_card
 
 RESULTS = {
-    "task": "emory", "seed": 3, "model": "flan_t5_base", "corpus": "feta_friends",
+    "task": "emory",
+    "seed": 3,
+    "model": "flan_t5_base",
+    "corpus": "feta_friends",
     "sources": ["meld", "qa"],
-    "experts": [{"label": label, "address": f"ab{i}", "dev": 40.0 + i, "test": None}
-                for i, label in enumerate(("emory", "meld"))],
-    "baseline": {"dev": 39.0, "test": None}, "uniform": {"dev": 41.0, "test": None},
+    "experts": [
+        {"label": label, "address": f"ab{i}", "dev": 40.0 + i, "test": None}
+        for i, label in enumerate(("emory", "meld"))
+    ],
+    "baseline": {"dev": 39.0, "test": None},
+    "uniform": {"dev": 41.0, "test": None},
     "dfwe": {"alpha": {"emory": 0.25, "meld": 0.75}, "dev": 44.0, "test": None},
-}  # fmt: skip
+}
 RECIPE = {"stage": "interpolate", "address": "abcd", "settings": {"search": {"name": "corners"}}}
 
 
@@ -25,8 +31,11 @@ def front_matter(card):
 
 def test_the_front_matter_is_what_the_hub_reads():
     front, _ = front_matter(model_card(RESULTS, RECIPE, "seq2seq", "google/flan-t5-base"))
-    assert front == {"library_name": "transformers", "base_model": "google/flan-t5-base",
-                     "tags": ["dfwe", "weight-averaging", "merge"]}  # fmt: skip
+    assert front == {
+        "library_name": "transformers",
+        "base_model": "google/flan-t5-base",
+        "tags": ["dfwe", "weight-averaging", "merge"],
+    }
     assert "base_model" not in front_matter(model_card(RESULTS, RECIPE, "causal"))[0]
 
 
@@ -41,9 +50,14 @@ def test_it_holds_alpha_scores_recipe_and_a_word_on_the_licence():
 
 
 def test_test_scores_stand_where_there_are_some_and_groups_have_their_columns():
-    tested = {**RESULTS, "dfwe": {"alpha": {"encoder": {"emory": 1.0, "meld": 0.0},
-                                            "head": {"emory": 0.5, "meld": 0.5}},
-                                  "dev": 44.0, "test": 43.5}}  # fmt: skip
+    tested = {
+        **RESULTS,
+        "dfwe": {
+            "alpha": {"encoder": {"emory": 1.0, "meld": 0.0}, "head": {"emory": 0.5, "meld": 0.5}},
+            "dev": 44.0,
+            "test": 43.5,
+        },
+    }
     text = model_card(tested, RECIPE, "seq2seq")
     assert "| this mixture | 44.00 | 43.50 |" in text
     assert "not tested yet" not in text

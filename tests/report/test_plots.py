@@ -36,9 +36,12 @@ def trials(n: int, count: int) -> list[dict]:
 def history(stage: str, label: str, epochs: int = 4) -> dict:
     rows = [{"epoch": e, "train_loss": 2 / (e + 1), "score": 30.0 + e} for e in range(epochs)]
     return {
-        "stage": stage, "label": label, "monitor": "emory", "best_epoch": epochs - 1,
+        "stage": stage,
+        "label": label,
+        "monitor": "emory",
+        "best_epoch": epochs - 1,
         "epochs": rows,
-    }  # fmt: skip
+    }
 
 
 def shows(path: Path, colour: str) -> bool:

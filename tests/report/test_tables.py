@@ -28,16 +28,25 @@ def results() -> dict:
         for k, label in enumerate(LABELS)
     ]
     return {
-        "task": "characters", "seed": 3, "model": "tiny", "corpus": "sample",
-        "sources": LABELS[2:], "experts": experts,
+        "task": "characters",
+        "seed": 3,
+        "model": "tiny",
+        "corpus": "sample",
+        "sources": LABELS[2:],
+        "experts": experts,
         "baseline": {"dev": 41.236, "test": 40.5},
         "uniform": {"dev": 42.0, "test": 39.25},
-        "dfwe": {"alpha": dict(zip(LABELS, ALPHA, strict=True)), "dev": 44.0, "test": 43.75,
-                 "evaluations": 88, "iterations": 40},
+        "dfwe": {
+            "alpha": dict(zip(LABELS, ALPHA, strict=True)),
+            "dev": 44.0,
+            "test": 43.75,
+            "evaluations": 88,
+            "iterations": 40,
+        },
         "delta": 3.25,
         "seconds": {"experts": 3723.4, "finetune": 184.0, "interpolate": 12.0, "evaluate": 0.42},
         "model_dir": "/store/ab12",
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -140,9 +149,16 @@ def test_models_not_made_yet_show_a_dash(unsearched: dict) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.42, "0.4s"), (9.97, "10s"), (59.4, "59s"), (59.6, "1m 00s"), (184, "3m 04s"),
-     (3599.7, "1h 00m"), (90061, "25h 01m")],
-)  # fmt: skip
+    [
+        (0.42, "0.4s"),
+        (9.97, "10s"),
+        (59.4, "59s"),
+        (59.6, "1m 00s"),
+        (184, "3m 04s"),
+        (3599.7, "1h 00m"),
+        (90061, "25h 01m"),
+    ],
+)
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
@@ -152,8 +168,9 @@ def test_durations_are_written_for_people(seconds: float, text: str) -> None:
 )
 def test_a_narrow_terminal_gets_the_brief_columns_and_a_wide_one_all(width, shown):
     rows = [["a" * 60, "1.00", "9" * 30]]
-    whole = Sheet("Title", ["task", "score", "share"], rows, note="A note.",
-                  brief=("task", "score"))  # fmt: skip
+    whole = Sheet(
+        "Title", ["task", "score", "share"], rows, note="A note.", brief=("task", "score")
+    )
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(sheet(whole, console))

@@ -12,10 +12,17 @@ def t5(seed=0, vocabulary=40, **changes):
 
     torch.manual_seed(seed)
     config = T5Config(
-        vocab_size=vocabulary, d_model=16, d_ff=24, d_kv=8, num_layers=2, num_heads=2,
-        feed_forward_proj="gated-gelu", decoder_start_token_id=0, tie_word_embeddings=False,
+        vocab_size=vocabulary,
+        d_model=16,
+        d_ff=24,
+        d_kv=8,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        tie_word_embeddings=False,
         **changes,
-    )  # fmt: skip
+    )
     network = T5ForConditionalGeneration(config)
     network.lm_head.weight = Parameter(torch.randn(vocabulary, 16))
     network.all_tied_weights_keys.pop("lm_head.weight", None)
@@ -27,9 +34,14 @@ def bert(seed=0, kind="BertForMaskedLM"):
 
     torch.manual_seed(seed)
     config = transformers.BertConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=32, num_labels=3,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        num_labels=3,
+    )
     return getattr(transformers, kind)(config).eval()
 
 

@@ -19,18 +19,28 @@ HEAD = "lm_head"
 
 def adapter(folder, base, tensors, **changes):
     folder.mkdir()
-    settings = {"peft_type": "LORA", "base_model_name_or_path": str(base), "lora_alpha": 16,
-                "r": 4, "fan_in_fan_out": False, **changes}  # fmt: skip
+    settings = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": str(base),
+        "lora_alpha": 16,
+        "r": 4,
+        "fan_in_fan_out": False,
+        **changes,
+    }
     (folder / "adapter_config.json").write_text(json.dumps(settings))
-    save_file({f"base_model.model.{name}": held for name, held in tensors.items()},
-              folder / "adapter_model.safetensors")  # fmt: skip
+    save_file(
+        {f"base_model.model.{name}": held for name, held in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
     return folder
 
 
 def lora(rank=4, seed=0, name=QUERY):
     torch.manual_seed(seed)
-    return {f"{name}.lora_A.weight": torch.randn(rank, 16),
-            f"{name}.lora_B.weight": torch.randn(16, rank)}  # fmt: skip
+    return {
+        f"{name}.lora_A.weight": torch.randn(rank, 16),
+        f"{name}.lora_B.weight": torch.randn(16, rank),
+    }
 
 
 @pytest.fixture
@@ -60,8 +70,9 @@ def test_a_mixture_of_adapters_is_the_mixture_of_the_merged_models(base, tmp_pat
     wanted = naive([*merged, base], [0.5, 0.3, 0.2])
     theta = space.at([0.5, 0.3, 0.2])
     for name, start, stop, shape in space.layout.spans():
-        torch.testing.assert_close(theta[start:stop].view(shape).double(), wanted[name],
-                                   atol=1e-6, rtol=1e-5)  # fmt: skip
+        torch.testing.assert_close(
+            theta[start:stop].view(shape).double(), wanted[name], atol=1e-6, rtol=1e-5
+        )
 
 
 def test_scales_of_their_own_and_tensors_trained_as_a_whole(base, tmp_path):
@@ -73,8 +84,9 @@ def test_scales_of_their_own_and_tensors_trained_as_a_whole(base, tmp_path):
     found = dict(zip(space.layout.names, space.at([1.0]).split(space.layout.sizes), strict=True))
     plain = load_file(base / "model.safetensors")[f"{QUERY}.weight"]
     product = held[f"{QUERY}.lora_B.weight"] @ held[f"{QUERY}.lora_A.weight"]
-    torch.testing.assert_close(found[f"{QUERY}.weight"].view(16, 16),
-                               plain + 3 / sqrt(2) * product)  # fmt: skip
+    torch.testing.assert_close(
+        found[f"{QUERY}.weight"].view(16, 16), plain + 3 / sqrt(2) * product
+    )
     assert found["lm_head.weight"].eq(1).all()
 
 
@@ -129,9 +141,11 @@ def gpt2():
 
 
 PARTLY = {
-    "target_modules": ["q", "v", "wo", "shared"], "rank_pattern": {"wo": 2},
-    "alpha_pattern": {"SelfAttention.v": 5, "v": 9}, "modules_to_save": ["lm_head"],
-}  # fmt: skip
+    "target_modules": ["q", "v", "wo", "shared"],
+    "rank_pattern": {"wo": 2},
+    "alpha_pattern": {"SelfAttention.v": 5, "v": 9},
+    "modules_to_save": ["lm_head"],
+}
 HEADED = {"target_modules": ["query"], "bias": "all", "task_type": "SEQ_CLS"}
 TURNED = {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True, "bias": "all"}
 
@@ -144,8 +158,11 @@ TURNED = {"target_modules": ["c_attn", "wte"], "fan_in_fan_out": True, "bias": "
 def test_peft_merges_to_the_same_weights(tmp_path, make_t5, make_bert, save, kind, changes):
     import peft
 
-    makers = {"t5": make_t5, "gpt2": gpt2,
-              "bert": lambda: make_bert(kind="BertForSequenceClassification")}  # fmt: skip
+    makers = {
+        "t5": make_t5,
+        "gpt2": gpt2,
+        "bert": lambda: make_bert(kind="BertForSequenceClassification"),
+    }
     made = makers[kind]()
     base = save(made, tmp_path / "base")
     network = type(made).from_pretrained(base)

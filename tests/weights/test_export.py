@@ -46,8 +46,10 @@ def test_transformers_reloads_tied_embeddings(tmp_path, make_bert, save):
     folder = WeightSpace.from_pretrained(folders).export([0.3, 0.7], tmp_path / "mixture")
     loaded = AutoModelForMaskedLM.from_pretrained(folder)
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
-    wanted = [0.3 * a + 0.7 * b for a, b in
-              zip(networks[0].parameters(), networks[1].parameters(), strict=True)]  # fmt: skip
+    wanted = [
+        0.3 * a + 0.7 * b
+        for a, b in zip(networks[0].parameters(), networks[1].parameters(), strict=True)
+    ]
     for found, mixture in zip(loaded.parameters(), wanted, strict=True):
         assert torch.allclose(found, mixture, atol=1e-7)
 

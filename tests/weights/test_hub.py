@@ -89,12 +89,23 @@ INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.saf
         ({"config.json": "{}", "pytorch_model.bin": ""}, ("config.json", "pytorch_model.bin")),
         ({"adapter_config.json": "{}", "adapter_model.safetensors": ""}, ()),
         ({"adapter_config.json": "{}", "adapter_model.bin": ""}, ()),
-        ({"model.safetensors.index.json": INDEX, "model-1.safetensors": "",
-          "model-2.safetensors": ""}, ()),
-        ({"pytorch_model.bin.index.json": '{"weight_map": {"a": "pytorch_model-1.bin"}}',
-          "model.safetensors": ""}, ()),
+        (
+            {
+                "model.safetensors.index.json": INDEX,
+                "model-1.safetensors": "",
+                "model-2.safetensors": "",
+            },
+            (),
+        ),
+        (
+            {
+                "pytorch_model.bin.index.json": '{"weight_map": {"a": "pytorch_model-1.bin"}}',
+                "model.safetensors": "",
+            },
+            (),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_download_of_one_format_is_found_again_without_a_network(cached, files, listed):
     snapshot = cached(files, listed)
     assert hub.local_folder("someone/model") == snapshot

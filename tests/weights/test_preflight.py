@@ -187,8 +187,9 @@ def test_a_truncated_json_is_a_problem_of_its_checkpoint(pair, name, damaged):
 def test_a_configuration_that_one_lacks_is_a_problem_and_bare_weights_are_none(pair):
     (pair[1] / "config.json").unlink()
     report = preflight(pair)
-    assert report.problems == (f"{pair[1] / 'config.json'} is missing; save the model again with "
-                               "save_pretrained.",)  # fmt: skip
+    assert report.problems == (
+        f"{pair[1] / 'config.json'} is missing; save the model again with save_pretrained.",
+    )
     assert report.warnings == ()
     (pair[0] / "config.json").unlink()
     assert preflight(pair).problems == ()
@@ -225,8 +226,9 @@ def test_a_bin_file_of_the_old_format_is_read(tmp_path, make_bert, save):
     network = make_bert()
     old, new = (save(network, tmp_path / name) for name in ("old", "new"))
     (old / "model.safetensors").unlink()
-    torch.save(network.state_dict(), old / "pytorch_model.bin",
-               _use_new_zipfile_serialization=False)  # fmt: skip
+    torch.save(
+        network.state_dict(), old / "pytorch_model.bin", _use_new_zipfile_serialization=False
+    )
     assert (
         WeightSpace.from_pretrained(old)
         .at([1.0])

@@ -97,10 +97,14 @@ def test_network_of_another_shape_is_refused(experts, make_t5):
 
 @pytest.mark.parametrize(
     ("alpha", "match"),
-    [([1, 0], "shape"), ([[1, 0, 0], [0, 1, 0]], "shape"), ([1, float("nan"), 0], "not finite"),
-     (["a", "b", "c"], "not an array of numbers"),
-     (torch.ones(3, requires_grad=True), r"not an array of numbers.*detach")],
-)  # fmt: skip
+    [
+        ([1, 0], "shape"),
+        ([[1, 0, 0], [0, 1, 0]], "shape"),
+        ([1, float("nan"), 0], "not finite"),
+        (["a", "b", "c"], "not an array of numbers"),
+        (torch.ones(3, requires_grad=True), r"not an array of numbers.*detach"),
+    ],
+)
 def test_wrong_alpha_is_the_users_mistake(experts, alpha, match):
     with pytest.raises(UserError, match=match):
         WeightSpace.from_pretrained(experts).at(alpha)

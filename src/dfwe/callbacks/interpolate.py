@@ -101,10 +101,14 @@ class Interpolate(L.Callback):
 
         screen = self.proposals.screen
         return search(
-            self.proposals(self.space.n, len(self.space.groups)), score,
+            self.proposals(self.space.n, len(self.space.groups)),
+            score,
             screen=None if screen is None else partial(score, precision="bf16"),
-            top=screen or 0, by=self.proposals.by, ledger=ledger, on_trial=follow,
-        )  # fmt: skip
+            top=screen or 0,
+            by=self.proposals.by,
+            ledger=ledger,
+            on_trial=follow,
+        )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         assert self.result is not None

@@ -20,9 +20,13 @@ from dfwe.proposals.ledger import Trial
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
 
 
 def _fill(progress: Progress, task: TaskID) -> None:
@@ -43,9 +47,11 @@ class TrainingBar(L.Callback):
         epochs = trainer.max_epochs or 1
         self.progress.start()
         self.task = self.progress.add_task(
-            self.title, total=epochs * int(trainer.num_training_batches), note="",
+            self.title,
+            total=epochs * int(trainer.num_training_batches),
+            note="",
             completed=trainer.global_step,
-        )  # fmt: skip
+        )
 
     def on_train_batch_end(self, trainer: L.Trainer, *unused: Any, **named: Any) -> None:
         self.progress.update(self.task, completed=trainer.global_step)

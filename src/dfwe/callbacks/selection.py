@@ -80,8 +80,11 @@ class BestEpoch(Epochs):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         scores = pl_module.scores
-        self.epochs[-1] |= {"score": scores.score, "loglik": scores.loglik,
-                            "metrics": dict(scores.metrics)}  # fmt: skip
+        self.epochs[-1] |= {
+            "score": scores.score,
+            "loglik": scores.loglik,
+            "metrics": dict(scores.metrics),
+        }
         if self.best == trainer.current_epoch:
             aside = self.folder / "best.part"
             save_file(dict(pl_module.network.named_parameters()), aside)

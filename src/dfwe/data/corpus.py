@@ -86,8 +86,9 @@ class TLiDBCorpus:
         """The labels that the corpus's metadata declares for the task `title`."""
         tasks = self._raw.get("metadata", {}).get("task_metadata", {})
         if title not in tasks:
-            raise UserError(f"corpus={self.name} has no task '{title}'; it has: "
-                            f"{', '.join(tasks)}.")  # fmt: skip
+            raise UserError(
+                f"corpus={self.name} has no task '{title}'; it has: {', '.join(tasks)}."
+            )
         return tuple(tasks[title].get("labels", ()))
 
     def whole(self) -> "TLiDBCorpus":
@@ -132,13 +133,16 @@ class TLiDBCorpus:
                 wanted = [n for n in names if n.parent == top and n.suffix in (".json", ".txt")]
                 return {name.name: archive.read(str(name)) for name in wanted}
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise UserError(f"{self._source} is not a readable zip ({error}); get it again."
-                            ) from None  # fmt: skip
+            raise UserError(
+                f"{self._source} is not a readable zip ({error}); get it again."
+            ) from None
 
     def _text(self, name: str) -> str:
         if name not in self._members:
-            raise UserError(f"{self._source} has no {name}; it is not a corpus in TLiDB's format, "
-                            "or not a whole one.")  # fmt: skip
+            raise UserError(
+                f"{self._source} has no {name}; it is not a corpus in TLiDB's format, "
+                "or not a whole one."
+            )
         return self._members[name].decode()
 
     @cached_property
@@ -149,11 +153,14 @@ class TLiDBCorpus:
         try:
             raw = json.loads(self._members[named[0]])
         except ValueError as error:
-            raise UserError(f"{named[0]} in {self._source} is damaged ({error}); get it again."
-                            ) from None  # fmt: skip
+            raise UserError(
+                f"{named[0]} in {self._source} is damaged ({error}); get it again."
+            ) from None
         if not isinstance(raw, dict) or "data" not in raw:
-            raise UserError(f"{named[0]} in {self._source} has no 'data'; TLiDB's format is "
-                            '{"metadata": ..., "data": [dialogues]}.')  # fmt: skip
+            raise UserError(
+                f"{named[0]} in {self._source} has no 'data'; TLiDB's format is "
+                '{"metadata": ..., "data": [dialogues]}.'
+            )
         return raw
 
     @cached_property
@@ -162,12 +169,15 @@ class TLiDBCorpus:
         try:
             found = {entry["dialogue_id"]: _dialogue(entry) for entry in entries}
         except (KeyError, TypeError) as error:
-            raise UserError(f"A dialogue in {self._source} lacks the field {error}; TLiDB's "
-                            "format needs dialogue_id, dialogue, speakers and utterance."
-                            ) from None  # fmt: skip
+            raise UserError(
+                f"A dialogue in {self._source} lacks the field {error}; TLiDB's "
+                "format needs dialogue_id, dialogue, speakers and utterance."
+            ) from None
         if len(found) < len(entries):
-            raise UserError(f"{self._source} has {len(entries) - len(found)} dialogues whose id "
-                            "another one has too; make the ids unique.")  # fmt: skip
+            raise UserError(
+                f"{self._source} has {len(entries) - len(found)} dialogues whose id "
+                "another one has too; make the ids unique."
+            )
         return found
 
 

@@ -41,9 +41,16 @@ def emotion(
             label = known_label(noted["label"], labels, noted["instance_id"])
             context = _context(cap(dialogue.turns[: number + 1]))
             examples.append(
-                Example(noted["instance_id"], dialogue.id, context, prompt, label, (label,),
-                        tuple(labels))
-            )  # fmt: skip
+                Example(
+                    noted["instance_id"],
+                    dialogue.id,
+                    context,
+                    prompt,
+                    label,
+                    (label,),
+                    tuple(labels),
+                )
+            )
     return examples
 
 
@@ -63,9 +70,16 @@ def character(
                 )
                 label = known_label(mention["normalized_entity"], labels, mention["instance_id"])
                 examples.append(
-                    Example(mention["instance_id"], dialogue.id, context, asked, label,
-                            (label,), tuple(labels))
-                )  # fmt: skip
+                    Example(
+                        mention["instance_id"],
+                        dialogue.id,
+                        context,
+                        asked,
+                        label,
+                        (label,),
+                        tuple(labels),
+                    )
+                )
     return examples
 
 
@@ -81,9 +95,10 @@ def reading(
             answer = known_label(item["answer"], entities, item["instance_id"])
             asked = prompt.format(query=item["query"], entities=" or ".join(entities))
             examples.append(
-                Example(item["instance_id"], dialogue.id, context, asked, answer, (answer,),
-                        entities)
-            )  # fmt: skip
+                Example(
+                    item["instance_id"], dialogue.id, context, asked, answer, (answer,), entities
+                )
+            )
     return examples
 
 
@@ -104,9 +119,10 @@ def question(
             context = _context(_cap_around(dialogue.turns, around))
             asked = prompt.format(question=item["question"])
             examples.append(
-                Example(item["instance_id"], dialogue.id, context, asked, golds[0], golds,
-                        keep="start")
-            )  # fmt: skip
+                Example(
+                    item["instance_id"], dialogue.id, context, asked, golds[0], golds, keep="start"
+                )
+            )
     return examples
 
 
@@ -153,7 +169,7 @@ def relation(
                 asked = prompt.format(head=triple["head"], tail=triple["tail"])
                 examples.append(
                     Example(name, dialogue.id, context, asked, target, (target,), options)
-                )  # fmt: skip
+                )
     return examples
 
 

@@ -40,10 +40,14 @@ def dialogue(plot: Scene, rng: Random) -> dict[str, Any]:
     metadata: dict[str, Any] = {title: None for title in SHARES if title in chosen}
     entry: dict[str, Any] = {"dialogue_id": plot.id, "dialogue_metadata": metadata}
     entry["dialogue"] = [
-        {"turn_id": number, "speakers": [line.speaker], "utterance": line.text,
-         **_turn_annotations(line, f"{plot.id}_t{number}", chosen)}
+        {
+            "turn_id": number,
+            "speakers": [line.speaker],
+            "utterance": line.text,
+            **_turn_annotations(line, f"{plot.id}_t{number}", chosen),
+        }
         for number, line in enumerate(said)
-    ]  # fmt: skip
+    ]
     if "reading_comprehension" in chosen:
         entities = rng.sample([*plot.speakers, plot.absent], 3)
         metadata["reading_comprehension"] = {"scene_entities": entities}
@@ -61,17 +65,25 @@ def _turn_annotations(line: Line, name: str, chosen: set[str]) -> dict[str, Any]
             notes[title] = {"label": label, "instance_id": name}
     if "character_identification" in chosen:
         notes["character_identification"] = [
-            {"entity": whom, "normalized_entity": whom if whom in words.CAST else "other",
-             "start": start, "entity_reference": text, "instance_id": f"{name}_mention{k}"}
+            {
+                "entity": whom,
+                "normalized_entity": whom if whom in words.CAST else "other",
+                "start": start,
+                "entity_reference": text,
+                "instance_id": f"{name}_mention{k}",
+            }
             for k, (start, text, whom) in enumerate(line.mentions)
-        ]  # fmt: skip
+        ]
     return notes
 
 
 def _reading(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, str]]:
     """Who did it, who felt so, who is what to whom."""
-    forms = ("[PLACEHOLDER] {past} the {thing}.", "The {thing} is what [PLACEHOLDER] {past}.",
-             "[PLACEHOLDER] {past} something {place}.")  # fmt: skip
+    forms = (
+        "[PLACEHOLDER] {past} the {thing}.",
+        "The {thing} is what [PLACEHOLDER] {past}.",
+        "[PLACEHOLDER] {past} something {place}.",
+    )
     asked = [
         (rng.choice(forms).format(past=e.past, thing=e.thing, place=e.place), e.actor)
         for e in plot.events
@@ -95,43 +107,58 @@ def _questions(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any
     asked = []
     for k, event in enumerate(plot.events):
         kinds = {
-            "What": (f"What did {event.actor} {event.base}?",
-                     [f"the {event.thing}", event.thing]),
-            "Where": (f"Where was the {event.thing} {event.participle}?",
-                      [event.place, event.place.split(" ", 2)[2]]),
+            "What": (f"What did {event.actor} {event.base}?", [f"the {event.thing}", event.thing]),
+            "Where": (
+                f"Where was the {event.thing} {event.participle}?",
+                [event.place, event.place.split(" ", 2)[2]],
+            ),
             "Who": (f"Who {event.past} the {event.thing}?", [event.actor]),
-        }  # fmt: skip
+        }
         for kind in rng.sample(list(kinds), 2):
             question, golds = kinds[kind]
             answers = [_span(gold, 2 * k, said[2 * k]) for gold in golds]
-            asked.append({"question": question, "answers": answers,
-                          "instance_id": f"{plot.id}_{kind}_{k}"})  # fmt: skip
+            asked.append(
+                {"question": question, "answers": answers, "instance_id": f"{plot.id}_{kind}_{k}"}
+            )
     return [{"qas": asked}]
 
 
 def _span(gold: str, number: int, line: Line) -> dict[str, Any]:
     """Where an answer stands in its turn; -1 and `is_speaker` for someone called I or you."""
     start = line.text.lower().find(gold.lower())
-    return {"text": gold, "answer_start": start, "answer_utterance_id": number,
-            "is_speaker": start < 0}  # fmt: skip
+    return {
+        "text": gold,
+        "answer_start": start,
+        "answer_utterance_id": number,
+        "is_speaker": start < 0,
+    }
 
 
 def _personality(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any]]:
     first = plot.speakers[0]
     traits = {trait: str(int(has)) for trait, has in plot.traits.items()}
-    return [{"turns": list(range(len(said))), "focus_speaker": first,
-             "personality_characteristics": traits,
-             "instance_id": f"{plot.id}_{first}"}]  # fmt: skip
+    return [
+        {
+            "turns": list(range(len(said))),
+            "focus_speaker": first,
+            "personality_characteristics": traits,
+            "instance_id": f"{plot.id}_{first}",
+        }
+    ]
 
 
 def _relations(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any]]:
     first, second = plot.speakers
     converse = words.RELATIONS[plot.relation][0]
     triples = [
-        {"head": head, "tail": tail, "relations": [relation],
-         "instance_id": f"{plot.id}_{head}_{tail}"}
+        {
+            "head": head,
+            "tail": tail,
+            "relations": [relation],
+            "instance_id": f"{plot.id}_{head}_{tail}",
+        }
         for head, tail, relation in ((first, second, plot.relation), (second, first, converse))
-    ]  # fmt: skip
+    ]
     return [{"turns": list(range(len(said))), "relation_triples": triples}]
 
 

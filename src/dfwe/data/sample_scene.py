@@ -83,8 +83,9 @@ def lines(plot: Scene, rng: Random) -> list[Line]:
         said += [told, answer]
     converse = words.RELATIONS[plot.relation][0]
     for speaker, hearer, relation, traits in (
-        (first, second, plot.relation, shown[2:4]), (second, first, converse, []),
-    ):  # fmt: skip
+        (first, second, plot.relation, shown[2:4]),
+        (second, first, converse, []),
+    ):
         bond = rng.choice(words.RELATIONS[relation][2])
         text = bond.format(you=hearer, noun=plot.noun(hearer))
         said.append(Line(speaker, hearer, None, " ".join([text, *traits]), []))
@@ -129,10 +130,18 @@ def _subject(line: Line, who: str, rng: Random) -> str:
 def _tell(line: Line, event: Event, plot: Scene, rng: Random) -> None:
     """An event in the first speaker's words."""
     who = _subject(line, event.actor, rng)
-    form = rng.choice(("{who} {past} the {thing} {place}.", "{place} {who} {past} the {thing}.",
-                       "the {thing}? {who} {past} it {place}."))  # fmt: skip
-    _say(line, form.format(who=who, past=event.past, thing=event.thing, place=event.place),
-         {who: event.actor})  # fmt: skip
+    form = rng.choice(
+        (
+            "{who} {past} the {thing} {place}.",
+            "{place} {who} {past} the {thing}.",
+            "the {thing}? {who} {past} it {place}.",
+        )
+    )
+    _say(
+        line,
+        form.format(who=who, past=event.past, thing=event.thing, place=event.place),
+        {who: event.actor},
+    )
     if who == event.actor and rng.random() < 0.5:
         pronoun = (words.CAST | words.OTHERS)[event.actor]
         tail = rng.choice(("said nothing about it.", "whistled all the way.", "came home late."))
@@ -146,10 +155,18 @@ def _answer(line: Line, told: Line, event: Event, plot: Scene, rng: Random) -> N
     """The other one repeats the event, names the first one's mood, or neither."""
     if rng.random() < 0.5:
         who = _subject(line, event.actor, rng)
-        form = rng.choice(("so {who} {past} the {thing}.", "{who} {past} it {place}?",
-                           "{place}, {who} really {past} the {thing}."))  # fmt: skip
-        _say(line, form.format(who=who, past=event.past, thing=event.thing, place=event.place),
-             {who: event.actor})  # fmt: skip
+        form = rng.choice(
+            (
+                "so {who} {past} the {thing}.",
+                "{who} {past} it {place}?",
+                "{place}, {who} really {past} the {thing}.",
+            )
+        )
+        _say(
+            line,
+            form.format(who=who, past=event.past, thing=event.thing, place=event.place),
+            {who: event.actor},
+        )
     if rng.random() < 0.4:
         assert told.mood is not None
         named = rng.choice(words.NAMED[told.mood])

@@ -55,8 +55,10 @@ class TableCorpus:
         table = self._table(title, "train")
         feature = table.features.get(self.label)
         if feature is None:
-            raise UserError(f"The table '{title}' of corpus={self.name} has no column "
-                            f"'{self.label}'; it has: {', '.join(table.features)}.")  # fmt: skip
+            raise UserError(
+                f"The table '{title}' of corpus={self.name} has no column "
+                f"'{self.label}'; it has: {', '.join(table.features)}."
+            )
         return tuple(getattr(feature, "names", sorted(map(str, table.unique(self.label)))))
 
     def whole(self) -> "TableCorpus":
@@ -65,15 +67,18 @@ class TableCorpus:
 
     def _table(self, title: str, split: str) -> Any:
         if title not in self.titles:
-            raise UserError(f"corpus={self.name} has no task '{title}'; it has: "
-                            f"{', '.join(self.titles)}.")  # fmt: skip
+            raise UserError(
+                f"corpus={self.name} has no task '{title}'; it has: {', '.join(self.titles)}."
+            )
         if title not in self._read:
             self._read[title] = _load(self.path, title)
         tables = self._read[title]
         stored = self.splits.get(f"{title}/{split}", self.splits[split])
         if stored not in tables:
-            raise UserError(f"The table '{title}' of corpus={self.name} has no split '{stored}'; "
-                            f"it has: {', '.join(tables)}.")  # fmt: skip
+            raise UserError(
+                f"The table '{title}' of corpus={self.name} has no split '{stored}'; "
+                f"it has: {', '.join(tables)}."
+            )
         return tables[stored]
 
     def _rows(self, title: str, split: str) -> list[Dialogue]:
@@ -115,9 +120,17 @@ def classification(
         gold = known_label(str(row[label]), labels, dialogue.id)
         fields = {**row, "labels": asked}
         examples.append(
-            Example(dialogue.id, dialogue.id, context.format_map(fields),
-                    prompt.format_map(fields), gold, (gold,), tuple(labels), keep="start")
-        )  # fmt: skip
+            Example(
+                dialogue.id,
+                dialogue.id,
+                context.format_map(fields),
+                prompt.format_map(fields),
+                gold,
+                (gold,),
+                tuple(labels),
+                keep="start",
+            )
+        )
     return examples
 
 
@@ -131,8 +144,10 @@ def _load(path: str, title: str) -> Any:
         if path.startswith("hub:"):
             return load_dataset(path.removeprefix("hub:"), title)
         if not folder.is_dir():
-            raise UserError(f"No table at {folder}; set corpus.path to the folder that holds it, "
-                            "or to hub:NAME.")  # fmt: skip
+            raise UserError(
+                f"No table at {folder}; set corpus.path to the folder that holds it, "
+                "or to hub:NAME."
+            )
         if (folder / "dataset_dict.json").is_file():
             tables = load_from_disk(folder)
             assert isinstance(tables, DatasetDict)

@@ -97,8 +97,16 @@ def described(found: Mapping[str, Entry]) -> list[dict[str, Any]]:
     rows = []
     for name, entry in found.items():
         delta, span = gain([entry], [base])
-        rows.append({"name": name, "dev": entry.dev, "test": entry.test, "delta": delta,
-                     "interval": span, **entry.cost})  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "dev": entry.dev,
+                "test": entry.test,
+                "delta": delta,
+                "interval": span,
+                **entry.cost,
+            }
+        )
     return rows
 
 

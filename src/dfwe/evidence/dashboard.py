@@ -35,15 +35,18 @@ def dashboard(study: Callable[[], Study], stage: Stage, lab: Lab) -> None:
     """
     logger = lab.open_log
     if not isinstance(logger, WandB):
-        raise UserError("stage=dashboard saves a Weights & Biases workspace; it needs "
-                        "logger=wandb.")  # fmt: skip
+        raise UserError(
+            "stage=dashboard saves a Weights & Biases workspace; it needs logger=wandb."
+        )
     api = logger.login("stage=dashboard")
     from wandb.errors import Error
 
     entity = logger.entity or api.default_entity
     if entity is None:
-        raise UserError("stage=dashboard does not know whose project it is; name a user or a "
-                        "team by logger.entity=NAME.")  # fmt: skip
+        raise UserError(
+            "stage=dashboard does not know whose project it is; name a user or a "
+            "team by logger.entity=NAME."
+        )
     try:
         saved = workspace(entity, logger.project).save()
     except Error as error:
@@ -64,8 +67,10 @@ def workspace(entity: str, project: str) -> Any:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError:
-        raise UserError("stage=dashboard needs a package of Weights & Biases: "
-                        "pip install wandb-workspaces==0.4.13.") from None  # fmt: skip
+        raise UserError(
+            "stage=dashboard needs a package of Weights & Biases: "
+            "pip install wandb-workspaces==0.4.13."
+        ) from None
 
     kinds = {
         "bars": lambda title, keys: wr.BarPlot(title=title, metrics=keys),
@@ -77,9 +82,12 @@ def workspace(entity: str, project: str) -> Any:
     for section, kind, title, keys in PANELS:
         sections[section].panels.append(kinds[kind](title, list(keys)))
     return ws.Workspace(
-        name="DFWE", entity=entity, project=project, sections=list(sections.values()),
+        name="DFWE",
+        entity=entity,
+        project=project,
+        sections=list(sections.values()),
         runset_settings=ws.RunsetSettings(
             groupby=[ws.Metric("Group"), ws.Metric("JobType")],
             pinned_columns=["summary:test/dfwe", "summary:test/delta", "summary:dev/score"],
         ),
-    )  # fmt: skip
+    )

@@ -18,10 +18,14 @@ from dfwe.store import Store
 def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
     """Heading -> SVG files in `folder`; what no run has is left out."""
     store = runs.store
-    searches = {task: [_trials(store, plan.interpolation) for plan, _ in group]
-                for task, group in runs.found.items()}  # fmt: skip
-    chosen = {task: [_alpha(store, plan.interpolation) for plan, _ in group]
-              for task, group in runs.found.items()}  # fmt: skip
+    searches = {
+        task: [_trials(store, plan.interpolation) for plan, _ in group]
+        for task, group in runs.found.items()
+    }
+    chosen = {
+        task: [_alpha(store, plan.interpolation) for plan, _ in group]
+        for task, group in runs.found.items()
+    }
     drawn = {
         "Search: the best dev score so far, a line a seed": [
             figures.trajectories(searches, folder / "trajectories.svg")
@@ -34,13 +38,17 @@ def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
         ],
     }
     lands = [
-        figures.landscape(_trials(store, step), [expert.label for expert in step.parents], task,
-                          folder / f"landscape_{task}_{name}.svg")
+        figures.landscape(
+            _trials(store, step),
+            [expert.label for expert in step.parents],
+            task,
+            folder / f"landscape_{task}_{name}.svg",
+        )
         for task, group in runs.found.items()
         for plan, _ in group[:1]
         for name, step in zip(plan.study.landscapes, plan.drawn, strict=True)
         if step.recipe in store
-    ]  # fmt: skip
+    ]
     if lands:
         drawn["Dev score between three fine-tuned experts, first seed"] = lands
     gains = _gains(runs)

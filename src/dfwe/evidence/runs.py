@@ -31,15 +31,23 @@ class Runs:
             done = [plan for plan in group if plan.evaluation.recipe in store]
             lost = [str(plan.study.seed) for plan in group if plan not in done]
             if lost:
-                log.warning("%s: no finished run of seed %s in the store; left out.", task,
-                            ", ".join(lost))  # fmt: skip
+                log.warning(
+                    "%s: no finished run of seed %s in the store; left out.", task, ", ".join(lost)
+                )
             if done:
                 self.found[task] = [(plan, entries(plan, store)) for plan in done]
-                lacking = {c.name for plan, found in self.found[task] for c in plan.contenders
-                           if c.name not in found}  # fmt: skip
+                lacking = {
+                    c.name
+                    for plan, found in self.found[task]
+                    for c in plan.contenders
+                    if c.name not in found
+                }
                 if lacking:
-                    log.warning("%s: not every seed has a test score of %s; left out.", task,
-                                ", ".join(sorted(lacking)))  # fmt: skip
+                    log.warning(
+                        "%s: not every seed has a test score of %s; left out.",
+                        task,
+                        ", ".join(sorted(lacking)),
+                    )
         if not self.found:
             raise UserError(
                 f"The store {store.root} has no finished run of {', '.join(tasks)}; make them "
@@ -67,8 +75,9 @@ def average_gain(
     mean = float(np.mean([gain(a, b)[0] for a, b in pairs]))
     draws = [gain_draws(a, b, seed) for seed, (a, b) in enumerate(pairs)]
     # Tasks are drawn by themselves, also those of equally many dialogues, whose draws are equal.
-    known = [np.random.default_rng(k).permutation(row)
-             for k, row in enumerate(draws) if row is not None]  # fmt: skip
+    known = [
+        np.random.default_rng(k).permutation(row) for k, row in enumerate(draws) if row is not None
+    ]
     return mean, interval(np.mean(known, axis=0)) if len(known) == len(pairs) else None
 
 

@@ -16,26 +16,64 @@ Span = tuple[float, float] | None
 
 def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Sheet:
     """A row a task: fine-tuning, DFWE, the gain and what it cost; then the mean over tasks."""
-    columns = ["task", "seeds", "majority", "fine-tuning", "DFWE", "delta", "95 % interval",
-               "wins", "optimism", "evaluations", "seconds", "tokens", "FLOPs",
-               "published fine-tuning", "published DFWE", "published delta"]  # fmt: skip
+    columns = [
+        "task",
+        "seeds",
+        "majority",
+        "fine-tuning",
+        "DFWE",
+        "delta",
+        "95 % interval",
+        "wins",
+        "optimism",
+        "evaluations",
+        "seconds",
+        "tokens",
+        "FLOPs",
+        "published fine-tuning",
+        "published DFWE",
+        "published delta",
+    ]
     tasks, rows = list(runs.found), []
     common = {task: majority(group[0][0]) for task, group in runs.found.items()}
     for task in tasks:
         base, mixed = runs.of(task, "baseline"), runs.of(task, "dfwe")
         mean, span = gain(mixed, base)
-        rows.append([
-            task, str(len(base)), points(common[task]), _spread(base), _spread(mixed),
-            f"{mean:+.2f}", _span(span), _wins(runs, [task], "baseline"), _optimism(mixed),
-            *_costs(mixed, base), *_published([published.get(task)]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                task,
+                str(len(base)),
+                points(common[task]),
+                _spread(base),
+                _spread(mixed),
+                f"{mean:+.2f}",
+                _span(span),
+                _wins(runs, [task], "baseline"),
+                _optimism(mixed),
+                *_costs(mixed, base),
+                *_published([published.get(task)]),
+            ]
+        )
     base, mixed = average(runs, tasks, "baseline"), average(runs, tasks, "dfwe")
     mean, span = average_gain(runs, tasks, "dfwe", "baseline")
-    rows.append([
-        "mean", "", points(float(np.mean(list(common.values())))), points(base), points(mixed),
-        f"{mean:+.2f}", _span(span), _wins(runs, tasks, "baseline"), "", "", "", "", "",
-        *_published([published.get(task) for task in tasks]),
-    ])  # fmt: skip
+    rows.append(
+        [
+            "mean",
+            "",
+            points(float(np.mean(list(common.values())))),
+            points(base),
+            points(mixed),
+            f"{mean:+.2f}",
+            _span(span),
+            _wins(runs, tasks, "baseline"),
+            "",
+            "",
+            "",
+            "",
+            "",
+            *_published([published.get(task) for task in tasks]),
+        ]
+    )
     note = (
         f"FETA's submission score (delta + baseline / 10): {mean + base / 10:.2f}. Mean ± "
         "standard deviation over seeds; intervals by the paired bootstrap over dialogues and "
@@ -46,14 +84,26 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Sheet:
     kept = [k for k in range(len(columns)) if any(row[k] not in (DASH, "") for row in rows)]
     cells = [[row[k] for k in kept] for row in rows]
     brief = ("task", "fine-tuning", "DFWE", "delta", "95 % interval", "wins")
-    return Sheet("Table 2", [columns[k] for k in kept], cells, last=1, note=note, name="table2",
-                 brief=brief)  # fmt: skip
+    return Sheet(
+        "Table 2", [columns[k] for k in kept], cells, last=1, note=note, name="table2", brief=brief
+    )
 
 
 def comparison(runs: Runs) -> Sheet:
     """DFWE and every control, each over the tasks that have it."""
-    columns = ["model", "tasks", "test", "over fine-tuning", "95 % interval", "DFWE over it",
-               "95 % interval ", "DFWE wins", "seconds", "tokens", "FLOPs"]  # fmt: skip
+    columns = [
+        "model",
+        "tasks",
+        "test",
+        "over fine-tuning",
+        "95 % interval",
+        "DFWE over it",
+        "95 % interval ",
+        "DFWE wins",
+        "seconds",
+        "tokens",
+        "FLOPs",
+    ]
     rows = []
     for name in runs.names:
         tasks = [task for task in runs.found if runs.of(task, name)]
@@ -61,12 +111,19 @@ def comparison(runs: Runs) -> Sheet:
         few = f" ({len(tasks)} of {len(runs.found)} tasks)" if len(tasks) < len(runs.found) else ""
         wins = "" if name == "dfwe" else _wins(runs, tasks, name)
         cost = [entry.cost for task in tasks for entry in runs.of(task, name)]
-        rows.append([
-            shown(name) + few, str(len(tasks)),
-            points(average(runs, tasks, name)), *_gain(runs, tasks, name, "baseline"),
-            *_gain(runs, tasks, "dfwe", name), wins, clock(_mean_of(cost, "seconds")),
-            _number(_mean_of(cost, "tokens")), _number(_mean_of(cost, "flops")),
-        ])  # fmt: skip
+        rows.append(
+            [
+                shown(name) + few,
+                str(len(tasks)),
+                points(average(runs, tasks, name)),
+                *_gain(runs, tasks, name, "baseline"),
+                *_gain(runs, tasks, "dfwe", name),
+                wins,
+                clock(_mean_of(cost, "seconds")),
+                _number(_mean_of(cost, "tokens")),
+                _number(_mean_of(cost, "flops")),
+            ]
+        )
     note = "Means over tasks and seeds; costs are a run's, as if it alone were made."
     brief = ("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ")
     return Sheet("DFWE and the controls", columns, rows, note=note, name="controls", brief=brief)
@@ -76,19 +133,26 @@ def split(runs: Runs) -> list[Sheet]:
     """What the gain is made of, a row a task; no sheet without the control it needs."""
     found = {task: parts([entries for _, entries in group]) for task, group in runs.found.items()}
     rows = [
-        [task, *(cell for row in split.values()
-                 for cell in (f"{row['delta']:+.2f}", _span(row["interval"])))]
+        [
+            task,
+            *(
+                cell
+                for row in split.values()
+                for cell in (f"{row['delta']:+.2f}", _span(row["interval"]))
+            ),
+        ]
         for task, split in found.items()
         if split is not None
-    ]  # fmt: skip
+    ]
     note = (
         "Averaging: the uniform average of n + 2 runs on the target alone, over one run. "
         "Transfer: the uniform average of the experts over that. Tuning of alpha: the search "
         "over the uniform average."
     )
     columns = ["task", *(name for part in PARTS for name in (part, f"{part}, 95 %"))]
-    sheet = Sheet("What the gain is made of", columns, rows, note=note, name="parts",
-                  brief=["task", *PARTS])  # fmt: skip
+    sheet = Sheet(
+        "What the gain is made of", columns, rows, note=note, name="parts", brief=["task", *PARTS]
+    )
     return [sheet] if rows else []
 
 

@@ -23,6 +23,9 @@ class Causal(Model):
         self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
     ) -> Encoded:
         return encode_continued(
-            task.examples(corpus, split), tokenizer, max_input=self.max_input,
-            max_target=self.max_target, cache=cache,
-        )  # fmt: skip
+            task.examples(corpus, split),
+            tokenizer,
+            max_input=self.max_input,
+            max_target=self.max_target,
+            cache=cache,
+        )

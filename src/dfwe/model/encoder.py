@@ -49,8 +49,12 @@ class Encoder(Model):
         check_choice("model.pooler", self.pooler, POOLERS)
 
     def settings(self) -> dict[str, Any]:
-        return {"max_input": self.max_input, "family": self.family, "weights": self.digest,
-                "pooler": self.pooler}  # fmt: skip
+        return {
+            "max_input": self.max_input,
+            "family": self.family,
+            "weights": self.digest,
+            "pooler": self.pooler,
+        }
 
     def check(self, decoding: Decoding, fit: Fit) -> None:
         super().check(decoding, fit)
@@ -89,17 +93,22 @@ class Encoder(Model):
         examples = task.examples(corpus, "train")
         labels = examples[0].options
         if folder == self.folder and self.sha256 not in (None, file_digest(folder / WEIGHTS)):
-            raise UserError(f"{folder / WEIGHTS} is not the file that model={self.name} names "
-                            "(its sha256 differs); get it again.")  # fmt: skip
+            raise UserError(
+                f"{folder / WEIGHTS} is not the file that model={self.name} names "
+                "(its sha256 differs); get it again."
+            )
         network, tokenizer = load_as(
-            AutoModelForSequenceClassification, folder,
-            num_labels=len(labels), ignore_mismatched_sizes=True,
-        )  # fmt: skip
+            AutoModelForSequenceClassification,
+            folder,
+            num_labels=len(labels),
+            ignore_mismatched_sizes=True,
+        )
         if folder == self.folder:
             network = self.ready(network)
         if getattr(network.config, "finetuning_task", None) != task.name:
-            network.load_state_dict(fresh_head(network, len(labels), task.name, seed),
-                                    strict=False)  # fmt: skip
+            network.load_state_dict(
+                fresh_head(network, len(labels), task.name, seed), strict=False
+            )
         network.config.finetuning_task = task.name
         network.config.id2label = dict(enumerate(labels))
         network.config.label2id = {label: number for number, label in enumerate(labels)}
@@ -112,8 +121,9 @@ class Encoder(Model):
             return network
         pooler = next((m for name, m in network.named_modules() if name.endswith("pooler")), None)
         if pooler is None:
-            raise UserError(f"model={self.name} has no pooler to be made the identity; set "
-                            "model.pooler=own.")  # fmt: skip
+            raise UserError(
+                f"model={self.name} has no pooler to be made the identity; set model.pooler=own."
+            )
         with torch.no_grad():
             pooler.dense.weight.copy_(torch.eye(*pooler.dense.weight.shape))
             pooler.dense.bias.zero_()

@@ -46,8 +46,10 @@ class Fit:
         if self.patience is not None:
             check_whole("fit.patience", self.patience, 1)
         if self.effective_batch % self.batch:
-            raise UserError(f"fit.effective_batch={self.effective_batch} is not a multiple of "
-                            f"fit.batch={self.batch}.")  # fmt: skip
+            raise UserError(
+                f"fit.effective_batch={self.effective_batch} is not a multiple of "
+                f"fit.batch={self.batch}."
+            )
         check_choice("fit.precision", self.precision, PRECISIONS)
         check_choice("fit.monitor", self.monitor, ("target", "own"))
         check_choice("fit.parameters", self.parameters, KNOWN)

@@ -9,8 +9,11 @@ from dfwe.errors import UserError, reason
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ENDINGS = {"ForSequenceClassification": "encoder", "ForCausalLM": "causal",
-           "LMHeadModel": "causal"}  # fmt: skip
+ENDINGS = {
+    "ForSequenceClassification": "encoder",
+    "ForCausalLM": "causal",
+    "LMHeadModel": "causal",
+}
 
 
 def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
@@ -26,16 +29,21 @@ def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
         AutoModelForSequenceClassification,
     )
 
-    auto = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM,
-            "encoder": AutoModelForSequenceClassification}  # fmt: skip
+    auto = {
+        "seq2seq": AutoModelForSeq2SeqLM,
+        "causal": AutoModelForCausalLM,
+        "encoder": AutoModelForSequenceClassification,
+    }
     family = family_of(folder)
     network, tokenizer = load_as(auto[family], folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     wanted = "pad_token" if family == "encoder" else "eos_token"
     if getattr(tokenizer, f"{wanted}_id") is None:
-        raise UserError(f"The tokenizer of {folder} has no {wanted}, without which no batch can "
-                        "be made; set it and save the tokenizer beside the model.")  # fmt: skip
+        raise UserError(
+            f"The tokenizer of {folder} has no {wanted}, without which no batch can "
+            "be made; set it and save the tokenizer beside the model."
+        )
     return fuse_gelu(network), tokenizer
 
 
@@ -92,8 +100,10 @@ def family_of(folder: Path) -> str:
         config = json.loads((folder / "config.json").read_text())
         kind = [config["model_type"], *(config.get("architectures") or [])][-1]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}/config.json is no model's configuration ({error}); save the "
-                        "model again with save_pretrained.") from None  # fmt: skip
+        raise UserError(
+            f"{folder}/config.json is no model's configuration ({error}); save the "
+            "model again with save_pretrained."
+        ) from None
     if config.get("is_encoder_decoder"):
         return "seq2seq"
     for ending, family in ENDINGS.items():

@@ -41,9 +41,11 @@ def _encode(encoder: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         seen = [
             scaled_dot_product_attention(
                 q[None], k[None], v[None], attn_mask=bias[..., :length, :length], scale=1.0
-            )[0].transpose(0, 1).flatten(1)
+            )[0]
+            .transpose(0, 1)
+            .flatten(1)
             for length, q, k, v in zip(lengths, *projected, strict=True)
-        ]  # fmt: skip
+        ]
         hidden = feed_forward(hidden + attention.o(torch.cat(seen)))
     states = hidden.new_zeros(*source.shape, hidden.shape[-1])
     states[real] = encoder.final_layer_norm(hidden)

@@ -62,9 +62,13 @@ def greedy(network: Any, memory: Sources, max_new_tokens: int) -> list[list[int]
         shift = (mask.sum(1, keepdim=True) + torch.arange(width, device=mask.device)) % width
         source, mask = source.gather(1, shift), mask.gather(1, shift)
     answers = network.generate(
-        input_ids=source, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,
-        num_beams=1, pad_token_id=pad,
-    )  # fmt: skip
+        input_ids=source,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=pad,
+    )
     opening = 1 if network.config.is_encoder_decoder else source.shape[1]
     return answers[:, opening:].tolist()
 
@@ -76,9 +80,11 @@ def _losses(network: Any, source: Tensor, mask: Tensor, target: Tensor) -> Tenso
         start = torch.full_like(target[:, :1], config.decoder_start_token_id)
         inputs = torch.cat([start, target[:, :-1]], 1)
         logits = network(
-            input_ids=source, attention_mask=mask, use_cache=False,
+            input_ids=source,
+            attention_mask=mask,
+            use_cache=False,
             decoder_input_ids=inputs.masked_fill(inputs == IGNORED, config.pad_token_id),
-        ).logits  # fmt: skip
+        ).logits
     else:  # the target follows its source at once; what is padded comes last
         real, lengths = target != IGNORED, mask.sum(1, keepdim=True)
         whole = torch.cat([source, target.masked_fill(~real, 0)], 1)

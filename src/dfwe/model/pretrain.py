@@ -40,9 +40,12 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     splitter = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(),
-         pre_tokenizers.Punctuation("isolated")]
-    )  # fmt: skip
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(),
+            pre_tokenizers.Punctuation("isolated"),
+        ]
+    )
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = splitter  # type: ignore[assignment]
     pieces = vocabulary - len(SPECIAL) - len(BYTES) - SENTINELS
@@ -50,9 +53,10 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     learned = json.loads(trained.to_str())["model"]
     vocab = {piece: i for i, piece in enumerate((*SPECIAL, *BYTES, *learned["vocab"]))}
     made = Tokenizer(
-        models.BPE(vocab, [(a, b) for a, b in learned["merges"]], unk_token="<unk>",
-                   byte_fallback=True)
-    )  # fmt: skip
+        models.BPE(
+            vocab, [(a, b) for a, b in learned["merges"]], unk_token="<unk>", byte_fallback=True
+        )
+    )
     made.pre_tokenizer = splitter  # type: ignore[assignment]
     made.decoder = decoders.Sequence(  # type: ignore[assignment]
         [decoders.ByteFallback(), decoders.Metaspace()]
@@ -61,10 +65,13 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
         single=["$A", "</s>"], pair=["$A", "</s>", "$B", "</s>"], special_tokens=[("</s>", 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
+        tokenizer_object=made,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
         extra_special_tokens=[f"<extra_id_{i}>" for i in range(SENTINELS)],
         clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    )
 
 
 def build(tokenizer: Any, *, d_model: int, d_ff: int, layers: int, heads: int, seed: int) -> Any:
@@ -78,12 +85,20 @@ def build(tokenizer: Any, *, d_model: int, d_ff: int, layers: int, heads: int, s
 
     torch.manual_seed(seed)
     config = T5Config(
-        vocab_size=len(tokenizer), d_model=d_model, d_ff=d_ff, d_kv=d_model // heads,
-        num_layers=layers, num_decoder_layers=layers, num_heads=heads,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, dropout_rate=0.1,  # type: ignore[call-arg]
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer),
+        d_model=d_model,
+        d_ff=d_ff,
+        d_kv=d_model // heads,
+        num_layers=layers,
+        num_decoder_layers=layers,
+        num_heads=heads,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,  # type: ignore[call-arg]
+        dropout_rate=0.1,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,  # type: ignore[call-arg]
-    )  # fmt: skip
+    )
     network = T5ForConditionalGeneration(config)
     head = torch.empty(len(tokenizer), d_model).normal_(std=d_model**-0.5)
     network.lm_head.weight = torch.nn.Parameter(head)
@@ -108,7 +123,7 @@ def corrupt(
         sentinels: ids of `<extra_id_0>`, `<extra_id_1>`, ...
         density: the share of tokens hidden; span: the mean length of a hidden span.
         whole: the target is the block itself, not what the sentinels hide.
-    """  # fmt: skip
+    """
     length = len(ids)
     hidden = min(max(round(length * density), 1), length - 1)
     spans = min(max(round(hidden / span), 1), hidden, length - hidden, len(sentinels) - 1)
@@ -179,8 +194,9 @@ class Blocks:
         self, row: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[list[int], list[int]]:
         whole = bool(rng.random() < self.whole)
-        return corrupt(row, rng, self.sentinels, self.end,
-                       density=self.density, span=self.span, whole=whole)  # fmt: skip
+        return corrupt(
+            row, rng, self.sentinels, self.end, density=self.density, span=self.span, whole=whole
+        )
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:

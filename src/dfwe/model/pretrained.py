@@ -25,11 +25,20 @@ if TYPE_CHECKING:
     from dfwe.model.module import ScoredModule
 
 DECISIVE = (
-    "*.safetensors", "config.json", "generation_config.json",
-    "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.*", "merges.txt",
-)  # fmt: skip
-CHOICES = {"seq2seq": "model=flan_t5_base", "encoder": "model=roberta_base",
-           "causal": "model=causal"}  # fmt: skip
+    "*.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.*",
+    "merges.txt",
+)
+CHOICES = {
+    "seq2seq": "model=flan_t5_base",
+    "encoder": "model=roberta_base",
+    "causal": "model=causal",
+}
 COUNTED_FROM_PAD = ("camembert", "longformer", "mpnet")  # their first position is pad_token_id + 1
 
 
@@ -74,8 +83,9 @@ class Model:
         except UserError as error:
             raise UserError(f"{error} Or try model=tiny, which is shipped.") from None
         if not folder.is_dir():
-            raise UserError(f"model.path={self.path} is not a folder; give one, or a Hub id, "
-                            "OWNER/NAME.")  # fmt: skip
+            raise UserError(
+                f"model.path={self.path} is not a folder; give one, or a Hub id, OWNER/NAME."
+            )
         return folder
 
     def settings(self) -> dict[str, Any]:
@@ -88,8 +98,10 @@ class Model:
         """sha256 by name of the files that decide what the model does."""
         files = sorted({file for kind in DECISIVE for file in self.folder.glob(kind)})
         if not any(file.suffix == ".safetensors" for file in files):
-            raise UserError(f"{self.folder} holds no .safetensors weights; save the model again "
-                            "with save_pretrained of a recent transformers.")  # fmt: skip
+            raise UserError(
+                f"{self.folder} holds no .safetensors weights; save the model again "
+                "with save_pretrained of a recent transformers."
+            )
         return {file.name: file_digest(file) for file in files}
 
     def scoring(
@@ -97,9 +109,11 @@ class Model:
     ) -> dict[str, Any]:
         """What decides a score on a split besides the weights."""
         return {
-            split: fingerprint(task.examples(corpus, split)), "task": task.settings(),
-            "decoding": decoding.settings(), "max_input": self.max_input,
-        }  # fmt: skip
+            split: fingerprint(task.examples(corpus, split)),
+            "task": task.settings(),
+            "decoding": decoding.settings(),
+            "max_input": self.max_input,
+        }
 
     def check(self, decoding: Decoding, fit: Fit) -> None:
         """Raise UserError if this model cannot be decoded or trained that way."""
@@ -134,8 +148,10 @@ class Model:
         if "roberta" in kind or kind in COUNTED_FROM_PAD:
             places -= config.get("pad_token_id", 1) + 1
         if places < wanted:
-            raise UserError(f"{folder} has {places} positions, but model.max_input and max_target "
-                            f"ask for {wanted}; lower model.max_input.")  # fmt: skip
+            raise UserError(
+                f"{folder} has {places} positions, but model.max_input and max_target "
+                f"ask for {wanted}; lower model.max_input."
+            )
 
     def start(
         self, folder: Path, task: Task, corpus: Corpus, seed: int
@@ -156,9 +172,12 @@ class Model:
     ) -> Encoded:
         """A split of a task as this model reads it."""
         return encode(
-            task.examples(corpus, split), tokenizer, max_input=self.max_input,
-            max_target=self.max_target, cache=cache,
-        )  # fmt: skip
+            task.examples(corpus, split),
+            tokenizer,
+            max_input=self.max_input,
+            max_target=self.max_target,
+            cache=cache,
+        )
 
     def module(
         self,

@@ -38,8 +38,12 @@ class Scores:
             chosen: their positions in the split.
             examples: all of the split's.
         """
-        return _scores([self.texts[i] for i in chosen], [self.logliks[i] for i in chosen],
-                       [examples[i] for i in chosen], task)  # fmt: skip
+        return _scores(
+            [self.texts[i] for i in chosen],
+            [self.logliks[i] for i in chosen],
+            [examples[i] for i in chosen],
+            task,
+        )
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ def summarise(predictions: Sequence[Predictions], encoded: Encoded, task: Task) 
     logliks = {i: v for part in predictions for i, v in zip(part.index, part.logliks, strict=True)}
     # In the split's order, so that batching does not show in the last digits of a sum.
     ordered = range(len(encoded))
-    return _scores([texts[i] for i in ordered], [logliks[i] for i in ordered],
-                   encoded.examples, task)  # fmt: skip
+    return _scores(
+        [texts[i] for i in ordered], [logliks[i] for i in ordered], encoded.examples, task
+    )
 
 
 def _scores(

@@ -73,8 +73,10 @@ class Shards:
             answers = [_answer(self.predict, self.parts[0], request)]
             answers += [pipe.recv() for pipe in self.pipes]  # all: the next request starts anew
         except (EOFError, OSError):
-            raise UserError("A scoring process was ended, most likely for lack of memory; give "
-                            "the command again with fewer workers.") from None  # fmt: skip
+            raise UserError(
+                "A scoring process was ended, most likely for lack of memory; give "
+                "the command again with fewer workers."
+            ) from None
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer

@@ -41,8 +41,10 @@ def token_losses(network: Any, batch: Batch) -> Tensor:
     inputs = torch.cat([start, target[:, :-1]], 1)
     hidden = network.decoder(
         input_ids=inputs.masked_fill(inputs == IGNORED, network.config.pad_token_id),
-        encoder_hidden_states=states, encoder_attention_mask=batch.mask, use_cache=False,
-    ).last_hidden_state  # fmt: skip
+        encoder_hidden_states=states,
+        encoder_attention_mask=batch.mask,
+        use_cache=False,
+    ).last_hidden_state
     real = target != IGNORED
     scores = _head(network, hidden[real]).float()  # (tokens, vocabulary)
     losses = cross_entropy(scores, target[real], reduction="none")

@@ -74,8 +74,11 @@ class Result:
         plainest mixture that the dev split cannot tell from the best.
         """
         n = self.alpha.shape[-1]
-        close = [trial for trial in self.trials if trial.precision == self.best.precision
-                 and trial.value >= self.score - within]  # fmt: skip
+        close = [
+            trial
+            for trial in self.trials
+            if trial.precision == self.best.precision and trial.value >= self.score - within
+        ]
         return min(close, key=lambda trial: (np.square(trial.alpha - 1 / n).sum(), -trial.value))
 
 
@@ -182,19 +185,29 @@ def _check_scored(trials: list[Trial], by: str) -> None:
             "the ledger where there is one, and search again."
         )
     if by == "loglik" and all(trial.loglik is None for trial in trials):
-        raise UserError("A search by loglik needs a score function that returns a Measure with "
-                        "one; give it, or search by score.")  # fmt: skip
+        raise UserError(
+            "A search by loglik needs a score function that returns a Measure with "
+            "one; give it, or search by score."
+        )
 
 
 def _warn(values: list[float], repeats: int) -> None:
     """Of what the proposals climbed, trial by trial; -inf for a failed one."""
     asked = len(values) + repeats
     if repeats > MANY_REPEATS * asked:
-        log.warning("%d of %d proposals had been scored before: the steps are below what this dev "
-                    "set can resolve.", repeats, asked)  # fmt: skip
+        log.warning(
+            "%d of %d proposals had been scored before: the steps are below what this dev "
+            "set can resolve.",
+            repeats,
+            asked,
+        )
     if len(values) > FLAT and len(set(values[-FLAT:])) == 1:
-        log.warning("The last %d candidates all scored %.2f: the steps are below what this dev "
-                    "set can resolve.", FLAT, values[-1])  # fmt: skip
+        log.warning(
+            "The last %d candidates all scored %.2f: the steps are below what this dev "
+            "set can resolve.",
+            FLAT,
+            values[-1],
+        )
 
 
 def _rows(alphas: Alphas) -> Alphas:

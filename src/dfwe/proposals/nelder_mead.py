@@ -88,8 +88,9 @@ def _opened(n: int, start: str, shrink: float, groups: int) -> Generator[Alphas,
     if start not in ("best", "centroid"):
         raise UserError(f"Nelder-Mead cannot start around {start!r}; choose best or centroid.")
     if not 0 < shrink <= 1:
-        raise UserError(f"The first simplex cannot shrink by {shrink}; give more than 0 and at "
-                        "most 1.")  # fmt: skip
+        raise UserError(
+            f"The first simplex cannot shrink by {shrink}; give more than 0 and at most 1."
+        )
     scores = yield opening(n, groups)
     best = opening(n)[np.argmax(scores)]
     return first_simplex(best if start == "best" else centroid(n)[0], shrink, groups)
@@ -117,9 +118,13 @@ def descend(start: Alphas, budget: int, iterations: int, *, together: bool = Fal
     if x.size == 0:  # one expert: nothing to search
         return Outcome()
     if len(start) > budget:
-        log.warning("The first simplex of Nelder-Mead has %d alphas, but only %d evaluations are "
-                    "left after the opening: nothing more is searched; raise "
-                    "search.proposals.evaluations.", len(start), max(budget, 0))  # fmt: skip
+        log.warning(
+            "The first simplex of Nelder-Mead has %d alphas, but only %d evaluations are "
+            "left after the opening: nothing more is searched; raise "
+            "search.proposals.evaluations.",
+            len(start),
+            max(budget, 0),
+        )
     c = Coefficients.adaptive(x.shape[1])
     asked = _Asked(budget, start.shape[1:])
     iteration = 0

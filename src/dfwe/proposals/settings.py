@@ -54,8 +54,10 @@ class Search:
             check_whole("search.folds", self.folds, 2)
         check_choice("search.by", self.by, BY)
         if self.groups is not None and not callable(self.groups):
-            raise UserError(f"search.groups={self.groups} is no choice of groups; write "
-                            "search/groups=part, block or none.")  # fmt: skip
+            raise UserError(
+                f"search.groups={self.groups} is no choice of groups; write "
+                "search/groups=part, block or none."
+            )
 
     def __call__(self, n: int, groups: int = 1) -> Proposals:
         """Proposals for n experts and g groups.
@@ -66,9 +68,11 @@ class Search:
         if groups == 1:
             return self.proposals(n)
         if "groups" not in signature(self.proposals).parameters:
-            raise UserError(f"search={_described(self.proposals)['name']} gives all parameters "
-                            "one alpha; leave search/groups out, or search with nelder_mead, "
-                            "cma_es or dirichlet.")  # fmt: skip
+            raise UserError(
+                f"search={_described(self.proposals)['name']} gives all parameters "
+                "one alpha; leave search/groups out, or search with nelder_mead, "
+                "cma_es or dirichlet."
+            )
         return self.proposals(n, groups=groups)
 
     def check(self, n: int) -> None:

@@ -94,15 +94,25 @@ def agreement(found: Sequence[int], truth: Sequence[str]) -> Agreement:
 
     names = sorted(set(truth))
     ids = sorted(set(found))
-    counts = np.array([[sum(f == i and t == name for f, t in zip(found, truth, strict=True))
-                        for name in names] for i in ids])  # fmt: skip
+    counts = np.array(
+        [
+            [
+                sum(f == i and t == name for f, t in zip(found, truth, strict=True))
+                for name in names
+            ]
+            for i in ids
+        ]
+    )
     rows, columns = linear_sum_assignment(-counts)
     meaning = {ids[r]: names[c] for r, c in zip(rows, columns, strict=True)}
     said = [meaning.get(i, "") for i in found]
     never: float = 0.0  # a dataset without a cluster scores 0; the stubs know only "warn"
     f1 = f1_score(truth, said, average="macro", labels=names, zero_division=never)  # type: ignore[arg-type]
-    return Agreement(float(accuracy_score(truth, said)), float(f1),
-                     float(adjusted_rand_score(truth, list(found))))  # fmt: skip
+    return Agreement(
+        float(accuracy_score(truth, said)),
+        float(f1),
+        float(adjusted_rand_score(truth, list(found))),
+    )
 
 
 def plane(products: Matrix) -> tuple[Matrix, tuple[float, float]]:

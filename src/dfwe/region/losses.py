@@ -161,10 +161,11 @@ class Paths:
         from dfwe.report.maps import loss_curves
 
         return [
-            loss_curves({kind: rows["points"] for kind, rows in found[name].items()},
-                        work / f"{name}.png")
+            loss_curves(
+                {kind: rows["points"] for kind, rows in found[name].items()}, work / f"{name}.png"
+            )
             for name in ("line", "outward")
-        ]  # fmt: skip
+        ]
 
 
 def _noted(ledger: Path) -> Losses:

@@ -55,6 +55,9 @@ def perturbed(base: "Tensor", norm: float, seed: int) -> "Tensor":
 
 def breaks(t: Sequence[float], losses: Sequence[float], limit: float) -> float | None:
     """The smallest t >= 1 at which the loss exceeds `limit`; None if it never does."""
-    beyond = [place for place, loss in sorted(zip(t, losses, strict=True)) if place >= 1
-              and not loss <= limit]  # fmt: skip
+    beyond = [
+        place
+        for place, loss in sorted(zip(t, losses, strict=True))
+        if place >= 1 and not loss <= limit
+    ]
     return beyond[0] if beyond else None

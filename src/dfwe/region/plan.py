@@ -51,8 +51,9 @@ class RegionPlan:
 
     @cached_property
     def paths(self) -> Paths:
-        return Paths(self.label, self.group, self.grid, self.tasks, self.study.corpus,
-                     self.settings)  # fmt: skip
+        return Paths(
+            self.label, self.group, self.grid, self.tasks, self.study.corpus, self.settings
+        )
 
     @cached_property
     def centroids(self) -> dict[str, dict[str, Centroid]]:
@@ -64,8 +65,9 @@ class RegionPlan:
         """What BitFit makes of each start."""
         found = list(self._starts())
         runs, starts, sizes = zip(*found, strict=True)
-        return Transfer(self.label, self.group, runs, starts, sizes, self.study.decoding,
-                        self.study.corpus)  # fmt: skip
+        return Transfer(
+            self.label, self.group, runs, starts, sizes, self.study.decoding, self.study.corpus
+        )
 
     def steps(self, makes: Sequence[str]) -> Iterator[Step]:
         """What a stage that makes such steps needs; the others are not even planned."""
@@ -89,8 +91,10 @@ class RegionPlan:
                 can be probed.
         """
         if not self.paths.probed:
-            raise UserError("No dataset of this study has one label of a fixed set for each text, "
-                            "which a linear probe needs; name some in sources.list.")  # fmt: skip
+            raise UserError(
+                "No dataset of this study has one label of a fixed set for each text, "
+                "which a linear probe needs; name some in sources.list."
+            )
         from dfwe.region.bodies import skeleton
 
         body = skeleton(self.study.model.folder if self.base is None else None)
@@ -108,8 +112,10 @@ class RegionPlan:
         related = self.settings.related(task.name)
         others = [step for step in self.grid.models if step.monitor.name not in related]
         if not others:
-            raise UserError(f"Nothing is left to average for {task.name}: every dataset shares "
-                            "its texts; name other datasets in sources.list.")  # fmt: skip
+            raise UserError(
+                f"Nothing is left to average for {task.name}: every dataset shares "
+                "its texts; name other datasets in sources.list."
+            )
         few = min(self.settings.centroid.fewer, len(others))
         drawn = sorted(np.random.default_rng(0).choice(len(others), few, replace=False))
         for name, members in (
@@ -122,8 +128,13 @@ class RegionPlan:
     def _starts(self) -> Iterator[tuple[Train, str, int | None]]:
         """(training, name of its start, training rows)."""
         chosen = self.settings.centroid
-        fit = replace(self.study.fit, parameters=chosen.parameters, patience=None,
-                      learning_rate=chosen.learning_rate, epochs=chosen.epochs)  # fmt: skip
+        fit = replace(
+            self.study.fit,
+            parameters=chosen.parameters,
+            patience=None,
+            learning_rate=chosen.learning_rate,
+            epochs=chosen.epochs,
+        )
         for task in self.tasks:
             starts: dict[str, Step | None] = {"pretrained": self.base, **self.centroids[task.name]}
             for limit in chosen.limits:
@@ -144,9 +155,18 @@ class RegionPlan:
     ) -> Train:
         study = self.study
         return Train(
-            stage, f"{task.name} {seed}", self.group, (task,), task, corpus, study.model,
-            fit or study.fit, study.decoding, seed, start,
-        )  # fmt: skip
+            stage,
+            f"{task.name} {seed}",
+            self.group,
+            (task,),
+            task,
+            corpus,
+            study.model,
+            fit or study.fit,
+            study.decoding,
+            seed,
+            start,
+        )
 
 
 def _limited(corpus: Corpus, limit: int | None) -> Corpus:
@@ -154,6 +174,8 @@ def _limited(corpus: Corpus, limit: int | None) -> Corpus:
     if limit is None:
         return corpus
     if not hasattr(corpus, "limit"):
-        raise UserError(f"corpus={corpus.name} cannot be cut to {limit} rows; set "
-                        "region.centroid.limits=[null] and choose its own shots.")  # fmt: skip
+        raise UserError(
+            f"corpus={corpus.name} cannot be cut to {limit} rows; set "
+            "region.centroid.limits=[null] and choose its own shots."
+        )
     return replace(corpus, limit=limit)  # type: ignore[type-var]

@@ -79,8 +79,11 @@ def hulls(owners: Sequence[str], probed: Sequence[str], settings: Settings) -> l
             members = [i for i, owner in enumerate(owners) if owner in datasets]
             alphas = inside(len(owners) + 1, members, settings.inside, seed=number)
             probes = tuple(d for d in datasets if d in probed)
-            found += [Point(f"inside/{level}/{group}/{k}", INSIDE, f"{level}/{group}", probes, a)
-                      for k, a in enumerate(alphas) if probes]  # fmt: skip
+            found += [
+                Point(f"inside/{level}/{group}/{k}", INSIDE, f"{level}/{group}", probes, a)
+                for k, a in enumerate(alphas)
+                if probes
+            ]
     return found
 
 

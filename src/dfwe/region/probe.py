@@ -77,8 +77,9 @@ def probe_loss(
 ) -> tuple[float, float]:
     """Train on features (m, d) and labels (m,); the loss and accuracy on `dev` and `gold`."""
     mean, scale = train.mean(0), train.std(0) + 1e-6
-    weights, bias = fit((train - mean) / scale, labels, int(max(labels.max(), gold.max())) + 1,
-                        penalty)  # fmt: skip
+    weights, bias = fit(
+        (train - mean) / scale, labels, int(max(labels.max(), gold.max())) + 1, penalty
+    )
     logs = _log_softmax((dev - mean) / scale @ weights + bias)
     loss = -logs[np.arange(len(gold)), gold].mean()
     return float(loss), float(np.mean(logs.argmax(1) == gold))

@@ -63,11 +63,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         if len(self.seeds) < 2 or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"region.seeds={list(self.seeds)}: a region needs two or more "
-                            "different seeds of each dataset.")  # fmt: skip
+            raise UserError(
+                f"region.seeds={list(self.seeds)}: a region needs two or more "
+                "different seeds of each dataset."
+            )
         if self.points < 3 or self.steps < 2:
-            raise UserError(f"region.points={self.points} and region.steps={self.steps} must be "
-                            "at least 3 and 2.")  # fmt: skip
+            raise UserError(
+                f"region.points={self.points} and region.steps={self.steps} must be "
+                "at least 3 and 2."
+            )
 
     def family(self, dataset: str) -> str:
         """The family of a dataset."""

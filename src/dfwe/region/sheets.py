@@ -33,8 +33,7 @@ def clusters(geometry: Found) -> Sheet:
         if (held := geometry["clusters"][kind])
     ]
     note = f"Spectral clustering of {len(geometry['labels'])} task vectors; 1 is perfect."
-    return Sheet("Clusters", ["models", "accuracy", "F1", "ARI"], rows, note=note,
-                 name="clusters")  # fmt: skip
+    return Sheet("Clusters", ["models", "accuracy", "F1", "ARI"], rows, note=note, name="clusters")
 
 
 def similarity(geometry: Found) -> Sheet:
@@ -42,21 +41,28 @@ def similarity(geometry: Found) -> Sheet:
     near = geometry["cosine"]
     rows = [
         [
-            name, f"{row[name]:.2f}",
+            name,
+            f"{row[name]:.2f}",
             f"{np.mean([value for other, value in row.items() if other != name]):.2f}",
-            f"{geometry['norm'][name]:.2f}", f"{geometry['variance'][name]:.2f}",
+            f"{geometry['norm'][name]:.2f}",
+            f"{geometry['variance'][name]:.2f}",
             _named({other: row[other] for other in geometry["nearest"][name]}),
         ]
         for name, row in near.items()
-    ]  # fmt: skip
+    ]
     note = (
         "Mean cosine of task vectors inside a dataset and across to others; norm of the task "
         "vectors; mean squared distance from the dataset's centroid. The nearest are the sources "
         "to give DFWE."
     )
-    return Sheet("Datasets", ["dataset", "inside", "across", "norm", "variance", "nearest"], rows,
-                 note=note, name="similarity",
-                 brief=("dataset", "inside", "across", "nearest"))  # fmt: skip
+    return Sheet(
+        "Datasets",
+        ["dataset", "inside", "across", "norm", "variance", "nearest"],
+        rows,
+        note=note,
+        name="similarity",
+        brief=("dataset", "inside", "across", "nearest"),
+    )
 
 
 def odds(rows: Sequence[Found]) -> Sheet:
@@ -64,19 +70,27 @@ def odds(rows: Sequence[Found]) -> Sheet:
     pairs = list(dict.fromkeys((row["a"], row["b"]) for row in rows))
     held = {(row["level"], row["group"], row["a"], row["b"]): row for row in rows}
     cells = [
-        [f"family {group}" if level == "family" else group,
-         *(_odds(held.get((level, group, a, b))) for a, b in pairs)]
+        [
+            f"family {group}" if level == "family" else group,
+            *(_odds(held.get((level, group, a, b))) for a, b in pairs),
+        ]
         for level, group in dict.fromkeys((row["level"], row["group"]) for row in rows)
-    ]  # fmt: skip
+    ]
     note = (
         "P_B(A, B): how often a model of A has a lower generalised loss than one of B, with 95 % "
         "intervals. In: the group's models. In': random convex combinations of them. Ex: models "
         "of other datasets; in the last row, the pretrained model moved at random."
     )
     columns = ["group", *(f"{a} over {b}" for a, b in pairs)]
-    return Sheet("Which models have the lower loss", columns, cells, note=note, name="odds",
-                 last=len({row["group"] for row in rows if row["level"] == "general"}),
-                 brief=columns[:4])  # fmt: skip
+    return Sheet(
+        "Which models have the lower loss",
+        columns,
+        cells,
+        note=note,
+        name="odds",
+        last=len({row["group"] for row in rows if row["level"] == "general"}),
+        brief=columns[:4],
+    )
 
 
 def between(curves: Found) -> Sheet:
@@ -87,24 +101,35 @@ def between(curves: Found) -> Sheet:
         middle = min(on, key=lambda row: abs(row["t"] - 0.5), default=None)
         ends = float(np.mean([on[0]["mean"], on[-1]["mean"]])) if on else None
         broken = curves["outward"].get(kind, {"breaks": []})["breaks"]
-        rows.append([
-            kind, points(ends), points(None if middle is None else middle["mean"]),
-            ", ".join(f"> {REACH:g}" if t is None else f"{t:.3g}" for t in broken) or DASH,
-        ])  # fmt: skip
+        rows.append(
+            [
+                kind,
+                points(ends),
+                points(None if middle is None else middle["mean"]),
+                ", ".join(f"> {REACH:g}" if t is None else f"{t:.3g}" for t in broken) or DASH,
+            ]
+        )
     note = (
         "Loss in nats, a mean over pairs. A line from t = 0 through t = 1 breaks at the first t "
         "beyond at which it is worse than the pretrained model; one t a line."
     )
-    return Sheet("Between two models and beyond", ["pair", "ends", "middle", "breaks at t"], rows,
-                 note=note, name="lines")  # fmt: skip
+    return Sheet(
+        "Between two models and beyond",
+        ["pair", "ends", "middle", "breaks at t"],
+        rows,
+        note=note,
+        name="lines",
+    )
 
 
 def transfer(rows: Sequence[Found]) -> Sheet:
     """Test scores from each start, a row a dataset and size; the mean over datasets apart."""
     held = {(row["dataset"], row["size"], row["start"]): row for row in rows}
     first, *others = dict.fromkeys(row["start"] for row in rows)
-    places = sorted(dict.fromkeys((row["dataset"], row["size"]) for row in rows),
-                    key=lambda place: place[0] == "all")  # fmt: skip
+    places = sorted(
+        dict.fromkeys((row["dataset"], row["size"]) for row in rows),
+        key=lambda place: place[0] == "all",
+    )
     cells = []
     for dataset, size in places:
         line = [dataset, "all" if size is None else str(size)]
@@ -117,15 +142,25 @@ def transfer(rows: Sequence[Found]) -> Sheet:
                 noise = f" ({row['low']:+.2f} to {row['high']:+.2f})"
                 line.append(f"{row['gain']:+.2f}" + (noise if several else ""))
         cells.append(line)
-    columns = ["dataset", "rows", first,
-               *(name for start in others for name in (start, f"{start}: gain"))]  # fmt: skip
+    columns = [
+        "dataset",
+        "rows",
+        first,
+        *(name for start in others for name in (start, f"{start}: gain")),
+    ]
     note = (
         f"Mean test score ± standard deviation over seeds; gains over the {first} start, paired "
         "by seed, with 95 % intervals. Rows of training: all are those that corpus.limit leaves."
     )
-    return Sheet("Where training starts", columns, cells, note=note, name="transfer",
-                 last=sum(dataset == "all" for dataset, _ in places),
-                 brief=columns[:5])  # fmt: skip
+    return Sheet(
+        "Where training starts",
+        columns,
+        cells,
+        note=note,
+        name="transfer",
+        last=sum(dataset == "all" for dataset, _ in places),
+        brief=columns[:5],
+    )
 
 
 def regions(found: Found) -> Sheet:
@@ -134,23 +169,35 @@ def regions(found: Found) -> Sheet:
     rows = []
     for number, held in enumerate(found["regions"], 1):
         members = [index(label) for label in held["average"]]
-        rows.append([str(number), str(len(members)), f"{mean_cosine(near, members):.2f}",
-                     f"{held['variance']:.3g}"])  # fmt: skip
+        rows.append(
+            [
+                str(number),
+                str(len(members)),
+                f"{mean_cosine(near, members):.2f}",
+                f"{held['variance']:.3g}",
+            ]
+        )
     note = "Cosine: mean over pairs. Variance: mean squared distance from the centroid."
-    return Sheet("Regions", ["region", "checkpoints", "cosine", "variance"], rows, note=note,
-                 name="regions")  # fmt: skip
+    return Sheet(
+        "Regions", ["region", "checkpoints", "cosine", "variance"], rows, note=note, name="regions"
+    )
 
 
 def sources(found: Found) -> Sheet:
     """A survey's checkpoints by region, each with the others to give DFWE."""
     cosines, index = found["cosine"], found["labels"].index
-    owner = {label: str(number) for number, held in enumerate(found["regions"], 1)
-             for label in held["average"]}  # fmt: skip
+    owner = {
+        label: str(number)
+        for number, held in enumerate(found["regions"], 1)
+        for label in held["average"]
+    }
     columns = ["checkpoint", "region", "nearest", "second", "third"]
     rows = []
     for label in [*owner, *found["outliers"]]:
-        near = [f"{other} {cosines[index(label)][index(other)]:.2f}"
-                for other in found["sources"][label]]  # fmt: skip
+        near = [
+            f"{other} {cosines[index(label)][index(other)]:.2f}"
+            for other in found["sources"][label]
+        ]
         cells = [label, owner.get(label, "outlier"), *near]
         rows.append([*cells, *[DASH] * (len(columns) - len(cells))])
     note = (

@@ -107,8 +107,13 @@ class Geometry:
         with lab.log(self.recipe, self.label, self.group) as log:
             log.images({f"region/{path.stem}": path for path in drawn})
             log.tables("region/cosine", list(self.grid.labels), similar.tolist())
-            log.summary({f"region/{kind}_{key}": value for kind in ("dataset", "family")
-                         for key, value in scores["clusters"][kind].items()})  # fmt: skip
+            log.summary(
+                {
+                    f"region/{kind}_{key}": value
+                    for kind in ("dataset", "family")
+                    for key, value in scores["clusters"][kind].items()
+                }
+            )
 
         def fill(folder: Path) -> None:
             np.save(folder / "gram.npy", products)
@@ -123,26 +128,44 @@ class Geometry:
         names = list(dict.fromkeys(owners))
         members = {name: [i for i in range(n) if owners[i] == name] for name in names}
         near = {
-            a: {b: float(np.mean([similar[i, j] for i in members[a] for j in members[b]
-                                  if i != j])) for b in names} for a in names
-        }  # fmt: skip
+            a: {
+                b: float(
+                    np.mean([similar[i, j] for i in members[a] for j in members[b] if i != j])
+                )
+                for b in names
+            }
+            for a in names
+        }
         clusters = {
             kind: vars(agreement(spectral(similar, len(set(truth))).tolist(), truth))
             for kind, truth in (("dataset", owners), ("family", self.families))
             if 1 < len(set(truth)) < n
         }
         return {
-            "owners": owners, "labels": self.grid.labels, "families": self.families,
-            "clusters": {"family": {}, **clusters}, "cosine": near,
-            "norm": {name: float(np.sqrt(np.diag(products))[held].mean())
-                     for name, held in members.items()},
-            "distance": {name: float(np.mean([apart[i, j] for i, j in combinations(held, 2)]))
-                         for name, held in members.items() if len(held) > 1},
+            "owners": owners,
+            "labels": self.grid.labels,
+            "families": self.families,
+            "clusters": {"family": {}, **clusters},
+            "cosine": near,
+            "norm": {
+                name: float(np.sqrt(np.diag(products))[held].mean())
+                for name, held in members.items()
+            },
+            "distance": {
+                name: float(np.mean([apart[i, j] for i, j in combinations(held, 2)]))
+                for name, held in members.items()
+                if len(held) > 1
+            },
             "variance": {name: variance(products, held) for name, held in members.items()}
             | {"all": variance(products, list(range(n)))},
-            "nearest": {a: sorted((b for b in names if b not in self.settings.related(a)),
-                                  key=lambda b, a=a: -near[a][b])[:3] for a in names},
-        }  # fmt: skip
+            "nearest": {
+                a: sorted(
+                    (b for b in names if b not in self.settings.related(a)),
+                    key=lambda b, a=a: -near[a][b],
+                )[:3]
+                for a in names
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -167,8 +190,11 @@ class Centroid:
         """Average and commit."""
         space, network, tokenizer = self.grid.space(lab)
         space.write(centroid(space.n, range(space.n - 1)), network)
-        lab.store.commit(self.recipe, lambda folder: save(network, tokenizer, folder),
-                         {"models": list(self.grid.labels)})  # fmt: skip
+        lab.store.commit(
+            self.recipe,
+            lambda folder: save(network, tokenizer, folder),
+            {"models": list(self.grid.labels)},
+        )
 
 
 @dataclass(frozen=True)
@@ -196,11 +222,14 @@ class Transfer:
     @cached_property
     def recipe(self) -> Recipe:
         settings = {
-            "test": {name: fingerprint(task.examples(self.corpus, "test"))
-                     for name, task in self.tasks.items()},
+            "test": {
+                name: fingerprint(task.examples(self.corpus, "test"))
+                for name, task in self.tasks.items()
+            },
             "tasks": {name: task.settings() for name, task in self.tasks.items()},
-            "starts": self.starts, "sizes": self.sizes,
-        }  # fmt: skip
+            "starts": self.starts,
+            "sizes": self.sizes,
+        }
         return Recipe(self.stage, VERSION, settings, tuple(s.recipe for s in self.parents))
 
     def run(self, lab: Lab) -> None:
@@ -209,13 +238,22 @@ class Transfer:
         for step, start, size in zip(self.runs, self.starts, self.sizes, strict=True):
             test = self._test(lab, step)
             dev = lab.store.scores(step.recipe)["dev"]["score"]
-            rows.append({"dataset": step.monitor.name, "start": start, "size": size,
-                         "seed": step.seed, "dev": dev, "test": test})  # fmt: skip
+            rows.append(
+                {
+                    "dataset": step.monitor.name,
+                    "start": start,
+                    "size": size,
+                    "seed": step.seed,
+                    "dev": dev,
+                    "test": test,
+                }
+            )
         with lab.log(self.recipe, self.label, self.group) as log:
             log.tables("region/transfer", list(rows[0]), [list(row.values()) for row in rows])
         lab.store.commit(self.recipe, lambda folder: None, {"rows": rows})
 
     def _test(self, lab: Lab, step: Train) -> float:
-        one = Test(step.label, self.group, step, step.monitor, self.corpus, step.model,
-                   self.decoding)  # fmt: skip
+        one = Test(
+            step.label, self.group, step, step.monitor, self.corpus, step.model, self.decoding
+        )
         return test_model(one, lab, lab.store.weights(step.recipe)).score

@@ -54,8 +54,10 @@ def finetune(study: Callable[[], Study], stage: Stage, lab: Lab, settings: Setti
     model = plan.model(given.task, given.seed)
     execute([*([] if plan.base is None else [plan.base]), model], stage, lab)
     scores = lab.store.scores(model.recipe)
-    Console().print(f"{model.label}  dev {scores['dev']['score']:.2f}  "
-                    f"{lab.store.folder(model.recipe)}", soft_wrap=True)  # fmt: skip
+    Console().print(
+        f"{model.label}  dev {scores['dev']['score']:.2f}  {lab.store.folder(model.recipe)}",
+        soft_wrap=True,
+    )
 
 
 def results(plan: RegionPlan, stage: Stage, store: Store) -> dict[str, Any]:
@@ -103,8 +105,9 @@ def transfer_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 gains = [value - mine["pretrained", seed] for seed, value in held.items()]
                 pooled += gains
                 found.append(_row(dataset, size, start, list(held.values()), gains))
-            everything = [row["mean"] for row in found
-                          if (row["size"], row["start"]) == (size, start)]  # fmt: skip
+            everything = [
+                row["mean"] for row in found if (row["size"], row["start"]) == (size, start)
+            ]
             found.append(_row("all", size, start, everything, pooled))
     return found
 
@@ -114,8 +117,16 @@ def _row(
 ) -> dict[str, Any]:
     gain, low, high = mean_interval(gains)
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
-    return {"dataset": dataset, "size": size, "start": start, "mean": float(np.mean(scores)),
-            "sd": spread, "gain": gain, "low": low, "high": high}  # fmt: skip
+    return {
+        "dataset": dataset,
+        "size": size,
+        "start": start,
+        "mean": float(np.mean(scores)),
+        "sd": spread,
+        "gain": gain,
+        "low": low,
+        "high": high,
+    }
 
 
 def _survey(checkpoints: Sequence[str], lab: Lab, settings: Settings) -> None:
@@ -143,6 +154,9 @@ def _show(found: dict[str, Any], lead: str, tables: Sequence[Sheet], output: Pat
     from dfwe.report.page import write_report
 
     write_json(output / "results.json", found)
-    drawn = {text: [path] for name, text in PICTURES.items()
-             if (path := output / f"{name}.png").is_file()}  # fmt: skip
+    drawn = {
+        text: [path]
+        for name, text in PICTURES.items()
+        if (path := output / f"{name}.png").is_file()
+    }
     show(tables, write_report(output, TITLE, lead, tables, drawn), output / "results.json")

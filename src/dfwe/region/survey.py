@@ -53,15 +53,17 @@ class Survey:
         index = {label: i for i, label in enumerate(self.labels)}
         return {
             "regions": [
-                {"average": list(held),
-                 "variance": variance(self.products, [index[x] for x in held])}
+                {
+                    "average": list(held),
+                    "variance": variance(self.products, [index[x] for x in held]),
+                }
                 for held in self.regions
             ],
             "outliers": list(self.outliers),
             "sources": {label: list(held[:NEAREST]) for label, held in self.nearest.items()},
             "labels": list(self.labels),
             "cosine": cosine(self.products).tolist(),
-        }  # fmt: skip
+        }
 
     def pictures(self, folder: Path) -> list[Path]:
         """Heat map, tree and plane; regions in their order, outliers last."""
@@ -106,8 +108,10 @@ def survey_folders(
 
     folders = _folders(checkpoints)
     if len(folders) < 3:
-        raise UserError(f"checkpoints={list(checkpoints)} names {len(folders)} checkpoints; "
-                        "three or more are needed to see which belong together.")  # fmt: skip
+        raise UserError(
+            f"checkpoints={list(checkpoints)} names {len(folders)} checkpoints; "
+            "three or more are needed to see which belong together."
+        )
     names = [folder.name for folder in folders]
     labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
     start = folders[0] if base is None else Path(base).expanduser()
@@ -132,13 +136,17 @@ def recommended(survey: str, target: str) -> list[str]:
         found = json.loads(path.read_text())["sources"]
         known = {name: [str(other) for other in others] for name, others in found.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise UserError(f"sources.survey={survey} is no results.json of stage=region; run "
-                        "`python -m dfwe.run stage=region checkpoints=[FOLDER]` and name the one "
-                        "in its folder.") from None  # fmt: skip
+        raise UserError(
+            f"sources.survey={survey} is no results.json of stage=region; run "
+            "`python -m dfwe.run stage=region checkpoints=[FOLDER]` and name the one "
+            "in its folder."
+        ) from None
     if target not in known:
-        raise UserError(f"sources.survey={survey} knows nothing of '{target}', only of "
-                        f"{', '.join(known)}; survey a checkpoint in a folder named '{target}', "
-                        "or name sources.list=[...] yourself.")  # fmt: skip
+        raise UserError(
+            f"sources.survey={survey} knows nothing of '{target}', only of "
+            f"{', '.join(known)}; survey a checkpoint in a folder named '{target}', "
+            "or name sources.list=[...] yourself."
+        )
     return known[target]
 
 
@@ -166,7 +174,9 @@ def _folders(checkpoints: Sequence[str]) -> list[Path]:
         root = Path(item).expanduser()
         inside = sorted(path.parent for path in root.glob("*/config.json"))
         if not inside and not (root / "config.json").is_file():
-            raise UserError(f"{root} is no checkpoint and holds none; name folders that "
-                            "save_pretrained wrote, or a folder of them.")  # fmt: skip
+            raise UserError(
+                f"{root} is no checkpoint and holds none; name folders that "
+                "save_pretrained wrote, or a folder of them."
+            )
         found += [root] if (root / "config.json").is_file() else inside
     return found

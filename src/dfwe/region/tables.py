@@ -31,22 +31,39 @@ def odds(
             took = {
                 "In": [p for p in points if p.kind == IN and p.group in datasets],
                 "In'": [p for p in points if p.kind == INSIDE and p.group == f"{level}/{group}"],
-                "Ex": [p for p in points if p.kind == (NOISE if level == "general" else IN)
-                       and p.group not in datasets],
+                "Ex": [
+                    p
+                    for p in points
+                    if p.kind == (NOISE if level == "general" else IN) and p.group not in datasets
+                ],
                 "pretrained": [p for p in points if p.kind == PRETRAINED],
-            }  # fmt: skip
+            }
             values = {
                 name: [float(np.mean([losses[p.name, d] for d in on])) for p in members]
                 for name, members in took.items()
             }
-            for a, b in (("In'", "In"), ("In'", "Ex"), ("In", "Ex"), ("In", "pretrained"),
-                         ("In'", "pretrained")):  # fmt: skip
+            for a, b in (
+                ("In'", "In"),
+                ("In'", "Ex"),
+                ("In", "Ex"),
+                ("In", "pretrained"),
+                ("In'", "pretrained"),
+            ):
                 if values[a] and values[b]:
                     low, high = better_interval(values[a], values[b])
-                    rows.append({"level": level, "group": group, "a": a, "b": b,
-                                 "p": better(values[a], values[b]), "low": low, "high": high,
-                                 "loss_a": float(np.mean(values[a])),
-                                 "loss_b": float(np.mean(values[b]))})  # fmt: skip
+                    rows.append(
+                        {
+                            "level": level,
+                            "group": group,
+                            "a": a,
+                            "b": b,
+                            "p": better(values[a], values[b]),
+                            "low": low,
+                            "high": high,
+                            "loss_a": float(np.mean(values[a])),
+                            "loss_b": float(np.mean(values[b])),
+                        }
+                    )
     return rows
 
 

@@ -6,8 +6,11 @@ from typing import Any
 
 from dfwe.report.tables import DASH, points
 
-AUTO = {"seq2seq": "AutoModelForSeq2SeqLM", "causal": "AutoModelForCausalLM",
-        "encoder": "AutoModelForSequenceClassification"}  # fmt: skip
+AUTO = {
+    "seq2seq": "AutoModelForSeq2SeqLM",
+    "causal": "AutoModelForCausalLM",
+    "encoder": "AutoModelForSequenceClassification",
+}
 
 
 def model_card(
@@ -23,37 +26,55 @@ def model_card(
     """
     front = ["---", "library_name: transformers", "tags: [dfwe, weight-averaging, merge]"]
     front += [f"base_model: {base}"] if base else []
-    return "\n".join([*front, "---", "", *_head(results), *_use(family), *_mixture(results),
-                      *_scores(results), *_making(results, recipe), *_licence(results, base),
-                      ""])  # fmt: skip
+    return "\n".join(
+        [
+            *front,
+            "---",
+            "",
+            *_head(results),
+            *_use(family),
+            *_mixture(results),
+            *_scores(results),
+            *_making(results, recipe),
+            *_licence(results, base),
+            "",
+        ]
+    )
 
 
 def _head(results: Mapping[str, Any]) -> list[str]:
     return [
-        f"# {results['task']}, a mixture of {len(results['experts'])} models", "",
+        f"# {results['task']}, a mixture of {len(results['experts'])} models",
+        "",
         "The weights are a convex combination of the models below, `theta(alpha) = sum_i alpha_i "
         "theta_i`, with the alpha of the best score on the dev split that a search without "
         "gradients found (derivative-free weight-space ensembling, "
-        "[arXiv 2307.03506](https://arxiv.org/abs/2307.03506)). It runs like any one of them.", "",
-    ]  # fmt: skip
+        "[arXiv 2307.03506](https://arxiv.org/abs/2307.03506)). It runs like any one of them.",
+        "",
+    ]
 
 
 def _use(family: str) -> list[str]:
     return [
         "```python",
-        f"from transformers import {AUTO[family]}, AutoTokenizer", "",
+        f"from transformers import {AUTO[family]}, AutoTokenizer",
+        "",
         f'model = {AUTO[family]}.from_pretrained("this folder")',
         'tokenizer = AutoTokenizer.from_pretrained("this folder")',
-        "```", "",
-    ]  # fmt: skip
+        "```",
+        "",
+    ]
 
 
 def _mixture(results: Mapping[str, Any]) -> list[str]:
     alpha = results["dfwe"]["alpha"]
     grouped = any(isinstance(value, Mapping) for value in alpha.values())
     groups = alpha if grouped else {"alpha": alpha}
-    lines = ["## Mixture", f"| model | {' | '.join(groups)} | dev | recipe |",
-             "|---|" + "---:|" * (len(groups) + 1) + "---|"]  # fmt: skip
+    lines = [
+        "## Mixture",
+        f"| model | {' | '.join(groups)} | dev | recipe |",
+        "|---|" + "---:|" * (len(groups) + 1) + "---|",
+    ]
     for row in results["experts"]:
         weights = [f"{weights[row['label']]:.6f}" for weights in groups.values()]
         cells = [row["label"], *weights, points(row["dev"]), f"`{row['address']}`"]
@@ -62,10 +83,19 @@ def _mixture(results: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(results: Mapping[str, Any]) -> list[str]:
-    named = {"baseline": results["baseline"], "uniform average": results["uniform"],
-             "this mixture": results["dfwe"]}  # fmt: skip
-    lines = ["## Scores", f"Points of the task `{results['task']}` on `{results['corpus']}`; the "
-             "search saw dev alone.", "", "| model | dev | test |", "|---|---:|---:|"]  # fmt: skip
+    named = {
+        "baseline": results["baseline"],
+        "uniform average": results["uniform"],
+        "this mixture": results["dfwe"],
+    }
+    lines = [
+        "## Scores",
+        f"Points of the task `{results['task']}` on `{results['corpus']}`; the "
+        "search saw dev alone.",
+        "",
+        "| model | dev | test |",
+        "|---|---:|---:|",
+    ]
     for name, row in named.items():
         lines.append(f"| {name} | {points(row['dev'])} | {points(row['test'])} |")
     if all(row["test"] is None for row in named.values()):
@@ -79,9 +109,13 @@ def _making(results: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
         f"Data: corpus `{results['corpus']}`, target `{results['task']}`, from "
         f"{', '.join(results['sources'])}; model `{results['model']}`, seed {results['seed']}. "
         "What decided these weights, data by digest and parents by address; `mergekit.yml`, where "
-        "there is one, makes them from the parents alone:", "",
-        "```json", json.dumps(recipe, indent=1), "```", "",
-    ]  # fmt: skip
+        "there is one, makes them from the parents alone:",
+        "",
+        "```json",
+        json.dumps(recipe, indent=1),
+        "```",
+        "",
+    ]
 
 
 def _licence(results: Mapping[str, Any], base: str | None) -> list[str]:
@@ -90,4 +124,4 @@ def _licence(results: Mapping[str, Any], base: str | None) -> list[str]:
         "## Licence",
         f"None is given here. The terms of {origin} and of the data (`{results['corpus']}`) hold "
         "for a mixture too: read them before you share it.",
-    ]  # fmt: skip
+    ]

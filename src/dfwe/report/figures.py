@@ -27,8 +27,13 @@ def trajectories(runs: Mapping[str, Sequence[Trials]], path: Path) -> Path:
     figure, panels = _panels(len(runs))
     for axes, (task, searches) in zip(panels, runs.items(), strict=False):
         for number, trials in enumerate(searches):
-            axes.step(range(len(trials)), best_so_far(trials), where="post",
-                      color=COLOURS[number % len(COLOURS)], lw=1.3)  # fmt: skip
+            axes.step(
+                range(len(trials)),
+                best_so_far(trials),
+                where="post",
+                color=COLOURS[number % len(COLOURS)],
+                lw=1.3,
+            )
         axes.set_title(task, loc="left", fontsize=10)
         axes.set(xlabel="evaluation", ylabel="best dev score")
     return save(figure, path)
@@ -40,8 +45,15 @@ def dev_against_test(points: Mapping[str, Sequence[tuple[float, float]]], path: 
     axes = grid[0][0]
     colour, marker = colours(points), _markers(points)
     for name, pairs in points.items():
-        axes.plot(*zip(*pairs, strict=True), marker[name], color=colour[name], ms=5, label=name,
-                  alpha=0.8, ls="")  # fmt: skip
+        axes.plot(
+            *zip(*pairs, strict=True),
+            marker[name],
+            color=colour[name],
+            ms=5,
+            label=name,
+            alpha=0.8,
+            ls="",
+        )
     ends = [value for pairs in points.values() for pair in pairs for value in pair]
     span = [min(ends), max(ends)]
     axes.plot(span, span, color=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
@@ -86,8 +98,13 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
         other = 3 - start - end
         on = np.flatnonzero(alpha[:, other] == 0)
         order = on[np.argsort(alpha[on, end])]
-        lines.plot(alpha[order, end], score[order], ".-", color=COLOURS[number],
-                   label=f"{caption(labels[start])} to {caption(labels[end])}")  # fmt: skip
+        lines.plot(
+            alpha[order, end],
+            score[order],
+            ".-",
+            color=COLOURS[number],
+            label=f"{caption(labels[start])} to {caption(labels[end])}",
+        )
     lines.set(xlabel="t, from the first expert to the second", ylabel="dev score (points)")
     legend(lines)
     return save(figure, path)
@@ -107,8 +124,16 @@ def cost_against_gain(points: Mapping[str, tuple[float, float]], unit: str, path
     axes.xaxis.set_minor_locator(NullLocator())
     marker = _markers(points)
     for name, (cost, gain) in sorted(points.items(), key=lambda item: -item[1][1]):
-        axes.plot(cost, gain, marker[name], color=colour[name], ms=6, ls="", alpha=0.9,
-                  label=f"{name}, {gain:+.2f}")  # fmt: skip
+        axes.plot(
+            cost,
+            gain,
+            marker[name],
+            color=colour[name],
+            ms=6,
+            ls="",
+            alpha=0.9,
+            label=f"{name}, {gain:+.2f}",
+        )
     axes.set(xlabel=unit, ylabel="gain over fine-tuning alone (points)")
     legend(axes)
     return save(figure, path)
@@ -137,8 +162,15 @@ def _contours(
     axes.plot(x[best], y[best], "o", mfc="none", mec=INK, ms=10, mew=1.4, clip_on=False)
     for (left, low), label, side in zip(corners, labels, ("top", "top", "bottom"), strict=True):
         shift = (0, 6 if side == "bottom" else -6)
-        axes.annotate(caption(label), (left, low), shift, textcoords="offset points",
-                      ha="center", va=side, fontsize=9)  # fmt: skip
+        axes.annotate(
+            caption(label),
+            (left, low),
+            shift,
+            textcoords="offset points",
+            ha="center",
+            va=side,
+            fontsize=9,
+        )
     axes.set_aspect("equal")
     axes.axis("off")
 

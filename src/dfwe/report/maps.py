@@ -43,9 +43,14 @@ def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], pa
     figure, grid = figure_of(1, 1, (7.6, 1.2 + 0.2 * len(labels)))
     axes = grid[0][0]
     tree: dict[str, Any] = draw(
-        linkage, labels=[caption(label) for label in labels], orientation="right", ax=axes,
-        color_threshold=0, above_threshold_color=GREY, leaf_font_size=8,
-    )  # fmt: skip
+        linkage,
+        labels=[caption(label) for label in labels],
+        orientation="right",
+        ax=axes,
+        color_threshold=0,
+        above_threshold_color=GREY,
+        leaf_font_size=8,
+    )
     colour = colours(owners)
     for text, leaf in zip(axes.get_yticklabels(), tree["leaves"], strict=True):
         text.set_color(colour[owners[int(leaf)]])
@@ -62,11 +67,14 @@ def plane_map(
     axes = grid[0][0]
     for name, colour in colours(owners).items():
         mine = places[[owner == name for owner in owners]]
-        axes.plot(mine[:, 0], mine[:, 1], "o", color=colour, ms=6, mew=0, alpha=0.85,
-                  label=caption(name))  # fmt: skip
+        axes.plot(
+            mine[:, 0], mine[:, 1], "o", color=colour, ms=6, mew=0, alpha=0.85, label=caption(name)
+        )
         axes.plot(*mine.mean(0), "x", color=colour, ms=8)
-    axes.set(xlabel=f"first direction ({shares[0]:.0%} of the variance)",
-             ylabel=f"second direction ({shares[1]:.0%})")  # fmt: skip
+    axes.set(
+        xlabel=f"first direction ({shares[0]:.0%} of the variance)",
+        ylabel=f"second direction ({shares[1]:.0%})",
+    )
     legend(axes)
     return save(figure, path)
 
@@ -83,8 +91,14 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         rows = curves[kind]
         t = [row["t"] for row in rows]
         axes.plot(t, [row["mean"] for row in rows], ".-", color=colour, label=kind)
-        axes.fill_between(t, [row["low"] for row in rows], [row["high"] for row in rows],
-                          color=colour, alpha=0.18, lw=0)  # fmt: skip
+        axes.fill_between(
+            t,
+            [row["low"] for row in rows],
+            [row["high"] for row in rows],
+            color=colour,
+            alpha=0.18,
+            lw=0,
+        )
     if any(abs(row["t"]) > 2 for rows in curves.values() for row in rows):
         axes.set_xscale("symlog", linthresh=1.0)
         axes.set_yscale("log")

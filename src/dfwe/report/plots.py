@@ -57,8 +57,12 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
     for label, c in colour.items():
         grid[0][0].plot([], [], color=c, lw=2, label=caption(label))
     grid[0][0].plot([], [], "o", mfc="none", mec=GREY, ms=9, label="kept epoch")
-    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper",
-                  frameon=False, fontsize=8)  # fmt: skip
+    figure.legend(
+        *grid[0][0].get_legend_handles_labels(),
+        loc="outside right upper",
+        frameon=False,
+        fontsize=8,
+    )
     return save(figure, path)
 
 
@@ -109,8 +113,14 @@ def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
     )
     axes.set_yticks(range(len(alpha)), [caption(label) for label in alpha])
     axes.axvline(uniform, color=INK, lw=1, ls=(0, (4, 3)), zorder=1.5)
-    axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=8, zorder=3,
-                   bbox={"facecolor": "white", "linewidth": 0, "pad": 0.6})  # fmt: skip
+    axes.bar_label(
+        bars,
+        fmt="%.3f",
+        padding=4,
+        fontsize=8,
+        zorder=3,
+        bbox={"facecolor": "white", "linewidth": 0, "pad": 0.6},
+    )
     axes.set_title(f"dashed: uniform average, {uniform:.3f}", loc="right", fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="alpha", xlim=(0, max(0.2, uniform, *alpha.values()) * 1.14))
@@ -171,18 +181,41 @@ def _dots(
     pure, centroid = _pure(alphas), _centroid(alphas) & ~_pure(alphas)
     rest = ~pure & ~centroid
     axes.plot(at[rest], score[rest], "o", ms=3.6, mew=0, color="#9A9A9A", label="mixture")
-    axes.scatter(at[pure], score[pure], s=36, marker="D", zorder=2.5,
-                 c=[colour[k] for k in alphas[pure].argmax(axis=1)])  # fmt: skip
+    axes.scatter(
+        at[pure],
+        score[pure],
+        s=36,
+        marker="D",
+        zorder=2.5,
+        c=[colour[k] for k in alphas[pure].argmax(axis=1)],
+    )
     axes.plot([], [], "D", ms=6, color=GREY, label="pure expert")
     axes.plot(at[centroid], score[centroid], "s", ms=6.5, color=INK, label="uniform average")
-    axes.step(at, best_so_far(trials), where="post", color=INK, lw=1.3, label="best so far",
-              zorder=1.5)  # fmt: skip
-    axes.plot(chosen, score[chosen], "o", mfc="none", mec=INK, ms=11, mew=1.4, ls="",
-              label=f"chosen, {score[chosen]:.2f} (evaluation {chosen})")  # fmt: skip
+    axes.step(
+        at, best_so_far(trials), where="post", color=INK, lw=1.3, label="best so far", zorder=1.5
+    )
+    axes.plot(
+        chosen,
+        score[chosen],
+        "o",
+        mfc="none",
+        mec=INK,
+        ms=11,
+        mew=1.4,
+        ls="",
+        label=f"chosen, {score[chosen]:.2f} (evaluation {chosen})",
+    )
     failed = at[np.isnan(score)]
     if len(failed):
-        axes.plot(failed, np.full(len(failed), 0.03), "x", ms=6, color=INK, label="failed",
-                  transform=axes.get_xaxis_transform())  # fmt: skip
+        axes.plot(
+            failed,
+            np.full(len(failed), 0.03),
+            "x",
+            ms=6,
+            color=INK,
+            label="failed",
+            transform=axes.get_xaxis_transform(),
+        )
     axes.set_ylabel("dev score (points)")
     legend(axes)
 
@@ -192,16 +225,29 @@ def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> 
     edges = np.arange(len(alphas) + 1) - 0.5
     tops = alphas.cumsum(axis=1)
     for k, (label, colour) in enumerate(colours(labels).items()):
-        axes.stairs(tops[:, k], edges, baseline=tops[:, k] - alphas[:, k], fill=True, color=colour,
-                    label=caption(label), lw=0)  # fmt: skip
+        axes.stairs(
+            tops[:, k],
+            edges,
+            baseline=tops[:, k] - alphas[:, k],
+            fill=True,
+            color=colour,
+            label=caption(label),
+            lw=0,
+        )
     axes.set(ylabel="alpha", ylim=(0, 1))
     legend(axes, reverse=True)  # in the order in which the areas lie
 
 
 def legend(axes: "Axes", reverse: bool = False) -> None:
     """A small legend, to the right of the axes."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False,
-                fontsize=8, reverse=reverse)  # fmt: skip
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=8,
+        reverse=reverse,
+    )
 
 
 def _pure(alphas: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -228,8 +274,9 @@ def figure_of(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex="col" if sharex else False,
-                           height_ratios=heights)  # fmt: skip
+    grid = figure.subplots(
+        rows, columns, squeeze=False, sharex="col" if sharex else False, height_ratios=heights
+    )
     for axes in grid.flat:
         _plain(axes)
     return figure, grid

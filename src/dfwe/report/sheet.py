@@ -55,9 +55,16 @@ class Sheet:
         apart = [r"\midrule", *map(line, self.rows[cut:])] if self.last else []
         columns = "l" + "r" * (len(self.columns) - 1)
         lines = [
-            rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(self.columns), r"\midrule",
-            *map(line, self.rows[:cut]), *apart, r"\bottomrule", r"\end{tabular}", "",
-        ]  # fmt: skip
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            line(self.columns),
+            r"\midrule",
+            *map(line, self.rows[:cut]),
+            *apart,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
         return "\n".join(lines)
 
     def html(self) -> str:
@@ -69,6 +76,8 @@ class Sheet:
         body = [line(row, "td") for row in self.rows[:cut]]
         body += [line(row, "td", ' class="last"') for row in self.rows[cut:]]
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        return (f"<h2>{html.escape(self.title)}</h2><div class=wide><table><thead>"
-                f"{line(self.columns, 'th')}</thead><tbody>{''.join(body)}</tbody></table></div>"
-                f"{note}")  # fmt: skip
+        return (
+            f"<h2>{html.escape(self.title)}</h2><div class=wide><table><thead>"
+            f"{line(self.columns, 'th')}</thead><tbody>{''.join(body)}</tbody></table></div>"
+            f"{note}"
+        )

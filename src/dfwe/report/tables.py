@@ -12,8 +12,14 @@ from rich.text import Text
 from dfwe.report.sheet import Sheet
 
 DASH = "–"  # noqa: RUF001
-OWN = {"baseline": "fine-tuning", "uniform": "uniform average", "dfwe": "DFWE",
-       "wise_ft": "WiSE-FT", "ties": "TIES", "dare": "DARE"}  # fmt: skip
+OWN = {
+    "baseline": "fine-tuning",
+    "uniform": "uniform average",
+    "dfwe": "DFWE",
+    "wise_ft": "WiSE-FT",
+    "ties": "TIES",
+    "dare": "DARE",
+}
 Results = Mapping[str, Any]
 
 
@@ -25,8 +31,9 @@ def summary(results: Results) -> Group:
     alpha, groups = _weights(results)
     base = results["baseline"]["test"]
     brought = results["model"] == "checkpoints"
-    rows = [("first (baseline)" if brought else "fine-tuning (baseline)", None,
-             results["baseline"])]  # fmt: skip
+    rows = [
+        ("first (baseline)" if brought else "fine-tuning (baseline)", None, results["baseline"])
+    ]
     rows += [(f"  {row['label']}", alpha.get(row["label"]), row) for row in results["experts"]]
     rows += [("uniform average", None, results["uniform"]), ("DFWE", None, results["dfwe"])]
     columns = {
@@ -63,9 +70,12 @@ def contenders(rows: Sequence[Results]) -> Table:
         noise = DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
         gain = (DASH, DASH) if row is rows[0] else (signed(row["test"], base), noise)
         table.add_row(
-            shown(row["name"]), points(row["dev"]), points(row["test"]), *gain,
+            shown(row["name"]),
+            points(row["dev"]),
+            points(row["test"]),
+            *gain,
             clock(row["seconds"]),
-        )  # fmt: skip
+        )
     return table
 
 
@@ -135,19 +145,31 @@ def _head(results: Results) -> tuple[Text, Text]:
 
 def _footer(results: Results) -> list[str]:
     called = {"finetune": "bring"} if results["model"] == "checkpoints" else {}
-    spent = [f"{called.get(stage, stage)} {clock(value)}"
-             for stage, value in results["seconds"].items() if value is not None]  # fmt: skip
+    spent = [
+        f"{called.get(stage, stage)} {clock(value)}"
+        for stage, value in results["seconds"].items()
+        if value is not None
+    ]
     found = results["dfwe"]
-    searched = [f"{found[name]} {name if found[name] != 1 else name.removesuffix('s')}"
-                for name in ("evaluations", "iterations") if found[name] is not None]  # fmt: skip
+    searched = [
+        f"{found[name]} {name if found[name] != 1 else name.removesuffix('s')}"
+        for name in ("evaluations", "iterations")
+        if found[name] is not None
+    ]
     _, groups = _weights(results)
     which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
     grouped = [f"an alpha each for {which}: results.json"] if groups else []
     span = results.get("interval")
     noise = [f"95 % interval of the delta {span[0]:+.2f} to {span[1]:+.2f}"] if span else []
     crossed = results.get("cross_fitted")
-    hopeful = [f"cross-fitted dev {crossed['score']:.2f} ({len(crossed['alphas'])} folds): dev is "
-               f"{crossed['optimism']:+.2f} above it"] if crossed else []  # fmt: skip
+    hopeful = (
+        [
+            f"cross-fitted dev {crossed['score']:.2f} ({len(crossed['alphas'])} folds): dev is "
+            f"{crossed['optimism']:+.2f} above it"
+        ]
+        if crossed
+        else []
+    )
     return [
         *grouped,
         *noise,

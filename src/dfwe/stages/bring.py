@@ -50,8 +50,10 @@ class Bring:
         """By content alone: a checkpoint that moves keeps its address."""
         files = [*self.checkpoint.files, *(self.checkpoint.source / name for name in CONFIGS)]
         tokenizer = read_checkpoint(self.tokenizer).tokenizer_files
-        settings = {"files": [file_digest(f) for f in files if f.is_file()],
-                    "tokenizer": {f.name: tokenizer_digest(f) for f in tokenizer}}  # fmt: skip
+        settings = {
+            "files": [file_digest(f) for f in files if f.is_file()],
+            "tokenizer": {f.name: tokenizer_digest(f) for f in tokenizer},
+        }
         return Recipe(self.stage, VERSION, settings)
 
     def run(self, lab: Lab) -> None:
@@ -72,10 +74,17 @@ class Bring:
                 path.rename(folder / path.name)
 
         with lab.log(self.recipe, self.label, self.stage) as run_log:
-            made = lab.store.commit(self.recipe, fill, {
-                "stage": self.stage, "label": self.label, "name": str(self.name),
-                "kind": self.checkpoint.kind, "seconds": time.monotonic() - began,
-            })  # fmt: skip
+            made = lab.store.commit(
+                self.recipe,
+                fill,
+                {
+                    "stage": self.stage,
+                    "label": self.label,
+                    "name": str(self.name),
+                    "kind": self.checkpoint.kind,
+                    "seconds": time.monotonic() - began,
+                },
+            )
             run_log.result(self.recipe, made)
 
 

@@ -129,8 +129,9 @@ class Evaluate:
         }
         if self.mixture.search.groups is not None:
             space = space.grouped(self.mixture.search.groups)
-            alphas = {name: grouped(row[None], len(space.groups))[0]
-                      for name, row in alphas.items()}  # fmt: skip
+            alphas = {
+                name: grouped(row[None], len(space.groups))[0] for name, row in alphas.items()
+            }
         noted = lab.store.scores(self.mixture.recipe).get("one_standard_error")
         if noted is not None:
             alphas["one_standard_error"] = weights(noted["alpha"]) @ rows

@@ -80,10 +80,14 @@ class Interpolate:
             run_log.images({f"search/{name}": path for name, path in pictures.items()})
             run_log.tables("search/trials", *_table(result, space.labels, space.groups))
             cross_fitted = crossed and _cross_fitted(crossed, result, space)
-            run_log.summary({"dev/score": result.score, "evaluations": result.evaluations} | {
-                f"dev/cross_fitted/{key}": cross_fitted[key]
-                for key in ("score", "optimism") if cross_fitted
-            })  # fmt: skip
+            run_log.summary(
+                {"dev/score": result.score, "evaluations": result.evaluations}
+                | {
+                    f"dev/cross_fitted/{key}": cross_fitted[key]
+                    for key in ("score", "optimism")
+                    if cross_fitted
+                }
+            )
             export = work / "export"
             shutil.rmtree(export, ignore_errors=True)
             space.export(result.alpha, export)
@@ -128,9 +132,10 @@ class Interpolate:
             ledger, hear = Ledger(work / "trials.jsonl"), self._resolution(space.n)
             callback = SearchCallback(space, self.search, ledger, follow, lab.workers, hear)
             trainer = lab.trainer(
-                logger=False, callbacks=[callback],
+                logger=False,
+                callbacks=[callback],
                 default_root_dir=work,
-            )  # fmt: skip
+            )
             device = trainer.strategy.root_device
             flatten(network.to(device))
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
@@ -193,11 +198,13 @@ class Interpolate:
         examples = self.task.examples(self.corpus, "dev")
         error = standard_error(replicates(self.task, dev.texts, examples))
         plain = result.nearest_centroid(within=error)
-        return {"one_standard_error": {
-            "alpha": named(plain.alpha, space.labels, space.groups),
-            "dev": {"score": plain.score, "metrics": plain.metrics, "loglik": plain.loglik},
-            "standard_error": error,
-        }}  # fmt: skip
+        return {
+            "one_standard_error": {
+                "alpha": named(plain.alpha, space.labels, space.groups),
+                "dev": {"score": plain.score, "metrics": plain.metrics, "loglik": plain.loglik},
+                "standard_error": error,
+            }
+        }
 
 
 def named(alpha: NDArray[np.float64], labels: tuple[str, ...], groups: tuple[str, ...]) -> Named:

@@ -65,12 +65,16 @@ class Pretrain:
         passes, resume = Epochs(), EpochCheckpoint(work)
         with lab.log(self.recipe, self.label, self.label) as run_log:
             trainer = lab.trainer(
-                max_epochs=s["epochs"], logger=run_log.lightning, default_root_dir=work,
+                max_epochs=s["epochs"],
+                logger=run_log.lightning,
+                default_root_dir=work,
                 callbacks=[passes, TrainingBar(f"pretrain {self.label}"), resume],
-                reload_dataloaders_every_n_epochs=1, gradient_clip_val=1.0,
-            )  # fmt: skip
-            trainer.fit(module, Passes(blocks, s["seed"]), ckpt_path=resume.found,
-                        weights_only=False)  # fmt: skip
+                reload_dataloaders_every_n_epochs=1,
+                gradient_clip_val=1.0,
+            )
+            trainer.fit(
+                module, Passes(blocks, s["seed"]), ckpt_path=resume.found, weights_only=False
+            )
 
             def fill(folder: Path) -> None:
                 save(network.half(), tokenizer, folder)  # half the size; `load` gives float32

@@ -86,8 +86,10 @@ class Vote:
         folder = lab.store.folder(step.recipe)
         answers = read_answers(folder / ANSWERS)
         if not answers:
-            raise UserError(f"{folder} was made before answers were kept; delete it, and "
-                            "`stage=evaluate` makes it again.")  # fmt: skip
+            raise UserError(
+                f"{folder} was made before answers were kept; delete it, and "
+                "`stage=evaluate` makes it again."
+            )
         dev = {e.label: lab.store.scores(e.recipe)["dev"]["score"] for e in step.mixture.experts}
         ranked = sorted(dev, key=lambda label: -dev[label])
         rows = zip(*(answers[label] for label in ranked), strict=True)

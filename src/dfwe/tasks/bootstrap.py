@@ -82,8 +82,10 @@ def resolution(
         return None
     dialogues = len({example.dialogue for example in examples})
     if dialogues == 1:
-        return (f"Dev has {len(examples)} instances in one dialogue alone, from which the noise "
-                "between two models cannot be estimated.")  # fmt: skip
+        return (
+            f"Dev has {len(examples)} instances in one dialogue alone, from which the noise "
+            "between two models cannot be estimated."
+        )
     dev = f"Dev has {len(examples)} instances in {dialogues} dialogues"
     rows = [replicates(task, texts, examples) for texts in models]
     gaps = [one - other for one, other in combinations(rows, 2)]
@@ -96,5 +98,7 @@ def resolution(
         )
     if np.abs(gaps).max() < ROUNDING:
         return f"{dev} and cannot tell these models apart: they score alike in every draw of them."
-    return (f"{dev}, from which the noise between these models cannot be estimated: they differ "
-            "by the same in every draw of them.")  # fmt: skip
+    return (
+        f"{dev}, from which the noise between these models cannot be estimated: they differ "
+        "by the same in every draw of them."
+    )

@@ -48,8 +48,10 @@ def fold_of(examples: Sequence[Example], k: int, seed: int = 0) -> NDArray[np.in
         [example.dialogue for example in examples], return_inverse=True, return_counts=True
     )
     if k > len(names):
-        raise UserError(f"search.folds={k} is more than the {len(names)} dialogues of this dev "
-                        f"split; give fewer, or null.")  # fmt: skip
+        raise UserError(
+            f"search.folds={k} is more than the {len(names)} dialogues of this dev "
+            f"split; give fewer, or null."
+        )
     drawn = np.random.default_rng(seed).permutation(len(names))
     filled, fold = np.zeros(k), np.empty(len(names), dtype=np.intp)
     for dialogue in drawn[np.argsort(-sizes[drawn], kind="stable")]:

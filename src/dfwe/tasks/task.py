@@ -43,9 +43,10 @@ class Task:
         given = self.labels
         listed = isinstance(given, Sequence) and not isinstance(given, str)
         if given is not None and not (listed and all(isinstance(label, str) for label in given)):
-            raise UserError(f"task={self.name} has labels={given}, which are not a list of texts "
-                            '(YAML reads yes, no and 1 otherwise); quote each: ["yes", "no"].'
-                            )  # fmt: skip
+            raise UserError(
+                f"task={self.name} has labels={given}, which are not a list of texts "
+                '(YAML reads yes, no and 1 otherwise); quote each: ["yes", "no"].'
+            )
 
     def examples(self, corpus: Corpus, split: str) -> tuple[Example, ...]:
         """The split's examples, in the corpus's order.

@@ -28,8 +28,11 @@ LORA = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B)(?:\.weight)?")
 WRAPPED = re.compile(r"(modules_to_save|base_layer)\.")  # peft's, around a module's own tensors
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisations that change W too
 VARIANTS = {"use_dora": "DoRA", "use_bdlora": "BD-LoRA", "kasa_config": "KaSA"}
-UNMERGEABLE = {"alora_invocation_tokens": "aLoRA", "use_qalora": "QALoRA",
-               "arrow_config": "Arrow"}  # peft merges none of them  # fmt: skip
+UNMERGEABLE = {
+    "alora_invocation_tokens": "aLoRA",
+    "use_qalora": "QALoRA",
+    "arrow_config": "Arrow",
+}  # peft merges none of them
 WAYOUT = "merge it with peft's merge_and_unload() and save the model with save_pretrained"
 
 
@@ -51,8 +54,9 @@ def read_checkpoint(name: str | Path, above: tuple[Path, ...] = ()) -> Checkpoin
     try:
         header = header_of(path)
     except Exception as error:  # whatever a damaged file makes a reader say
-        raise UserError(f"{path} cannot be read ({reason(error)}); get the adapter again."
-                        ) from None  # fmt: skip
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}); get the adapter again."
+        ) from None
     base = _base(folder, settings, (*above, folder.resolve()))
     adapter = Adapter(folder, base.headers, base, header, settings)
     adapter.changes  # noqa: B018  its faults are told now
@@ -138,8 +142,10 @@ class Adapter(Checkpoint):
             return target
         near = [x for x in names if x.endswith(f".{target}") or target.endswith(f".{x}")]
         if len(near) != 1:
-            raise UserError(f"The adapter {self.folder} changes '{target}', which its base "
-                            f"{self.base.folder} does not hold; {WAYOUT}.")  # fmt: skip
+            raise UserError(
+                f"The adapter {self.folder} changes '{target}', which its base "
+                f"{self.base.folder} does not hold; {WAYOUT}."
+            )
         return near[0]
 
 
@@ -163,11 +169,13 @@ def _base(folder: Path, settings: Mapping[str, Any], above: tuple[Path, ...]) ->
 def _settings(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
-        kind, base, alpha = (found[key] for key in ("peft_type", "base_model_name_or_path",
-                                                    "lora_alpha"))  # fmt: skip
+        kind, base, alpha = (
+            found[key] for key in ("peft_type", "base_model_name_or_path", "lora_alpha")
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / SETTINGS} is not a LoRA adapter's ({error}); {WAYOUT}."
-                        ) from None  # fmt: skip
+        raise UserError(
+            f"{folder / SETTINGS} is not a LoRA adapter's ({error}); {WAYOUT}."
+        ) from None
     start = str(found.get("init_lora_weights")).lower()
     plain = start if start.startswith(CHANGES_BASE) else kind
     what = next((name for key, name in (VARIANTS | UNMERGEABLE).items() if found.get(key)), plain)
@@ -177,6 +185,8 @@ def _settings(folder: Path) -> dict[str, Any]:
             "weights; leave it out, or train plain LoRA instead."
         )
     if what != "LORA" or not base or not isinstance(alpha, int | float):
-        raise UserError(f"The adapter {folder} is of the kind {what}, of which only plain LoRA is "
-                        f"read here; {WAYOUT}.")  # fmt: skip
+        raise UserError(
+            f"The adapter {folder} is of the kind {what}, of which only plain LoRA is "
+            f"read here; {WAYOUT}."
+        )
     return found

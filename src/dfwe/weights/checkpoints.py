@@ -39,17 +39,21 @@ class Checkpoint:
             UserError: the folder, its weights or one of the shards is missing or damaged.
         """
         if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder; give one that save_pretrained wrote, or "
-                            "a Hub id, OWNER/NAME.")  # fmt: skip
+            raise UserError(
+                f"{folder} is not a folder; give one that save_pretrained wrote, or "
+                "a Hub id, OWNER/NAME."
+            )
         files = _weight_files(folder)
         try:
             read = [header_of(file) for file in files]
         except OSError as error:
-            raise UserError(f"{error.filename} cannot be read ({error.strerror}); get the "
-                            "checkpoint again.") from None  # fmt: skip
+            raise UserError(
+                f"{error.filename} cannot be read ({error.strerror}); get the checkpoint again."
+            ) from None
         except Exception as error:  # whatever a damaged file makes a reader say
-            raise UserError(f"The weights in {folder} are damaged ({error}); get them again."
-                            ) from None  # fmt: skip
+            raise UserError(
+                f"The weights in {folder} are damaged ({error}); get them again."
+            ) from None
         return cls(folder, tuple(read))
 
     @cached_property
@@ -85,9 +89,12 @@ class Checkpoint:
     @property
     def tokenizer_files(self) -> tuple[Path, ...]:
         """All that makes its tokenizer, sorted by name; its own before those of its `source`."""
-        found = {path.name: path for place in (self.source, self.folder)
-                 for path in place.iterdir()
-                 if path.name in TOKENIZERS or path.name.startswith(BESIDE)}  # fmt: skip
+        found = {
+            path.name: path
+            for place in (self.source, self.folder)
+            for path in place.iterdir()
+            if path.name in TOKENIZERS or path.name.startswith(BESIDE)
+        }
         return tuple(found[name] for name in sorted(found) if found[name].is_file())
 
     @property
@@ -190,8 +197,12 @@ def _pickled(path: Path) -> Header:
     """The header a `.bin` file would have; tied tensors stand once, under their first name."""
     import torch
 
-    codes = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
-             torch.bfloat16: "BF16"}  # fmt: skip
+    codes = {
+        torch.float64: "F64",
+        torch.float32: "F32",
+        torch.float16: "F16",
+        torch.bfloat16: "BF16",
+    }
     held = _unpickled(path)
     tensors, seen = {}, set()
     for name, tensor in held.items():

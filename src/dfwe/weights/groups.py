@@ -9,8 +9,7 @@ from fnmatch import fnmatchcase
 
 from dfwe.errors import UserError
 
-HEADS = ("lm_head", "head", "classifier", "score", "cls", "qa_outputs", "predictions",
-         "pooler")  # fmt: skip
+HEADS = ("lm_head", "head", "classifier", "score", "cls", "qa_outputs", "predictions", "pooler")
 EMBEDDINGS = ("shared", "embeddings", "embed_tokens", "embed_positions", "wte", "wpe")
 
 

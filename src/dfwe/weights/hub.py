@@ -52,8 +52,10 @@ def push(folder: Path, name: str) -> str:
         )
     except (HfHubHTTPError, OSError) as error:
         why = f"{type(error).__name__}: {reason(error)}"
-        raise UserError(f"The Hub did not take {folder} as {name} ({why}); upload it with: "
-                        f"hf upload {name} {folder}") from None  # fmt: skip
+        raise UserError(
+            f"The Hub did not take {folder} as {name} ({why}); upload it with: "
+            f"hf upload {name} {folder}"
+        ) from None
     return str(repository)
 
 
@@ -63,8 +65,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     def snapshot(local: bool, more: tuple[str, ...]) -> Path:
-        return Path(snapshot_download(name, revision=revision, local_files_only=local,
-                                      allow_patterns=[*WANTED, *more]))  # fmt: skip
+        return Path(
+            snapshot_download(
+                name, revision=revision, local_files_only=local, allow_patterns=[*WANTED, *more]
+            )
+        )
 
     for more in ((), (PICKLED,)):  # what was downloaded: not a repository's other formats
         try:

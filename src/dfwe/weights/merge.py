@@ -99,8 +99,11 @@ def mergekit_yaml(alpha: ArrayLike, folders: Sequence[str | Path]) -> str:
         raise UserError(f"{len(weights)} weights for {len(folders)} models; give one for each.")
     lines = ["merge_method: linear", "models:"]
     for folder, weight in zip(folders, weights, strict=True):
-        lines += [f"  - model: '{str(folder).replace(chr(39), chr(39) * 2)}'",
-                  "    parameters:", f"      weight: {weight!r}"]  # fmt: skip
+        lines += [
+            f"  - model: '{str(folder).replace(chr(39), chr(39) * 2)}'",
+            "    parameters:",
+            f"      weight: {weight!r}",
+        ]
     return "\n".join([*lines, "parameters:", "  normalize: false", "dtype: float32", ""])
 
 
@@ -108,8 +111,10 @@ def _ready(space: "WeightSpace", base: "Tensor") -> "tuple[Tensor, tuple[Tensor,
     import torch
 
     if base.shape != (space.size,):
-        raise UserError(f"The base has {base.numel():,} parameters, the experts {space.size:,}; "
-                        "name the model they were fine-tuned from.")  # fmt: skip
+        raise UserError(
+            f"The base has {base.numel():,} parameters, the experts {space.size:,}; "
+            "name the model they were fine-tuned from."
+        )
     return torch.empty(space.size), space.rows
 
 

@@ -49,15 +49,21 @@ def places(module: "Module", space: "WeightSpace") -> dict[str, "Tensor"]:
     for name, start, stop, shape in space.layout.spans():
         if name not in named or tuple(named[name].shape) != shape:
             found = f"of shape {tuple(named[name].shape)}" if name in named else "missing"
-            raise UserError(f"The module's '{name}' is {found}, the experts' has shape {shape}; "
-                            "load the module from one of the experts.")  # fmt: skip
+            raise UserError(
+                f"The module's '{name}' is {found}, the experts' has shape {shape}; "
+                "load the module from one of the experts."
+            )
         place = named[name].data_ptr()
         first, span = taken.setdefault(place, (name, slice(start, stop)))
         if first != name and any(not row[span].equal(row[start:stop]) for row in space.rows):
-            raise UserError(f"The module ties '{name}' to '{first}', but they differ in the "
-                            "experts; load the module with from_pretrained.")  # fmt: skip
+            raise UserError(
+                f"The module ties '{name}' to '{first}', but they differ in the "
+                "experts; load the module with from_pretrained."
+            )
     for name, held in module.named_parameters():
         if held.data_ptr() not in taken:
-            raise UserError(f"The experts lack the module's parameter '{name}'; load the module "
-                            "from one of the experts.")  # fmt: skip
+            raise UserError(
+                f"The experts lack the module's parameter '{name}'; load the module "
+                "from one of the experts."
+            )
     return {name: named[name] for name in space.layout.names}

@@ -14,11 +14,28 @@ from dfwe.weights.layout import Layout
 if TYPE_CHECKING:
     from torch import Tensor
 
-HARMLESS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
-            "architectures", "model_type", "vocab_size", "finetuning_task"}  # fmt: skip
+HARMLESS = {
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "architectures",
+    "model_type",
+    "vocab_size",
+    "finetuning_task",
+}
 WIDTH = 80  # of a terminal
-COLUMNS = ("checkpoint", "architecture", "tensors", "parameters", "precision", "vocabulary",
-           "tokenizer", "finite")  # fmt: skip
+COLUMNS = (
+    "checkpoint",
+    "architecture",
+    "tensors",
+    "parameters",
+    "precision",
+    "vocabulary",
+    "tokenizer",
+    "finite",
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +67,10 @@ class Report:
         same = [column for column in facts if len(set(column[1:])) == 1]
         table = [*(column for column in facts if column not in same), names]
         widths = [max(map(len, column)) for column in table]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-                 for row in zip(*table, strict=True)]  # fmt: skip
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in zip(*table, strict=True)
+        ]
         if same:
             shared = ", ".join(f"{column[0]} {column[1]}" for column in same)
             lines += wrap(f"All: {shared}", WIDTH)
@@ -89,16 +108,20 @@ def preflight(folders: str | Path | Iterable[str | Path], cache: Path | None = N
             odd = _not_finite(rows[-1], checkpoint.layout)
             finite = "yes" if odd is None else f"no: {odd}"
             if odd is not None:
-                own = [f"'{odd}' in {checkpoint.folder} holds values that are not finite; "
-                       "training diverged, so leave this checkpoint out."]  # fmt: skip
+                own = [
+                    f"'{odd}' in {checkpoint.folder} holds values that are not finite; "
+                    "training diverged, so leave this checkpoint out."
+                ]
         problems += own
         cells.append(_cells(checkpoint, finite))
         if checkpoint is not checkpoints[0]:
             problems += _compare(checkpoints[0], checkpoint)
             warnings += _differences(checkpoints[0], checkpoint)
         if checkpoint.tokenizer is None:
-            warnings.append(f"{checkpoint.folder} has no tokenizer; mixing goes on without, and "
-                            "an export takes the first checkpoint's.")  # fmt: skip
+            warnings.append(
+                f"{checkpoint.folder} has no tokenizer; mixing goes on without, and "
+                "an export takes the first checkpoint's."
+            )
     return Report(tuple(cells), tuple(problems), tuple(warnings), tuple(checkpoints), tuple(rows))
 
 
@@ -112,8 +135,10 @@ def _alone(checkpoint: Checkpoint, configured: bool) -> list[str]:
         return [f"{folder} holds no floating-point tensor; save the model again."]
     path = checkpoint.source / "config.json"
     if not config and (configured or path.exists()):
-        return [f"{path} is {'damaged' if path.exists() else 'missing'}; save the model again "
-                "with save_pretrained."]  # fmt: skip
+        return [
+            f"{path} is {'damaged' if path.exists() else 'missing'}; save the model again "
+            "with save_pretrained."
+        ]
     return _tokenizer(checkpoint)
 
 
@@ -126,9 +151,11 @@ def _tokenizer(checkpoint: Checkpoint) -> list[str]:
         except (OSError, ValueError) as error:
             return [f"{path} cannot be read ({error}); save the tokenizer again."]
         if isinstance(rows, int) and size > rows:
-            return [f"The tokenizer of {checkpoint.folder} has {size} tokens but its embedding "
-                    f"{rows} rows; take the tokenizer that the model was trained with, or resize "
-                    "all models alike (resize_token_embeddings)."]  # fmt: skip
+            return [
+                f"The tokenizer of {checkpoint.folder} has {size} tokens but its embedding "
+                f"{rows} rows; take the tokenizer that the model was trained with, or resize "
+                "all models alike (resize_token_embeddings)."
+            ]
     return []
 
 
@@ -137,8 +164,10 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
     for key in ("model_type", "architectures"):
         a, b = first.config.get(key), other.config.get(key)
         if a and b and a != b:
-            return [f"{other.folder} is a {_named(b)} and {first.folder} a {_named(a)}; mix "
-                    "checkpoints of one architecture."]  # fmt: skip
+            return [
+                f"{other.folder} is a {_named(b)} and {first.folder} a {_named(a)}; mix "
+                "checkpoints of one architecture."
+            ]
     both = first.tensors | other.tensors
     for name in sorted(first.tensors.keys() ^ other.tensors.keys()):
         if both[name]["dtype"] in FLOATS:  # of the others the first's are taken, if it has any
@@ -149,14 +178,20 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
             sizes = first.config.get("vocab_size"), other.config.get("vocab_size")
             hint = "mix checkpoints of one model"
             if sizes[0] != sizes[1]:
-                hint = (f"their vocabularies have {sizes[1]} and {sizes[0]} entries: resize them "
-                        "alike before fine-tuning")  # fmt: skip
-            return [f"'{name}' has the shape {found} in {other.folder} but {wanted} in "
-                    f"{first.folder}; {hint}."]  # fmt: skip
+                hint = (
+                    f"their vocabularies have {sizes[1]} and {sizes[0]} entries: resize them "
+                    "alike before fine-tuning"
+                )
+            return [
+                f"'{name}' has the shape {found} in {other.folder} but {wanted} in "
+                f"{first.folder}; {hint}."
+            ]
         kinds = {first.tensors[name]["dtype"] in FLOATS, other.tensors[name]["dtype"] in FLOATS}
         if len(kinds) == 2:
-            return [f"'{name}' is floating-point in only one of {first.folder} and "
-                    f"{other.folder}; save both in one precision."]  # fmt: skip
+            return [
+                f"'{name}' is floating-point in only one of {first.folder} and "
+                f"{other.folder}; save both in one precision."
+            ]
     return []
 
 
@@ -168,8 +203,10 @@ def _missing(name: str, first: Checkpoint, other: Checkpoint) -> str:
             f"Only {owner.folder} has the tensor '{name}': {lacking.folder} may have tied it "
             "to the embeddings or have another head; save both models tied or both untied."
         )
-    return (f"Only {owner.folder} has the tensor '{name}', {lacking.folder} has not; mix "
-            "checkpoints of one architecture.")  # fmt: skip
+    return (
+        f"Only {owner.folder} has the tensor '{name}', {lacking.folder} has not; mix "
+        "checkpoints of one architecture."
+    )
 
 
 def _differences(first: Checkpoint, other: Checkpoint) -> list[str]:
@@ -177,15 +214,21 @@ def _differences(first: Checkpoint, other: Checkpoint) -> list[str]:
     a, b = first.config, other.config
     keys = sorted(k for k in (set(a) | set(b)) - HARMLESS if a.get(k) != b.get(k))
     if a and b and keys:
-        found.append(f"The configurations of {other.folder} and {first.folder} differ in "
-                     f"{', '.join(keys)}; an export takes the first checkpoint's.")  # fmt: skip
+        found.append(
+            f"The configurations of {other.folder} and {first.folder} differ in "
+            f"{', '.join(keys)}; an export takes the first checkpoint's."
+        )
     one, two = ("/".join(d for d in c.dtypes if d in FLOATS) for c in (first, other))
     if one != two:
-        found.append(f"{other.folder} is stored as {two} and {first.folder} as {one}; both are "
-                     "mixed in single precision.")  # fmt: skip
+        found.append(
+            f"{other.folder} is stored as {two} and {first.folder} as {one}; both are "
+            "mixed in single precision."
+        )
     if None not in (first.tokenizer, other.tokenizer) and first.tokenizer != other.tokenizer:
-        found.append(f"The tokenizers of {other.folder} and {first.folder} differ; an export "
-                     "takes the first checkpoint's.")  # fmt: skip
+        found.append(
+            f"The tokenizers of {other.folder} and {first.folder} differ; an export "
+            "takes the first checkpoint's."
+        )
     return found
 
 

@@ -105,8 +105,10 @@ class WeightSpace:
         layout, constants = Layout.of(modules[0]), buffers_of(modules[0])
         for number, module in enumerate(modules):
             if Layout.of(module) != layout:
-                raise UserError(f"Module {number} has other parameters than module 0; a weight "
-                                "space needs one architecture.")  # fmt: skip
+                raise UserError(
+                    f"Module {number} has other parameters than module 0; a weight "
+                    "space needs one architecture."
+                )
             for name, tensor in buffers_of(module).items():
                 same = name in constants and tensor.equal(constants[name])
                 if tensor.is_floating_point() and not same:
@@ -116,8 +118,12 @@ class WeightSpace:
                         "estimate them anew after mixing."
                     )
         rows = [row_of(module, layout) for module in modules]
-        return cls(rows, layout, labels or [str(number) for number in range(len(rows))],
-                   constants=constants)  # fmt: skip
+        return cls(
+            rows,
+            layout,
+            labels or [str(number) for number in range(len(rows))],
+            constants=constants,
+        )
 
     def with_rows(self, rows: Sequence["Tensor"], labels: Sequence[str]) -> "WeightSpace":
         """Other thetas (P,) of the same architecture, such as a merge's, to mix or to export."""
