@@ -17,7 +17,7 @@ import scoring
 import search
 import startup
 import training
-from dfwe.store import write_json
+from dfwe.pipeline.files import write_json
 from friends import show
 
 HERE = Path(__file__).parent

@@ -32,7 +32,7 @@ def task_examples(name: str, split: str) -> tuple[Any, tuple[Example, ...]]:
 
 def tokenizer_of(examples: tuple[Example, ...]) -> Any:
     """A tokenizer of 8,000 pieces learned from the inputs: about Flan's tokens a word."""
-    from dfwe.model.pretrain import train_tokenizer
+    from dfwe.pretraining.span_corruption import train_tokenizer
 
     return train_tokenizer([example.source for example in examples], 8000)
 

@@ -22,18 +22,19 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfwe.data.batches import evaluation_batches, scoring_tokens
 from dfwe.data.dialogue import Example
-from dfwe.model.batches import TrainingSteps, evaluation_batches, scoring_tokens
-from dfwe.model.decoding import Greedy, Likelihood
-from dfwe.model.encode import Encoded, encode
-from dfwe.model.fit import Fit
-from dfwe.model.networks import fuse_gelu
-from dfwe.model.scoring import evaluate
-from dfwe.store import write_json
-from dfwe.tasks.decode import Label
+from dfwe.data.tokenization import TokenizedSplit, tokenize
+from dfwe.pipeline.files import write_json
+from dfwe.scoring.decoding import Greedy, Likelihood
+from dfwe.scoring.scorer import evaluate
+from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import F1
 from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
+from dfwe.training.datamodule import TrainingSteps
 from dfwe.weights.layout import flatten
+from dfwe.weights.loading import fuse_gelu
 from dfwe.weights.space import WeightSpace
 from friends import SHAPES, has_bf16, network, row, tokenizer_of
 from interpolate import ALPHA, EXPERTS, make_experts, triad
@@ -83,7 +84,7 @@ class Machine:
             torch.cuda.synchronize(self.device)
 
 
-def split(number: int) -> Encoded:
+def split(number: int) -> TokenizedSplit:
     """So many examples of random words, each a token, with one of seven labels."""
     rng = np.random.default_rng(0)
     words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "dfgklmnst"])
@@ -100,7 +101,7 @@ def split(number: int) -> Encoded:
         for k in range(number)
     )
     known = [*examples, *(replace(e, context=e.target) for e in examples)]
-    return encode(examples, tokenizer_of(tuple(known)), max_input=512, max_target=128)
+    return tokenize(examples, tokenizer_of(tuple(known)), max_input=512, max_target=128)
 
 
 def experts(shape: str) -> WeightSpace:
@@ -139,14 +140,17 @@ def scoring(machine: Machine, net: Any, examples: int) -> list[dict[str, Any]]:
 
 
 def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]:
-    """An optimizer step of 24 examples, in micro-batches of `fit.tokens` and in one."""
+    """An optimizer step of 24 examples, in micro-batches of `training.tokens` and in one."""
     data = split(24)
     net.train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
-    fits = {"training": Fit(), "training, one micro-batch": Fit(tokens=24 * 512)}
+    fits = {
+        "training": TrainingConfig(),
+        "training, one micro-batch": TrainingConfig(tokens=24 * 512),
+    }
     steps = {
-        name: [b.to(machine.device) for b in TrainingSteps({"moods": data}, fit, seed=0)[0]]
-        for name, fit in fits.items()
+        name: [b.to(machine.device) for b in TrainingSteps({"moods": data}, training, seed=0)[0]]
+        for name, training in fits.items()
     }
 
     def way(step: list[Any], kind: torch.dtype) -> None:
@@ -162,7 +166,7 @@ def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]
             for kind, peak in machine.peak.items():
                 seconds = machine.seconds(partial(way, step, kind))
                 note = (
-                    f"fit.tokens={fits[name].tokens}, a step of 24 examples, "
+                    f"training.tokens={fits[name].tokens}, a step of 24 examples, "
                     f"{data.tokens / seconds:,.0f} tokens/s"
                 )
                 share = work / seconds / peak
@@ -171,7 +175,7 @@ def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]
 
 
 def task(rows: list[dict[str, Any]], examples: int) -> dict[str, Any]:
-    """What a target task costs: its trainings at the faster precision of `fit.precision`, dev
+    """What a target task costs: its trainings at the faster precision of `training.precision`, dev
     scored in fp32 after every epoch, and its search. DFWE itself compiles nothing."""
 
     def best(start: str) -> float:

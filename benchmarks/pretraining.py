@@ -12,9 +12,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from dfwe.model.batches import IGNORED, padded
-from dfwe.model.networks import load
-from dfwe.model.pretrain import Blocks, pretraining_texts
+from dfwe.data.batches import IGNORED, padded
+from dfwe.pretraining.span_corruption import Blocks, pretraining_texts
+from dfwe.weights.loading import load
 
 CONF = Path(__file__).parents[1] / "conf"
 STEPS = 16

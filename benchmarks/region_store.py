@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dfwe.region.bodies import body_row, load_body
-from dfwe.region.geometry import agreement, cosine, distances, gram, spectral, variance
+from dfwe.studies.region.backbones import backbone_row, load_backbone
+from dfwe.studies.region.geometry import agreement, cosine, distances, gram, spectral, variance
 from dfwe.weights.layout import Layout
-from dfwe.weights.modules import row_of
+from dfwe.weights.space import row_of
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def trained(store: Path) -> dict[str, Made]:
 
 def products(models: list[Made], base: Path) -> np.ndarray:
     """Inner products (n, n) of the models' task vectors."""
-    network, _ = load_body(base)
+    network, _ = load_backbone(base)
     layout, prefix = Layout.of(network), f"{network.base_model_prefix}."
-    return gram([body_row(m.folder, layout, prefix) for m in models], row_of(network, layout))
+    return gram([backbone_row(m.folder, layout, prefix) for m in models], row_of(network, layout))
 
 
 def main() -> None:

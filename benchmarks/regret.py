@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.proposals import baselines
-from dfwe.proposals.cma_es import cma_es
-from dfwe.proposals.loop import search
-from dfwe.proposals.nelder_mead import nelder_mead, parallel_nelder_mead
-from dfwe.proposals.simplex import Proposals
+from dfwe.search import baselines
+from dfwe.search.cma_es import cma_es
+from dfwe.search.loop import search
+from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
+from dfwe.search.simplex import Strategy
 from friends import ROOT, show
 
 DEFAULT = "nelder_mead"
@@ -79,7 +79,7 @@ def landscape(kind: str, seed: int) -> Landscape:
     return Landscape(best, bowl, e, w)
 
 
-def contenders(budget: int, seed: int) -> dict[str, Callable[[int], Proposals]]:
+def contenders(budget: int, seed: int) -> dict[str, Callable[[int], Strategy]]:
     """The proposals as `conf/search` declares them, but for the budget and the seed."""
     mixed = partial(baselines.dirichlet_nelder_mead, evaluations=budget, seed=seed)
     return {
@@ -95,7 +95,7 @@ def contenders(budget: int, seed: int) -> dict[str, Callable[[int], Proposals]]:
         "line": baselines.line,
         "greedy_soup": baselines.greedy_soup,
         "uniform": baselines.uniform,
-        "corners": baselines.corners,
+        "corners": baselines.single_experts,
     }
 
 
@@ -104,8 +104,8 @@ def measure(kind: str, budget: int, seeds: int) -> dict[str, NDArray[np.float64]
     found: dict[str, list[tuple[float, float]]] = {}
     for seed in range(seeds):
         land = landscape(kind, seed)
-        for name, proposals in contenders(budget, seed).items():
-            result = search(proposals(EXPERTS), land.dev)
+        for name, strategy in contenders(budget, seed).items():
+            result = search(strategy(EXPERTS), land.dev)
             found.setdefault(name, []).append((land.regret(result.alpha), result.evaluations))
     return {name: np.array(pairs).T for name, pairs in found.items()}
 

@@ -42,16 +42,16 @@ def generate(net: Any, batches: list[Any], new_tokens: int) -> list[list[int]]:
     return answers
 
 
-def plain(encoded: Any, size: int) -> list[Any]:
+def plain(tokenized: Any, size: int) -> list[Any]:
     """Padded batches of `size` in dataset order."""
-    from dfwe.model.batches import collate
+    from dfwe.data.batches import collate
 
-    starts = range(0, len(encoded), size)
-    parts = [list(range(i, min(i + size, len(encoded)))) for i in starts]
-    return [collate(encoded, part, [1.0] * len(part)) for part in parts]
+    starts = range(0, len(tokenized), size)
+    parts = [list(range(i, min(i + size, len(tokenized)))) for i in starts]
+    return [collate(tokenized, part, [1.0] * len(part)) for part in parts]
 
 
-def ctranslate2(net: Any, encoded: Any, limit: int, folder: Path) -> Callable[[], Any]:
+def ctranslate2(net: Any, tokenized: Any, limit: int, folder: Path) -> Callable[[], Any]:
     """CTranslate2 in fp32, greedy, on batches of 32 sorted by length; one conversion, not timed.
 
     Raises:
@@ -61,10 +61,10 @@ def ctranslate2(net: Any, encoded: Any, limit: int, folder: Path) -> Callable[[]
     from ctranslate2.converters import TransformersConverter
 
     net.save_pretrained(folder / "net")
-    encoded.tokenizer.save_pretrained(folder / "net")
+    tokenized.tokenizer.save_pretrained(folder / "net")
     TransformersConverter(str(folder / "net")).convert(str(folder / "converted"))
     translator = Translator(str(folder / "converted"), inter_threads=1, intra_threads=1)
-    words = [encoded.tokenizer.convert_ids_to_tokens(list(ids)) for ids in encoded.sources]
+    words = [tokenized.tokenizer.convert_ids_to_tokens(list(ids)) for ids in tokenized.sources]
     return lambda: translator.translate_batch(
         words, beam_size=1, max_batch_size=32, max_decoding_length=limit, min_decoding_length=limit
     )
@@ -80,33 +80,37 @@ def timed(net: Any, name: str, examples: int, rounds: int, folder: Path) -> dict
     """
     import torch
 
-    from dfwe.model.batches import evaluation_batches
-    from dfwe.model.decoding import Greedy, Likelihood
-    from dfwe.model.encode import encode
-    from dfwe.model.networks import fuse_gelu
-    from dfwe.model.scoring import evaluate
+    from dfwe.data.batches import evaluation_batches
+    from dfwe.data.tokenization import tokenize
+    from dfwe.scoring.decoding import Greedy, Likelihood
+    from dfwe.scoring.scorer import evaluate
+    from dfwe.weights.loading import fuse_gelu
 
     task, train = task_examples(name, "train")
     limit = min(12, task.max_new_tokens)
     task = replace(task, max_new_tokens=limit)
     dev = spread(task_examples(name, "dev")[1], examples)
-    encoded = encode(dev, tokenizer_of(train), max_input=512, max_target=128)
-    batches, eights, many = evaluation_batches(encoded), plain(encoded, 8), plain(encoded, 32)
+    tokenized = tokenize(dev, tokenizer_of(train), max_input=512, max_target=128)
+    batches, eights, many = (
+        evaluation_batches(tokenized),
+        plain(tokenized, 8),
+        plain(tokenized, 32),
+    )
     mine = fuse_gelu(deepcopy(net))
     ways = {
         "tlidb": lambda: tlidb(net, eights, limit),
         "generate": lambda: generate(net, eights, limit),
         "generate32": lambda: generate(net, many, limit),
-        "greedy": lambda: evaluate(mine, batches, encoded, task, Greedy()),
-        "likelihood": lambda: evaluate(mine, batches, encoded, task, Likelihood()),
+        "greedy": lambda: evaluate(mine, batches, tokenized, task, Greedy()),
+        "likelihood": lambda: evaluate(mine, batches, tokenized, task, Likelihood()),
     }
     if has_bf16():
         half = deepcopy(mine).to(torch.bfloat16)
-        ways["bf16"] = lambda: evaluate(half, batches, encoded, task, Greedy())
+        ways["bf16"] = lambda: evaluate(half, batches, tokenized, task, Greedy())
     with suppress(ImportError):
-        ways["ctranslate2"] = ctranslate2(net, encoded, limit, folder)
+        ways["ctranslate2"] = ctranslate2(net, tokenized, limit, folder)
     with torch.inference_mode():
-        theirs = encoded.tokenizer.batch_decode(ways["generate"](), skip_special_tokens=True)
+        theirs = tokenized.tokenizer.batch_decode(ways["generate"](), skip_special_tokens=True)
         assert list(ways["greedy"]().texts) == theirs
         return interleaved(ways, rounds, warm=False)  # both have just run
 

@@ -17,21 +17,21 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
     """Rows of a search on emory (cost is linear in evaluations), and of sharing dev."""
     from safetensors.torch import load_file
 
-    from dfwe.model.batches import evaluation_batches
-    from dfwe.model.decoding import Greedy
-    from dfwe.model.encode import encode
-    from dfwe.model.networks import fuse_gelu
-    from dfwe.model.scoring import evaluate
-    from dfwe.proposals.loop import Measure, search
-    from dfwe.proposals.nelder_mead import nelder_mead
+    from dfwe.data.batches import evaluation_batches
+    from dfwe.data.tokenization import tokenize
+    from dfwe.scoring.decoding import Greedy
+    from dfwe.scoring.scorer import evaluate
+    from dfwe.search.loop import Evaluation, search
+    from dfwe.search.nelder_mead import nelder_mead
     from dfwe.weights.layout import flatten
+    from dfwe.weights.loading import fuse_gelu
     from dfwe.weights.space import WeightSpace
 
     task, train = task_examples("emory", "train")
     task = replace(task, max_new_tokens=min(12, task.max_new_tokens))
     tokenizer, whole = tokenizer_of(train), task_examples("emory", "dev")[1]
-    encoded = encode(spread(whole, examples), tokenizer, max_input=512, max_target=128)
-    batches, eights = evaluation_batches(encoded), plain(encoded, 8)
+    tokenized = tokenize(spread(whole, examples), tokenizer, max_input=512, max_target=128)
+    batches, eights = evaluation_batches(tokenized), plain(tokenized, 8)
     net = fuse_gelu(network(shape))
     flatten(net)
     with tempfile.TemporaryDirectory() as folder:
@@ -39,10 +39,10 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
         space = WeightSpace.from_pretrained(folders)
         states = [load_file(path / "model.safetensors") for path in folders]
 
-        def ours(alpha: Any) -> Measure:
+        def ours(alpha: Any) -> Evaluation:
             space.write(alpha, net)
-            found = evaluate(net, batches, encoded, task, Greedy())
-            return Measure(found.score, found.loglik)
+            found = evaluate(net, batches, tokenized, task, Greedy())
+            return Evaluation(found.score, found.log_likelihood)
 
         def theirs(alpha: Any) -> float:
             naive(states, module, alpha)
@@ -54,7 +54,7 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
             for name, score in (("ours", ours), ("tlidb", theirs))
         }
         seconds = interleaved(ways, rounds=1, warm=False)
-        many = encode(spread(whole, 4 * examples), tokenizer, max_input=512, max_target=128)
+        many = tokenize(spread(whole, 4 * examples), tokenizer, max_input=512, max_target=128)
         alone, shared = (candidate(space, net, many, task, workers) for workers in (1, 2))
     about = f"flan-t5-{shape} shape, {EXPERTS} experts, emory, greedy, fp32"
     return [
@@ -74,21 +74,21 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
     ]
 
 
-def candidate(space: Any, net: Any, encoded: Any, task: Any, workers: int) -> float:
+def candidate(space: Any, net: Any, tokenized: Any, task: Any, workers: int) -> float:
     """Wall-clock seconds of a candidate, the better of two."""
-    from dfwe.model.batches import evaluation_batches
-    from dfwe.model.decoding import Greedy
-    from dfwe.model.scoring import predictions
-    from dfwe.model.shards import Shards
+    from dfwe.data.batches import evaluation_batches
+    from dfwe.scoring.decoding import Greedy
+    from dfwe.scoring.scorer import predictions
+    from dfwe.scoring.workers import ParallelScorer
 
     def predict(part: Any, alpha: Any) -> Any:
         space.write(alpha, net)
-        return predictions(net, part, encoded, task, Greedy())
+        return predictions(net, part, tokenized, task, Greedy())
 
     seconds = []
-    with Shards(predict, evaluation_batches(encoded), workers) as shards:
+    with ParallelScorer(predict, evaluation_batches(tokenized), workers) as parallel:
         for _ in range(2):
             began = perf_counter()
-            shards(ALPHA)
+            parallel(ALPHA)
             seconds.append(perf_counter() - began)
     return min(seconds)

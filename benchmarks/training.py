@@ -6,10 +6,10 @@ from friends import has_bf16, interleaved, network, row, spread, task_examples, 
 
 
 def optimizer_step(net: Any, optimizer: Any, batches: list[Any], bf16: bool) -> None:
-    """One step on its micro-batches, as `dfwe.model.module` makes it."""
+    """One step on its micro-batches, as `dfwe.training.module` makes it."""
     import torch
 
-    from dfwe.model.t5 import token_losses
+    from dfwe.scoring.backends.t5 import token_losses
 
     optimizer.zero_grad()
     for part in batches:
@@ -23,15 +23,16 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
     """Row of training on emory in random order; the reference is eager attention, plain Adam."""
     import torch
 
-    from dfwe.model.batches import TrainingSteps, collate
-    from dfwe.model.encode import encode
-    from dfwe.model.fit import Fit
-    from dfwe.model.networks import fuse_gelu
+    from dfwe.data.batches import collate
+    from dfwe.data.tokenization import tokenize
+    from dfwe.training.config import TrainingConfig
+    from dfwe.training.datamodule import TrainingSteps
+    from dfwe.weights.loading import fuse_gelu
 
     _, train = task_examples("emory", "train")
     chosen = spread(train, 24 * steps)
-    encoded = encode(chosen, tokenizer_of(train), max_input=512, max_target=128)
-    made = TrainingSteps({"emory": encoded}, Fit(), seed=0)
+    tokenized = tokenize(chosen, tokenizer_of(train), max_input=512, max_target=128)
+    made = TrainingSteps({"emory": tokenized}, TrainingConfig(), seed=0)
     ours, theirs = fuse_gelu(network(shape)).train(), network(shape).train()
     theirs.set_attn_implementation("eager")
     fast = torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True)
@@ -45,7 +46,7 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
         for start in range(0, len(made.draws), 3):
             slow.zero_grad()
             for _, index in made.draws[start : start + 3]:
-                b = collate(encoded, index, [1.0] * len(index))
+                b = collate(tokenized, index, [1.0] * len(index))
                 out = theirs(input_ids=b.source, attention_mask=b.mask, labels=b.target)
                 (out.loss / 3).backward()
             slow.step()

@@ -9,7 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 from dfwe.data.dialogue import Dialogue, Example, Turn
-from dfwe.tasks.decode import Label
+from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import F1
 from dfwe.tasks.task import Task
 
@@ -28,7 +28,7 @@ def sentence(rng, low, high):
 def tokenizer():
     import numpy as np
 
-    from dfwe.model.pretrain import train_tokenizer
+    from dfwe.pretraining.span_corruption import train_tokenizer
 
     rng = np.random.default_rng(0)
     return train_tokenizer([sentence(rng, 10, 40) for _ in range(200)], 500)
@@ -39,7 +39,7 @@ def make_network(tokenizer):
     """seed -> a small random T5 whose greedy answers differ in length and content."""
     import torch
 
-    from dfwe.model.pretrain import build
+    from dfwe.pretraining.span_corruption import build
 
     def make(seed=0):
         network = build(tokenizer, d_model=32, d_ff=64, layers=2, heads=4, seed=seed)
@@ -116,7 +116,7 @@ def bert(tmp_path_factory):
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    from dfwe.model.networks import save
+    from dfwe.weights.loading import save
 
     folder = tmp_path_factory.mktemp("bert")
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILM]
@@ -195,46 +195,46 @@ TOY_TASKS = {name: toy_task(name) for name in ("mood", "tone", "air", "voice")}
 @pytest.fixture(scope="session")
 def make_study(tokenizer, make_network, tmp_path_factory):
     """Settings -> a study that takes a second or two, on a random model."""
-    from dfwe.model.decoding import Likelihood
-    from dfwe.model.fit import Fit
-    from dfwe.model.networks import save
-    from dfwe.model.pretrained import Model
-    from dfwe.plan import Study
-    from dfwe.proposals.nelder_mead import nelder_mead
-    from dfwe.proposals.settings import Search
+    from dfwe.models.family import Seq2SeqLM
+    from dfwe.scoring.decoding import Likelihood
+    from dfwe.search.config import Search
+    from dfwe.search.nelder_mead import nelder_mead
+    from dfwe.studies.ensembling.plan import EnsemblingStudy
+    from dfwe.training.config import TrainingConfig
+    from dfwe.weights.loading import save
 
     folder = tmp_path_factory.mktemp("toy") / "model"
     save(make_network(), tokenizer, folder)
 
     def make(target="mood", sources=("tone", "air", "voice"), closed=False, few=False, **settings):
-        model = Model("toy", str(folder), max_input=32, max_target=6)
+        model = Seq2SeqLM("toy", str(folder), max_input=32, max_target=6)
         usual = {
             "corpus": ToyCorpus(closed, few),
             "model": model,
             "decoding": Likelihood(),
-            "fit": Fit(learning_rate=3e-3, epochs=1, effective_batch=8),
+            "training": TrainingConfig(learning_rate=3e-3, epochs=1, effective_batch=8),
             "search": Search(partial(nelder_mead, evaluations=9, iterations=3)),
             "seed": 0,
         }
         tasks = tuple(TOY_TASKS[name] for name in sources)
-        return Study(task=TOY_TASKS[target], sources=tasks, **usual | settings)
+        return EnsemblingStudy(task=TOY_TASKS[target], sources=tasks, **usual | settings)
 
     return make
 
 
 def toy_lab(folder):
     """A lab on the CPU with CSV logs."""
-    from dfwe.lab import Lab, LightningTrainer
-    from dfwe.logs import CSV
-    from dfwe.store import Store
+    from dfwe.pipeline.context import Context, LightningTrainer
+    from dfwe.pipeline.loggers import CSV
+    from dfwe.pipeline.store import Store
 
     trainer = LightningTrainer("cpu")
     command = "python -m dfwe.run stage={}".format
-    return Lab(Store(folder / "store"), trainer, CSV(), folder / "run", command)
+    return Context(Store(folder / "store"), trainer, CSV(), folder / "run", command)
 
 
 @pytest.fixture
-def lab(tmp_path):
+def context(tmp_path):
     return toy_lab(tmp_path)
 
 

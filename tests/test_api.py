@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import dfwe
+from dfwe.search import nelder_mead, search
 
 
 def test_importing_the_package_and_its_search_loads_no_torch():
     code = (
         "import sys, dfwe\n"
         "light = {'torch', 'numpy', 'transformers'} & set(sys.modules)\n"
-        "from dfwe import WeightSpace, nelder_mead, search\n"
+        "from dfwe import WeightSpace\n"
+        "from dfwe.search import nelder_mead, search\n"
         "heavy = {'torch', 'transformers', 'lightning'} & set(sys.modules)\n"
         "sys.exit(f'imported {light | heavy}' if light | heavy else 0)"
     )
@@ -50,7 +52,7 @@ def test_a_search_over_any_module_finds_the_best_mixture():
         with torch.no_grad():
             return -float((module(inputs) - inputs @ truth.T).square().mean())
 
-    best = dfwe.search(dfwe.nelder_mead(space.n), score)
+    best = search(nelder_mead(space.n), score)
     np.testing.assert_allclose(best.alpha, [0.2, 0.5, 0.3], atol=0.02)
     assert best.score == max(trial.score for trial in best.trials)
     assert best.score == score(best.alpha)

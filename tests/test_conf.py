@@ -23,7 +23,7 @@ def option(path: Path) -> str:
 
 
 OPTIONS = sorted(option(path) for path in CONF.glob("*/**/*.yaml"))
-BUILT = ("corpus", "task", "model", "decoding", "fit", "search", "trainer", "logger", "stage")
+BUILT = ("corpus", "task", "model", "decoding", "training", "search", "trainer", "logger", "stage")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_an_encoder_gets_a_triplet_of_label_tasks(task):
     cfg = compose("config", overrides=[f"task={task}", "model=minilm"])
     assert len(set(cfg.sources.list)) == 3
     assert set(cfg.sources.list) <= {*ENCODED} - {task}
-    assert cfg.fit.monitor == "own"
+    assert cfg.training.monitor == "own"
 
 
 FRIENDS = ("emory", "meld", "reading", "characters", "qa", "personality", "relations")
@@ -76,12 +76,12 @@ def test_all_seven_friends_tasks_are_configured():
 
 def test_a_small_model_brings_its_own_fit_and_the_command_line_wins():
     assert (
-        compose("config", overrides=["model=tiny"]).fit
-        == compose("config", overrides=["fit=tiny"]).fit
+        compose("config", overrides=["model=tiny"]).training
+        == compose("config", overrides=["training=tiny"]).training
     )
     assert (
-        compose("config", overrides=["model=tiny", "fit=table1"]).fit
-        == compose("config", overrides=["fit=table1"]).fit
+        compose("config", overrides=["model=tiny", "training=table1"]).training
+        == compose("config", overrides=["training=table1"]).training
     )
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dfwe.model.networks import save
-from dfwe.plan import Plan
+from dfwe.studies.ensembling.plan import Plan
 from dfwe.weights.layout import flat
+from dfwe.weights.loading import save
 from dfwe.weights.space import WeightSpace
 
 pytestmark = [  # Lightning's own
@@ -14,14 +14,14 @@ pytestmark = [  # Lightning's own
 
 
 def test_a_search_writes_into_one_piece(
-    make_study, make_network, tokenizer, lab, tmp_path, device_apart, monkeypatch
+    make_study, make_network, tokenizer, context, tmp_path, device_apart, monkeypatch
 ):
     for seed in (0, 1):
         save(make_network(seed), tokenizer, tmp_path / f"own{seed}")
     names = tuple(str(tmp_path / f"own{seed}") for seed in (0, 1))
     plan = Plan(make_study(checkpoints=names))
     for step in plan.finetuned:
-        step.run(lab)
+        step.run(context)
     whole, write = [], WeightSpace.write
 
     def seen(space, alpha, module):
@@ -29,6 +29,6 @@ def test_a_search_writes_into_one_piece(
         write(space, alpha, module)
 
     monkeypatch.setattr(WeightSpace, "write", seen)
-    plan.interpolation.run(lab)
+    plan.interpolation.run(context)
     assert len(whole) > 3
     assert all(whole)

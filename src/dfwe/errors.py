@@ -1,12 +1,13 @@
 """The one exception that speaks to the user."""
 
+import errno
 from collections.abc import Sequence
 
 
 class UserError(Exception):
     """A mistake the user can mend: one sentence: what was found, what was wanted, the way out.
 
-    `dfwe.run` prints it without a traceback and exits with code 1.
+    `dfwe.cli` prints it without a traceback and exits with code 1.
     """
 
 
@@ -40,3 +41,15 @@ def machine_failed(error: BaseException) -> bool:
 def reason(error: BaseException) -> str:
     """The first line of what a library's error says, or its kind, to stand inside a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!")
+
+
+DISK = {
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.ENOENT: "there is no such place",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EEXIST: "a file stands where a folder is needed",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+}

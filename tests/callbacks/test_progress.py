@@ -3,7 +3,7 @@
 import numpy as np
 
 from dfwe.callbacks.progress import search_bar
-from dfwe.proposals.ledger import Trial
+from dfwe.search.ledger import Trial
 
 
 def test_a_search_that_ended_before_its_cap_fills_its_bar(capsys):

@@ -67,7 +67,7 @@ def experts(tmp_path_factory):
         "model=tiny",
         "model.max_input=64",
         "logger=csv",
-        "fit.epochs=2",
+        "training.epochs=2",
     )
     process = call(folder, *overrides)
     assert process.returncode == 0, process.stderr

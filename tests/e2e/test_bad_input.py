@@ -12,14 +12,14 @@ ASSETS = Path(__file__).parents[2] / "src" / "dfwe" / "assets"
 MISTAKES = {
     "unknown task": (["task=emori"], "Available options in 'task'"),
     "unknown stage": (["stage=expert"], "Available options in 'stage'"),
-    "unknown key": (["fit.lerning_rate=1"], "lerning_rate"),
+    "unknown key": (["training.lerning_rate=1"], "lerning_rate"),
     "unknown source": (["task=emory", "sources.list=[mold]"], "known: "),
     "source equal to target": (["task=emory", "sources.list=[emory]"], "is the target task"),
     "source named twice": (["task=emory", "sources.list=[qa,qa]"], "name each once"),
     "no source": (["task=emory", "sources.list=[]"], "at least one source"),
     "no such survey": (["sources.survey=nowhere"], "is no results.json of stage=region"),
     "missing data": (["corpus=feta_friends", "corpus.path=nowhere"], "point DFWE_DATA"),
-    "batch that does not divide": (["fit.batch=7"], "not a multiple"),
+    "batch that does not divide": (["training.batch=7"], "not a multiple"),
     "controls of checkpoints": (["experiment=controls", "checkpoints=[a,b]"], "no room for"),
     "nothing to report": (["stage=report"], "has no finished run of emory, reading"),
     "nothing asked of a report": (["stage=report", "report.tasks=[]"], "report.tasks is empty"),
@@ -27,8 +27,8 @@ MISTAKES = {
         ["stage=report", "report.tasks=emory", "report.seeds=0"],
         "has no finished run of emory;",
     ),
-    "a search's setting": (["search.proposals.evaluations=many"], "must be a whole number"),
-    "a search that cannot start": (["search.proposals.start=middle"], "choose best or centroid"),
+    "a search's setting": (["search.strategy.evaluations=many"], "must be a whole number"),
+    "a search that cannot start": (["search.strategy.start=middle"], "choose best or centroid"),
     "groups of a line": (["search=line", "search/groups=part"], "one alpha"),
     "checkpoints that are not there": (["checkpoints=[nowhere,nothere]"], "PROBLEM  nothere"),
     "one fold": (["search.folds=1"], "search.folds=1 must be a whole number of at least 2"),
@@ -44,13 +44,13 @@ MISTAKES = {
         "report.tasks has the unknown task 'emori'",
     ),
     "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
-    "unknown setting": (["+search.proposals.foo=1"], "nelder_mead takes no 'foo'"),
+    "unknown setting": (["+search.strategy.foo=1"], "nelder_mead takes no 'foo'"),
     "what no recipe would see": (["+trainer.max_steps=2"], "takes no 'max_steps'"),
     "a seed that is no number": (["seed=abc"], "seed=abc must be a whole number"),
     "controls without names": (["controls=x"], "is no set of named controls"),
     "a run's folder": (["hydra.run.dir=/dev/null/x"], "is needed; set hydra.run.dir= to"),
     "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "needed; set hydra.sweep.dir="),
-    "unknown monitor": (["fit.monitor=mine"], "choose target or own"),
+    "unknown monitor": (["training.monitor=mine"], "choose target or own"),
     "a report of a task twice": (
         ["stage=report", "report.tasks=[emory,emory]"],
         "report.tasks=['emory', 'emory'] names one twice",
@@ -199,10 +199,10 @@ def test_a_loss_that_is_no_number_stops_with_the_way_out(tmp_path, dfwe):
         "task=relations",
         "corpus=sample",
         "model=tiny",
-        "fit.learning_rate=1e30",
+        "training.learning_rate=1e30",
         "logger=csv",
     )
-    check(process, "lower fit.learning_rate")
+    check(process, "lower training.learning_rate")
 
 
 def test_a_place_without_permission_is_named(tmp_path, dfwe):

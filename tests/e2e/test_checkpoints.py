@@ -52,7 +52,7 @@ def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
         "model=tiny",
         *CSV,
         f"checkpoints=[{listed}]",
-        "search=corners",
+        "search=single_experts",
     )
     assert process.returncode == 0, process.stderr
     assert "second has no tokenizer" in process.stdout + process.stderr

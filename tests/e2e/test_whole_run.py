@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from dfwe.data.corpus import TLiDBCorpus
-from dfwe.evidence.dashboard import PANELS
+from dfwe.studies.ensembling.dashboard import PANELS
 
 QUICK = (
     "corpus=sample",
     "model=tiny",
     "model.max_input=64",
-    "fit.epochs=1",
-    "search.proposals.evaluations=12",
+    "training.epochs=1",
+    "search.strategy.evaluations=12",
 )
 
 

@@ -11,8 +11,8 @@ from dfwe.data import friends
 from dfwe.data.corpus import TLiDBCorpus
 from dfwe.data.dialogue import Dialogue, Turn
 from dfwe.errors import UserError
-from dfwe.recipe import digest
-from dfwe.tasks.decode import Label
+from dfwe.pipeline.recipe import digest
+from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import F1, Accuracy
 from dfwe.tasks.task import Task
 

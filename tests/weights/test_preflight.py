@@ -155,12 +155,12 @@ def test_shards_are_one_checkpoint_and_a_missing_one_is_named(tmp_path, make_ber
     network = make_bert()
     whole = save(network, tmp_path / "whole")
     network.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
-    shards = sorted((tmp_path / "shards").glob("model-*.safetensors"))
-    assert len(shards) > 1
+    parallel = sorted((tmp_path / "shards").glob("model-*.safetensors"))
+    assert len(parallel) > 1
     thetas = [WeightSpace.from_pretrained([f]).at([1.0]) for f in (whole, tmp_path / "shards")]
     assert thetas[0].equal(thetas[1])
-    shards[0].unlink()
-    with pytest.raises(UserError, match=f"{shards[0].name} cannot be read"):
+    parallel[0].unlink()
+    with pytest.raises(UserError, match=f"{parallel[0].name} cannot be read"):
         WeightSpace.from_pretrained([tmp_path / "shards"])
 
 

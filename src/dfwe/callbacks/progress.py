@@ -15,7 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from dfwe.proposals.ledger import Trial
+from dfwe.search.ledger import Trial
 
 
 def _progress() -> Progress:

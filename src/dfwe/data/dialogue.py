@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dfwe.errors import UserError
-from dfwe.recipe import digest
+from dfwe.pipeline.recipe import digest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from dfwe.errors import UserError
-from dfwe.store import aside_of, file_digest
+from dfwe.pipeline.files import file_digest, temporary_sibling
 
 NETWORK = (URLError, HTTPException, TimeoutError, ConnectionError)
 
@@ -24,19 +24,19 @@ def fetch(url: str, path: Path, size: int | None = None, sha256: str | None = No
     """
     target = path if path.suffix == ".zip" else path / "TLiDB_Friends.zip"
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(target)
+    temporary = temporary_sibling(target)
     try:
-        _download(url, aside)
-        _check(url, aside, size, sha256)
-        aside.replace(target)
+        _download(url, temporary)
+        _check(url, temporary, size, sha256)
+        temporary.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return target
 
 
-def _download(url: str, aside: Path) -> None:
+def _download(url: str, temporary: Path) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=30) as response, aside.open("wb") as file:
+        with urllib.request.urlopen(url, timeout=30) as response, temporary.open("wb") as file:
             shutil.copyfileobj(response, file)
     except (*NETWORK, ValueError) as error:
         raise UserError(
@@ -45,13 +45,13 @@ def _download(url: str, aside: Path) -> None:
         ) from None
 
 
-def _check(url: str, aside: Path, size: int | None, sha256: str | None) -> None:
-    found = aside.stat().st_size
+def _check(url: str, temporary: Path, size: int | None, sha256: str | None) -> None:
+    found = temporary.stat().st_size
     if size is not None and found != size:
         raise UserError(f"{url} gave {found} bytes where {size} were expected; nothing was kept.")
-    if sha256 is not None and file_digest(aside) != sha256:
+    if sha256 is not None and file_digest(temporary) != sha256:
         raise UserError(f"{url} gave a file with another sha256 than {sha256}; nothing was kept.")
-    if not zipfile.is_zipfile(aside):
+    if not zipfile.is_zipfile(temporary):
         raise UserError(
             f"{url} gave no whole zip; open it in a browser, save the file and point DFWE_DATA "
             "at it."

@@ -191,12 +191,12 @@ def corpus(seed: int) -> dict[str, str]:
 
 def write(path: Path, seed: int) -> None:
     """Write the corpus as a zip; the same seed gives the same bytes."""
-    aside = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(aside, "w") as archive:
+    temporary = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(temporary, "w") as archive:
         for name, content in sorted(corpus(seed).items()):
             info = zipfile.ZipInfo(f"Sample/{name}", TIMESTAMP)
             archive.writestr(info, content, zipfile.ZIP_DEFLATED, 9)
-    aside.replace(path)
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

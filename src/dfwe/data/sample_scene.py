@@ -104,9 +104,9 @@ def _mood(event: Event, traits: dict[str, bool], rng: Random) -> str:
 def _feeling(mood: str | None, rng: Random) -> str:
     """How a mood sounds: how it begins, how it goes on, or both."""
     assert mood is not None
-    _, _, openers, bodies = words.MOODS[mood]
+    _, _, openers, backbones = words.MOODS[mood]
     parts = rng.choices(((1, 1), (1, 0), (0, 1)), (5, 2, 3))[0]
-    return " ".join([rng.choice(openers)] * parts[0] + [rng.choice(bodies)] * parts[1])
+    return " ".join([rng.choice(openers)] * parts[0] + [rng.choice(backbones)] * parts[1])
 
 
 def _say(line: Line, text: str, whom: dict[str, str] | None = None) -> None:

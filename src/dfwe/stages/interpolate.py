@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.data.corpus import Corpus
-from dfwe.execute import Step
-from dfwe.lab import Lab
-from dfwe.logs import RunLog
-from dfwe.model.decoding import Decoding
-from dfwe.model.networks import load
-from dfwe.model.pretrained import Model
-from dfwe.proposals.loop import Result
-from dfwe.proposals.settings import Search
-from dfwe.recipe import Recipe
-from dfwe.tasks.bootstrap import replicates, resolution, standard_error
-from dfwe.tasks.crossfit import CrossFitted
+from dfwe.models.family import ModelFamily
+from dfwe.pipeline.context import Context
+from dfwe.pipeline.executor import Step
+from dfwe.pipeline.loggers import RunLog
+from dfwe.pipeline.recipe import Recipe
+from dfwe.scoring.decoding import Decoding
+from dfwe.search.config import Search
+from dfwe.search.loop import Result
+from dfwe.statistics.bootstrap import replicates, resolution, standard_error
+from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
+from dfwe.weights.loading import load
 
 if TYPE_CHECKING:
-    from dfwe.model.scoring import Scores
+    from dfwe.scoring.scorer import Scores
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -43,7 +43,7 @@ class Interpolate:
     experts: tuple[Step, ...]
     task: Task
     corpus: Corpus
-    model: Model
+    model: ModelFamily
     decoding: Decoding
     search: Search
 
@@ -60,21 +60,23 @@ class Interpolate:
         parents = tuple(step.recipe for step in self.experts)
         return Recipe(self.stage, VERSION, settings, parents)
 
-    def run(self, lab: Lab) -> None:
+    def run(self, context: Context) -> None:
         """Search, or go on with an unfinished ledger, and commit theta(alpha*)."""
-        from dfwe.proposals.ledger import noted_seconds
+        from dfwe.search.ledger import recorded_seconds
         from dfwe.weights.space import WeightSpace
 
-        work = lab.store.work(self.recipe)
-        began = time.monotonic() - noted_seconds(work)  # by processes that were killed
-        folders = [lab.store.weights(step.recipe) for step in self.experts]
+        work = context.store.work(self.recipe)
+        began = time.monotonic() - recorded_seconds(work)  # by processes that were killed
+        folders = [context.store.weights(step.recipe) for step in self.experts]
         space = WeightSpace.from_pretrained(
-            folders, labels=[step.label for step in self.experts], cache=lab.store.cache("flat")
+            folders,
+            labels=[step.label for step in self.experts],
+            cache=context.store.cache("flat"),
         )
         if self.search.groups is not None:
             space = space.grouped(self.search.groups)
-        with lab.log(self.recipe, self.label, self.group) as run_log:
-            result, crossed, module = self._search(lab, space, folders[0], work, run_log)
+        with context.log(self.recipe, self.label, self.group) as run_log:
+            result, crossed, module = self._search(context, space, folders[0], work, run_log)
             alpha = named(result.alpha, space.labels, space.groups)
             pictures = self._pictures(result, space.labels, alpha, work)
             run_log.images({f"search/{name}": path for name, path in pictures.items()})
@@ -101,23 +103,23 @@ class Interpolate:
             scores = self._scores(result, module.scores, space, time.monotonic() - began)
             passes = result.evaluations + (cross_fitted["evaluations"] if cross_fitted else 0)
             cost = {"tokens": passes * module.dev.tokens, "parameters": space.size}
-            made = lab.store.commit(
+            made = context.store.commit(
                 self.recipe, fill, {**scores, "cross_fitted": cross_fitted, **cost}
             )
             run_log.result(self.recipe, made)
 
     def _search(
-        self, lab: Lab, space: Any, folder: Path, work: Path, run_log: RunLog
+        self, context: Context, space: Any, folder: Path, work: Path, run_log: RunLog
     ) -> tuple[Result, CrossFitted | None, Any]:
         """What the search found, also without each fold, and the module with theta(alpha*)."""
-        from dfwe.callbacks.interpolate import Interpolate as SearchCallback
         from dfwe.callbacks.progress import search_bar
-        from dfwe.model.batches import scoring_loader
-        from dfwe.proposals.ledger import Ledger
+        from dfwe.callbacks.weight_search import WeightSearch
+        from dfwe.data.batches import scoring_loader
+        from dfwe.search.ledger import Ledger
         from dfwe.weights.layout import flatten
 
         network, tokenizer = load(folder)
-        dev = self.model.encode(self.task, self.corpus, "dev", tokenizer, lab.tokens)
+        dev = self.model.tokenize(self.task, self.corpus, "dev", tokenizer, context.tokens)
         module = self.model.module(network, self.task, self.decoding, dev)
         with search_bar(f"search {self.label}", self.search.evaluations) as bar:
 
@@ -130,8 +132,8 @@ class Interpolate:
                 )
 
             ledger, hear = Ledger(work / "trials.jsonl"), self._resolution(space.n)
-            callback = SearchCallback(space, self.search, ledger, follow, lab.workers, hear)
-            trainer = lab.trainer(
+            callback = WeightSearch(space, self.search, ledger, follow, context.workers, hear)
+            trainer = context.trainer(
                 logger=False,
                 callbacks=[callback],
                 default_root_dir=work,
@@ -160,7 +162,7 @@ class Interpolate:
     def _pictures(
         self, result: Result, labels: tuple[str, ...], alpha: Named, work: Path
     ) -> dict[str, Path]:
-        from dfwe.report.plots import alpha_bars, search_trajectory
+        from dfwe.reporting.plots import alpha_bars, search_trajectory
 
         rows = [trial.row() for trial in result.trials]
         return {
@@ -176,7 +178,11 @@ class Interpolate:
             "stage": self.stage,
             "label": self.label,
             "alpha": named(best.alpha, space.labels, space.groups),
-            "dev": {"score": best.score, "metrics": best.metrics, "loglik": best.loglik},
+            "dev": {
+                "score": best.score,
+                "metrics": best.metrics,
+                "log_likelihood": best.log_likelihood,
+            },
             "uniform": {"dev": {"score": centroid.score, "metrics": centroid.metrics}},
             "experts": {
                 label: {"dev": {"score": trial.score, "metrics": trial.metrics}}
@@ -193,7 +199,7 @@ class Interpolate:
 
     def _plainest(self, result: Result, dev: "Scores", space: Any) -> dict[str, Any]:
         """The one-standard-error choice; none of a search by another measure than the score."""
-        if self.search.by != "score":
+        if self.search.objective != "score":
             return {}
         examples = self.task.examples(self.corpus, "dev")
         error = standard_error(replicates(self.task, dev.texts, examples))
@@ -201,7 +207,11 @@ class Interpolate:
         return {
             "one_standard_error": {
                 "alpha": named(plain.alpha, space.labels, space.groups),
-                "dev": {"score": plain.score, "metrics": plain.metrics, "loglik": plain.loglik},
+                "dev": {
+                    "score": plain.score,
+                    "metrics": plain.metrics,
+                    "log_likelihood": plain.log_likelihood,
+                },
                 "standard_error": error,
             }
         }
@@ -242,6 +252,6 @@ def _table(
     result: Result, labels: tuple[str, ...], groups: tuple[str, ...]
 ) -> tuple[list[str], list[list[Any]]]:
     weights = [f"{group}/{label}" for group in groups for label in labels]
-    columns = ["index", *(labels if len(groups) == 1 else weights), "score", "loglik"]
-    rows = [[t.index, *t.alpha.ravel().tolist(), t.score, t.loglik] for t in result.trials]
+    columns = ["index", *(labels if len(groups) == 1 else weights), "score", "log_likelihood"]
+    rows = [[t.index, *t.alpha.ravel().tolist(), t.score, t.log_likelihood] for t in result.trials]
     return columns, rows

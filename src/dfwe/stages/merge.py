@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.data.corpus import Corpus
-from dfwe.execute import Step
-from dfwe.lab import Lab
-from dfwe.model.networks import save
-from dfwe.model.pretrained import Model
-from dfwe.recipe import Recipe
+from dfwe.models.family import ModelFamily
+from dfwe.pipeline.context import Context
+from dfwe.pipeline.executor import Step
+from dfwe.pipeline.recipe import Recipe
 from dfwe.tasks.task import Task
+from dfwe.weights.loading import save
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ class Base:
     group: str
     task: Task
     corpus: Corpus
-    model: Model
+    model: ModelFamily
     seed: int
     pretraining: Step | None = None
 
@@ -50,13 +50,15 @@ class Base:
         settings = self.model.origin(self.task, self.corpus, self.seed)
         return Recipe("base", VERSION, settings, tuple(step.recipe for step in self.parents))
 
-    def run(self, lab: Lab) -> None:
-        folder = lab.store.weights(self.pretraining.recipe) if self.pretraining else None
+    def run(self, context: Context) -> None:
+        folder = context.store.weights(self.pretraining.recipe) if self.pretraining else None
         network, tokenizer = self.model.start(
             folder or self.model.folder, self.task, self.corpus, self.seed
         )
-        with lab.log(self.recipe, self.label, self.group) as run_log:
-            made = lab.store.commit(self.recipe, lambda path: save(network, tokenizer, path), {})
+        with context.log(self.recipe, self.label, self.group) as run_log:
+            made = context.store.commit(
+                self.recipe, lambda path: save(network, tokenizer, path), {}
+            )
             run_log.result(self.recipe, made)
 
 
@@ -90,14 +92,14 @@ class Merge:
         settings = {"method": name.__name__, **keywords}
         return Recipe("merge", VERSION, settings, tuple(step.recipe for step in self.parents))
 
-    def run(self, lab: Lab) -> None:
+    def run(self, context: Context) -> None:
         from dfwe.weights.space import WeightSpace
 
         began = time.monotonic()
         base = self.base
 
         def start(step: Step) -> tuple[Any, Any]:
-            folder = lab.store.weights(step.recipe)
+            folder = context.store.weights(step.recipe)
             return base.model.start(folder, base.task, base.corpus, base.seed)
 
         network, tokenizer = start(base)
@@ -110,8 +112,8 @@ class Merge:
         def fill(folder: Path) -> None:
             save(network, tokenizer, folder)
 
-        with lab.log(self.recipe, self.label, self.group) as run_log:
-            made = lab.store.commit(self.recipe, fill, {"seconds": time.monotonic() - began})
+        with context.log(self.recipe, self.label, self.group) as run_log:
+            made = context.store.commit(self.recipe, fill, {"seconds": time.monotonic() - began})
             run_log.result(self.recipe, made)
 
 

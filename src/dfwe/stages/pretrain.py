@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dfwe.data.corpus import Corpus
-from dfwe.execute import Step
-from dfwe.lab import Lab
-from dfwe.model.networks import save
-from dfwe.model.pretrain import Blocks, build, pretraining_texts, train_tokenizer
-from dfwe.model.pretrained import Model
-from dfwe.recipe import Recipe, digest
+from dfwe.models.family import ModelFamily
+from dfwe.pipeline.context import Context
+from dfwe.pipeline.executor import Step
+from dfwe.pipeline.recipe import Recipe, digest
+from dfwe.pretraining.span_corruption import Blocks, build, pretraining_texts, train_tokenizer
+from dfwe.weights.loading import save
 
 VERSION = 3
 
@@ -26,7 +26,7 @@ class Pretrain:
         corpus: its whole training split is read, whatever the tasks read.
     """
 
-    model: Model
+    model: ModelFamily
     corpus: Corpus
 
     stage = "pretrain"
@@ -48,11 +48,11 @@ class Pretrain:
         settings = {"text": digest(self.texts), **(self.model.pretraining or {})}
         return Recipe(self.stage, VERSION, settings)
 
-    def run(self, lab: Lab) -> None:
+    def run(self, context: Context) -> None:
         """Pretrain, or go on after the last finished pass, and commit the last weights."""
+        from dfwe.callbacks.checkpoint import EpochCheckpoint, Epochs
         from dfwe.callbacks.progress import TrainingBar
-        from dfwe.callbacks.selection import EpochCheckpoint, Epochs
-        from dfwe.model.denoise import Denoiser, Passes
+        from dfwe.pretraining.module import Passes, SpanCorruptionModule
 
         s: dict[str, Any] = dict(self.model.pretraining or {})
         tokenizer = train_tokenizer(self.texts, s["vocabulary"])
@@ -60,11 +60,13 @@ class Pretrain:
         network = build(tokenizer, **sizes)
         shape = ("block", "batch", "density", "span", "whole")
         blocks = Blocks(self.texts, tokenizer, **{key: s[key] for key in shape})
-        module = Denoiser(network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"])
-        work = lab.store.work(self.recipe)
+        module = SpanCorruptionModule(
+            network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"]
+        )
+        work = context.store.work(self.recipe)
         passes, resume = Epochs(), EpochCheckpoint(work)
-        with lab.log(self.recipe, self.label, self.label) as run_log:
-            trainer = lab.trainer(
+        with context.log(self.recipe, self.label, self.label) as run_log:
+            trainer = context.trainer(
                 max_epochs=s["epochs"],
                 logger=run_log.lightning,
                 default_root_dir=work,
@@ -80,4 +82,4 @@ class Pretrain:
                 save(network.half(), tokenizer, folder)  # half the size; `load` gives float32
 
             cost = {"loss": passes.epochs[-1]["train_loss"], "seconds": passes.seconds}
-            run_log.result(self.recipe, lab.store.commit(self.recipe, fill, cost))
+            run_log.result(self.recipe, context.store.commit(self.recipe, fill, cost))

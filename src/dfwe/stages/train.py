@@ -1,4 +1,4 @@
-"""Stages `experts` and `finetune`: one shared fit on one or more tasks (sections 4.2.1, 4.3)."""
+"""Stages `experts` and `finetune`: training on one or more tasks (sections 4.2.1, 4.3)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
 from dfwe.errors import UserError
-from dfwe.execute import Step
-from dfwe.lab import Lab
-from dfwe.logs import RunLog
-from dfwe.model.decoding import Decoding
-from dfwe.model.fit import Fit
-from dfwe.model.networks import save
-from dfwe.model.pretrained import Model
-from dfwe.recipe import Recipe
+from dfwe.models.family import ModelFamily
+from dfwe.pipeline.context import Context
+from dfwe.pipeline.executor import Step
+from dfwe.pipeline.loggers import RunLog
+from dfwe.pipeline.recipe import Recipe
+from dfwe.scoring.decoding import Decoding
 from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
+from dfwe.weights.loading import save
 
 if TYPE_CHECKING:
-    from dfwe.callbacks.selection import BestEpoch
+    from dfwe.callbacks.checkpoint import BestEpoch
 
 VERSION = 1
 
@@ -42,8 +42,8 @@ class Train:
     tasks: tuple[Task, ...]
     monitor: Task
     corpus: Corpus
-    model: Model
-    fit: Fit
+    model: ModelFamily
+    training: TrainingConfig
     decoding: Decoding
     seed: int
     start: Step | None = None
@@ -64,55 +64,61 @@ class Train:
             "dev": fingerprint(self.monitor.examples(self.corpus, "dev")),
             "monitor": self.monitor.settings(),
             "model": self.model.settings(),
-            "fit": self.fit.settings(),
+            "training": self.training.settings(),
             "decoding": self.decoding.settings(),
             "seed": self.seed,
             **({} if self.head is None else {"head": self.head}),
         }
         return Recipe(self.stage, VERSION, settings, tuple(step.recipe for step in self.parents))
 
-    def run(self, lab: Lab) -> None:
+    def run(self, context: Context) -> None:
         """Train, or go on where a killed run stopped, and commit the best epoch."""
-        from dfwe.callbacks.selection import BestEpoch
+        from dfwe.callbacks.checkpoint import BestEpoch
 
-        best = BestEpoch(lab.store.work(self.recipe), self.fit.patience)
-        with lab.log(self.recipe, self.label, self.group) as run_log:
-            network, tokenizer, tokens = self._fit(lab, best, run_log)
+        best = BestEpoch(context.store.work(self.recipe), self.training.patience)
+        with context.log(self.recipe, self.label, self.group) as run_log:
+            network, tokenizer, tokens = self._fit(context, best, run_log)
             best.restore(network)
             cost = {"tokens": tokens * len(best.epochs), "parameters": network.num_parameters()}
-            made = lab.store.commit(
+            made = context.store.commit(
                 self.recipe,
                 lambda folder: save(network, tokenizer, folder),
                 {**self._scores(best), **cost},
             )
             run_log.result(self.recipe, made)
 
-    def _fit(self, lab: Lab, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any, int]:
+    def _fit(self, context: Context, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any, int]:
         """The trained network, its tokenizer, and the tokens of an epoch."""
         import lightning as L
 
+        from dfwe.callbacks.checkpoint import EpochCheckpoint
         from dfwe.callbacks.progress import TrainingBar
-        from dfwe.callbacks.selection import EpochCheckpoint
-        from dfwe.model.batches import Data
+        from dfwe.training.datamodule import TaskDataModule
 
         L.seed_everything(self.seed, verbose=False)
         model, corpus = self.model, self.corpus
-        start = lab.store.weights(self.start.recipe) if self.start else model.folder
+        start = context.store.weights(self.start.recipe) if self.start else model.folder
         head = self.seed if self.head is None else self.head
         network, tokenizer = model.start(start, self.monitor, corpus, head)
         train = {
-            task.name: model.encode(task, corpus, "train", tokenizer, lab.tokens)
+            task.name: model.tokenize(task, corpus, "train", tokenizer, context.tokens)
             for task in self.tasks
         }
-        dev = model.encode(self.monitor, corpus, "dev", tokenizer, lab.tokens)
-        data = Data(train, dev, self.fit, self.seed)
+        dev = model.tokenize(self.monitor, corpus, "dev", tokenizer, context.tokens)
+        data = TaskDataModule(train, dev, self.training, self.seed)
         module = model.module(
-            network, self.monitor, self.decoding, dev, train=train, fit=self.fit, seed=self.seed
+            network,
+            self.monitor,
+            self.decoding,
+            dev,
+            train=train,
+            training=self.training,
+            seed=self.seed,
         )
         resume = EpochCheckpoint(best.folder)
-        trainer = lab.trainer(
-            max_epochs=self.fit.epochs,
-            precision=self.fit.precision,
+        trainer = context.trainer(
+            max_epochs=self.training.epochs,
+            precision=self.training.precision,
             logger=run_log.lightning,
             callbacks=[best, TrainingBar(f"{self.stage} {self.label}"), resume],
             reload_dataloaders_every_n_epochs=1,
@@ -138,7 +144,7 @@ class Train:
             "label": self.label,
             "monitor": self.monitor.name,
             "best_epoch": best.best,
-            "dev": {key: chosen[key] for key in ("score", "metrics", "loglik")},
+            "dev": {key: chosen[key] for key in ("score", "metrics", "log_likelihood")},
             "epochs": best.epochs,
             "seconds": best.seconds,
         }

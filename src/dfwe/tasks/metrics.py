@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.errors import check_choice
-from dfwe.tasks.decode import INVALID, Compatibility, check_compatibility
+from dfwe.tasks.answers import INVALID, Compatibility, check_compatibility
 
 Counts = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import Any
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError
-from dfwe.tasks.decode import Answer, Compatibility
+from dfwe.tasks.answers import Answer, Compatibility
 from dfwe.tasks.metrics import Metric
 
 Reader = Callable[[Sequence[Dialogue], str, Sequence[str]], list[Example]]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError, reason
-from dfwe.weights.checkpoints import Checkpoint, header_of, readers
 from dfwe.weights.hub import local_folder
 from dfwe.weights.layout import Header
+from dfwe.weights.rows import Checkpoint, header_of, readers
 
 if TYPE_CHECKING:
     from torch import Tensor

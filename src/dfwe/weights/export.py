@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError
-from dfwe.store import aside_of
-from dfwe.weights.checkpoints import WEIGHTS
+from dfwe.pipeline.files import temporary_sibling
 from dfwe.weights.layout import Layout
+from dfwe.weights.rows import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,17 +40,17 @@ def write_folder(
     """
     if target.exists():
         raise UserError(f"{target} exists already; name a new folder for the export.")
-    aside = aside_of(target)
-    aside.mkdir(parents=True)
+    temporary = temporary_sibling(target)
+    temporary.mkdir(parents=True)
     try:
         for path in (path for kind in COPIED if source for path in source.glob(kind)):
             if not any(path.match(kind) for kind in NOT_COPIED):
-                shutil.copyfile(path, aside / path.name)
-        _single_precision(aside / "config.json")
-        _write(aside / WEIGHTS, layout, blocks, constants)
-        aside.rename(target)
+                shutil.copyfile(path, temporary / path.name)
+        _single_precision(temporary / "config.json")
+        _write(temporary / WEIGHTS, layout, blocks, constants)
+        temporary.rename(target)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _single_precision(config: Path) -> None:

@@ -98,7 +98,7 @@ def _has_weights(folder: Path) -> bool:
     """Whether a snapshot has weights of one format, every shard that their index names."""
     for kind in ("*.safetensors", PICKLED):
         indices = [json.loads(path.read_text()) for path in folder.glob(f"{kind}.index.json")]
-        shards = {shard for index in indices for shard in index["weight_map"].values()}
-        if all((folder / shard).is_file() for shard in shards) and any(folder.glob(kind)):
+        parallel = {shard for index in indices for shard in index["weight_map"].values()}
+        if all((folder / shard).is_file() for shard in parallel) and any(folder.glob(kind)):
             return True
     return False

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError
 from dfwe.weights.adapters import read_checkpoint
-from dfwe.weights.checkpoints import FLOATS, Checkpoint, tokenizer_size
 from dfwe.weights.layout import Layout
+from dfwe.weights.rows import FLOATS, Checkpoint, tokenizer_size
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
 log = logging.getLogger(__name__)
 BLOCK = 1 << 20  # elements mixed at a time: the running sum stays in the cache
 BLOCK_ON_DEVICE = 1 << 22  # fewer launches; still within a GPU's cache
@@ -98,7 +106,6 @@ class WeightSpace:
             UserError: their parameters differ in name or shape, or their floating-point buffers
                 (running statistics) in value: buffers are not mixed, all are the first module's.
         """
-        from dfwe.weights.modules import buffers_of, row_of
 
         if not isinstance(modules, Sequence) or not modules:
             raise UserError("A weight space is made of a list of at least one module.")
@@ -185,8 +192,6 @@ class WeightSpace:
             UserError: the module has other parameters, or ties some that differ here.
         """
         import torch
-
-        from dfwe.weights.modules import places, write_constants
 
         theta = flat(module, self.layout)
         if theta is not None:  # one run over the whole buffer
@@ -296,3 +301,59 @@ def _mix(weights: NDArray[np.float64], rows: Sequence["Tensor"], out: "Tensor") 
                 torch.mul(first, scales[0], out=part)
             for scale, other in zip(scales[1:], others, strict=True):
                 part.add_(other, alpha=scale)
+
+
+def row_of(module: "Module", layout: Layout) -> "Tensor":
+    """A copy of the module's parameters as theta (P,), float32, on the CPU."""
+    import torch
+
+    named = dict(module.named_parameters())
+    return torch.cat([named[name].detach().float().cpu().flatten() for name in layout.names])
+
+
+def buffers_of(module: "Module") -> dict[str, "Tensor"]:
+    """Copies of the buffers that the module saves."""
+    names = dict(module.named_parameters(remove_duplicate=False))
+    state = module.state_dict()
+    return {name: held.detach().cpu().clone() for name, held in state.items() if name not in names}
+
+
+def write_constants(constants: Mapping[str, "Tensor"], module: "Module") -> None:
+    """Copy the tensors that are not mixed into the module's buffers of their names."""
+    if constants:
+        buffers = dict(module.named_buffers(remove_duplicate=False))
+        for name in constants.keys() & buffers.keys():
+            buffers[name].copy_(constants[name])
+
+
+def places(module: "Module", space: "WeightSpace") -> dict[str, "Tensor"]:
+    """name -> the module's tensor, of all in the space's layout.
+
+    Raises:
+        UserError: names or shapes differ, or the module ties two tensors that differ in the
+            space (transformers ties the head of a T5 that is built from a configuration).
+    """
+    named = {name: held.data for name, held in module.named_parameters(remove_duplicate=False)}
+    named |= dict(module.named_buffers(remove_duplicate=False))
+    taken: dict[int, tuple[str, slice]] = {}
+    for name, start, stop, shape in space.layout.spans():
+        if name not in named or tuple(named[name].shape) != shape:
+            found = f"of shape {tuple(named[name].shape)}" if name in named else "missing"
+            raise UserError(
+                f"The module's '{name}' is {found}, the experts' has shape {shape}; "
+                "load the module from one of the experts."
+            )
+        place = named[name].data_ptr()
+        first, span = taken.setdefault(place, (name, slice(start, stop)))
+        if first != name and any(not row[span].equal(row[start:stop]) for row in space.rows):
+            raise UserError(
+                f"The module ties '{name}' to '{first}', but they differ in the "
+                "experts; load the module with from_pretrained."
+            )
+    for name, held in module.named_parameters():
+        if held.data_ptr() not in taken:
+            raise UserError(
+                f"The experts lack the module's parameter '{name}'; load the module "
+                "from one of the experts."
+            )
+    return {name: named[name] for name in space.layout.names}

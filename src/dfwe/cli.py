@@ -1,0 +1,147 @@
+"""The command line: run the stage that was asked for; an error becomes one sentence."""
+
+import errno
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dfwe.errors import UserError, machine_failed, reason
+
+if TYPE_CHECKING:
+    from dfwe.pipeline.context import Context
+    from dfwe.pipeline.executor import Stage
+    from dfwe.studies.ensembling.plan import EnsemblingStudy
+
+from dfwe.config import (
+    build,
+    config_folder,
+    context_of,
+    ensembling_study,
+)
+from dfwe.errors import DISK
+
+
+@hydra.main(version_base="1.3", config_path=config_folder(), config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run one job; a user's mistake ends in one sentence and exit code 1.
+
+    The other jobs of a sweep go on; it ends with exit code 1 when one of them failed.
+    """
+    try:
+        _run(cfg)
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes the one the other
+        sys.stderr.write("\nInterrupted; give the same command again to go on.\n")
+        sys.exit(130)
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        sys.stdout.flush()
+        sys.stderr.write(f"Error: {sentence}\n")
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise CompactHydraException(f"Error: {sentence}") from None
+        sys.exit(1)
+
+
+def _run(cfg: DictConfig) -> None:
+    _quiet()
+    os.chdir(hydra.utils.get_original_cwd())  # paths are those of the command, chdir or not
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    stage = build(cfg.stage)
+    if cfg.push and stage.work is not None:
+        raise UserError(
+            f"push= takes DFWE's final model to the Hub; stage={stage.name} makes none."
+        )
+    work = stage.work or partial(_ensemble, push=cfg.push)
+    work(partial(ensembling_study, cfg), stage, context_of(cfg))
+
+
+def _ensemble(
+    study: "Callable[[], EnsemblingStudy]", stage: "Stage", context: "Context", push: str | None
+) -> None:
+    """DFWE: experts, fine-tunings, search, evaluation."""
+    from dfwe.pipeline.executor import execute
+    from dfwe.studies.ensembling.plan import Plan
+    from dfwe.studies.ensembling.results import present, publish
+    from dfwe.weights.hub import check_login
+
+    plan = Plan(study())
+    if plan.study.checkpoints and "interpolate" not in stage.makes and stage.name != "evaluate":
+        raise UserError(
+            f"stage={stage.name} makes nothing of checkpoints=[...], which are mixed "
+            "as they are; give stage=interpolate or stage=all."
+        )
+    plan.check(context.store)
+    if push:
+        check_login()
+        if "interpolate" not in stage.makes and plan.interpolation.recipe not in context.store:
+            raise UserError(
+                "push= needs the final model, which is not made yet; give "
+                "stage=interpolate or stage=all."
+            )
+    execute(plan.steps, stage, context)
+    present(plan, stage, context)
+    if push:
+        publish(plan, context.store, push)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """The user's sentence in an error; None for our own bugs, which keep their traceback."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return _sentence(error.__cause__)
+    if (number := _errno(error)) is not None:
+        why = DISK.get(number)
+        where = getattr(error, "filename", None) or "the output folder"
+        return why and f"{where}: {why}; set store= or hydra.run.dir= to another place."
+    if isinstance(error, UserError | OmegaConfBaseException | InstantiationException):
+        return str(error).splitlines()[0]
+    if machine_failed(error) and "device-side assert" not in str(error):  # which is a bug
+        return (
+            f"Memory or the device failed ({reason(error)}); free some, lower training.tokens if "
+            "this was training, or choose a smaller model or another trainer=, and give the "
+            "command again: it goes on where it was."
+        )
+    return _unknown_setting(error)
+
+
+def _errno(error: BaseException) -> int | None:
+    """The system's error number; safetensors and torch.save have it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if found := re.search(r"os error (\d+)", str(error)):
+        return int(found[1])
+    return errno.ENOSPC if "inline_container.cc" in str(error) else None
+
+
+def _unknown_setting(error: BaseException) -> str | None:
+    """The sentence about a key on the command line that what is built does not take."""
+    found = re.search(r"(\w+)[.\w]*\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if found is None:
+        return None
+    given = [item.split("=")[0].lstrip("+") for item in HydraConfig.get().overrides.task]
+    for key in given:
+        if key.split(".")[-1] == found[2]:
+            return f"{found[1]} takes no '{found[2]}' ({key}=); --cfg job shows what can be set."
+    return None
+
+
+def _quiet() -> None:
+    """Say our own things; not the libraries' hints about accelerators and workers."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; we say the end
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -1,0 +1,174 @@
+"""The configuration as Hydra composes it -> the objects that a stage runs with."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from dfwe.errors import UserError
+
+if TYPE_CHECKING:
+    from dfwe.pipeline.context import Context
+    from dfwe.studies.ensembling.plan import EnsemblingStudy
+
+from dfwe.errors import DISK
+
+build = partial(hydra.utils.instantiate, _convert_="all")
+
+
+def config_folder() -> str:
+    """`conf/` as installed beside this module, else at the top of the checkout."""
+    here = Path(__file__).resolve().parent
+    places = (here / "conf", here.parents[1] / "conf")
+    return str(next((place for place in places if place.is_dir()), places[0]))
+
+
+class OutputFolder(Callback):
+    """Makes the run's folder before Hydra does, which would end in a traceback where it cannot."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._make(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._make(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+    def _make(self, folder: str, key: str) -> None:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = DISK.get(error.errno or 0, error.strerror)
+            sys.stderr.write(f"Error: {folder}: {why}; set {key}= to another place.\n")
+            sys.exit(1)
+
+
+def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
+    """The part of the configuration that decides weights, as objects."""
+    sources = tuple(build(source) for source in _sources(cfg))
+    from dfwe.studies.ensembling.plan import EnsemblingStudy
+
+    return EnsemblingStudy(
+        corpus=_corpus(OmegaConf.to_yaml(cfg.corpus, resolve=True)),
+        task=build(cfg.task),
+        sources=sources,
+        model=build(cfg.model),
+        decoding=build(cfg.decoding),
+        training=build(cfg.training),
+        search=build(cfg.search),
+        seed=cfg.seed,
+        checkpoints=tuple(map(str, _listed(cfg.checkpoints))),
+        controls=_built(cfg, "controls"),
+        landscapes=_built(cfg, "landscapes"),
+    )
+
+
+def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
+    """Name -> what is configured under it."""
+    if not isinstance(cfg[key], DictConfig):
+        raise UserError(
+            f"{key}={cfg[key]} is no set of named {key}; experiment=controls sets "
+            f"them, '~{key}.NAME' drops one."
+        )
+    return {str(name): build(config) for name, config in cfg[key].items()}
+
+
+@cache
+def _corpus(config: str) -> Any:
+    """Read once and kept in memory once, however many studies of a process are on it."""
+    return build(OmegaConf.create(config))
+
+
+def study_of(task: str, seed: int) -> "EnsemblingStudy":
+    """The study of another task and seed, all else as on this command line."""
+    _check_option("task", task, "report.tasks")
+    given = HydraConfig.get().overrides.task
+    kept = [item for item in given if item.split("=")[0] not in ("task", "seed", "stage")]
+    cfg = _composed(*kept, f"task={task}").copy()
+    cfg.seed = seed
+    return ensembling_study(cfg)
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
+    """The configuration of these overrides; composing takes Hydra a third of a second."""
+    return hydra.compose(_config_name(), overrides=list(overrides))
+
+
+def _config_name() -> str:
+    """Of the primary configuration: `config`, or that of --config-name."""
+    return str(HydraConfig.get().job.config_name)
+
+
+def _sources(cfg: DictConfig) -> list[DictConfig]:
+    """The sources' configurations: as listed, or as a survey of models recommends them."""
+    for given in HydraConfig.get().overrides.task:
+        if given.startswith("sources=") and "/" not in given:  # which Hydra takes as optional
+            _check_option("sources", given.removeprefix("sources="), "sources=")
+    if cfg.sources.survey is None:
+        return [_task(name, "sources.list") for name in _listed(cfg.sources.list)]
+    from dfwe.studies.region.survey import recommended
+
+    given = "sources.survey, whose checkpoints are to be named after their tasks,"
+    return [_task(name, given) for name in recommended(cfg.sources.survey, cfg.task.name)]
+
+
+def _listed(value: Any) -> Any:
+    """What is given without brackets is a list of one, null an empty one."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+def _task(name: str, given: str) -> DictConfig:
+    """A task's configuration by its name: sources come from the same group as targets."""
+    _check_option("task", name, given)
+    corpus = HydraConfig.get().runtime.choices["corpus"]
+    return _composed(f"corpus={corpus}", f"task={name}").task
+
+
+def _check_option(group: str, name: str, given: str) -> None:
+    """Raises UserError unless `given` names an option of a group in conf/."""
+    known = GlobalHydra.instance().config_loader().get_group_options(group)
+    if name not in known:
+        raise UserError(f"{given} has the unknown {group} '{name}'; known: {', '.join(known)}.")
+
+
+def context_of(cfg: DictConfig) -> "Context":
+    """How and where the plan runs."""
+    from dfwe.pipeline.context import Context
+    from dfwe.pipeline.store import Store
+
+    return Context(
+        store=Store(cfg.store),
+        trainer=build(cfg.trainer),
+        open_log=build(cfg.logger),
+        output=Path(HydraConfig.get().runtime.output_dir),
+        command=_command_for(given := list(HydraConfig.get().overrides.task)),
+        study={
+            **{key: cfg[key].get("name") for key in ("task", "corpus", "model")},
+            "seed": cfg.seed,
+            "overrides": given,
+        },
+        workers=cfg.workers,
+    )
+
+
+def _command_for(overrides: Any) -> Callable[[str], str]:
+    """What a person can paste to make a stage, with the configurations of their own."""
+    found = HydraConfig.get().runtime.config_sources
+    places = [
+        f"--config-dir {shlex.quote(source.path)}"
+        for source in found
+        if source.provider == "command-line"
+    ]
+    if (name := _config_name()) != "config":
+        places.append(f"--config-name {shlex.quote(name)}")
+    kept = [shlex.quote(item) for item in overrides if not item.startswith("stage=")]
+    return lambda stage: " ".join(["python -m dfwe.run", *places, f"stage={stage}", *kept])

@@ -1,0 +1,186 @@
+"""Encoders with a head as a family of models: what they read, where their heads come from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import Example
+from dfwe.data.tokenization import TokenizedSplit, tokenize_labels
+from dfwe.errors import UserError, check_choice
+from dfwe.models.family import ModelFamily
+from dfwe.pipeline.files import file_digest
+from dfwe.pipeline.store import WEIGHTS
+from dfwe.scoring.decoding import Decoding
+from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
+from dfwe.weights.loading import load_as
+
+if TYPE_CHECKING:
+    from dfwe.training.module import TaskModule
+
+
+POOLERS = ("own", "identity")
+
+
+@dataclass(frozen=True)
+class SequenceClassifier(ModelFamily):
+    """A pretrained encoder; each task it is trained on gets a classification head.
+
+    A checkpoint keeps the head of the task that selected its epoch. Training on another task
+    starts with a head that the task and the seed alone decide, so that all that is fine-tuned
+    on a target descends from one head and can be mixed.
+
+    Args:
+        sha256: what the pretrained weight file must be, where known.
+        pooler: `own`, as pretrained; or `identity`, for a body whose pretraining left its pooler
+            idle: it starts with handing the first token on. Small random values there keep
+            the gradient from body and head alike.
+    """
+
+    sha256: str | None = None
+    pooler: str = "own"
+
+    family: ClassVar[str] = "encoder"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("model.pooler", self.pooler, POOLERS)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "max_input": self.max_input,
+            "family": self.family,
+            "weights": self.digest,
+            "pooler": self.pooler,
+        }
+
+    def check(self, decoding: Decoding, training: TrainingConfig) -> None:
+        super().check(decoding, training)
+        if training.monitor == "target":
+            raise UserError(
+                "training.monitor=target asks a source's expert for the target's dev score, but "
+                f"with model={self.name} it has no head for the target; set training.monitor=own."
+            )
+
+    def check_task(self, task: Task, corpus: Corpus) -> None:
+        examples = task.examples(corpus, "train")
+        for example in examples:
+            _gold(task, examples[0].options, example)
+
+    def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
+        super().fits(folder, task, corpus)
+        config = json.loads((folder / "config.json").read_text())
+        named = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
+        labels = [named[str(number)] for number in range(len(named))]
+        options = task.examples(corpus, "train")[0].options
+        unnamed = all(label.startswith("LABEL_") for label in labels)
+        same = [label.lower() for label in labels] == [option.lower() for option in options]
+        if len(labels) != len(options) or not (unnamed or same):
+            raise UserError(
+                f"The head of {folder} has the labels {', '.join(labels)}, but task={task.name} "
+                f"has, in this order, {', '.join(options)}; put the rows of the head and id2label "
+                "in its order, or fine-tune on the task here."
+            )
+
+    def start(self, folder: Path, task: Task, corpus: Corpus, seed: int) -> tuple[Any, Any]:
+        """The network with the head for `task`: its own if it has one, else a fresh one."""
+        from transformers import AutoModelForSequenceClassification
+
+        from dfwe.training.classifier import fresh_head
+
+        examples = task.examples(corpus, "train")
+        labels = examples[0].options
+        if folder == self.folder and self.sha256 not in (None, file_digest(folder / WEIGHTS)):
+            raise UserError(
+                f"{folder / WEIGHTS} is not the file that model={self.name} names "
+                "(its sha256 differs); get it again."
+            )
+        network, tokenizer = load_as(
+            AutoModelForSequenceClassification,
+            folder,
+            num_labels=len(labels),
+            ignore_mismatched_sizes=True,
+        )
+        if folder == self.folder:
+            network = self.ready(network)
+        if getattr(network.config, "finetuning_task", None) != task.name:
+            network.load_state_dict(
+                fresh_head(network, len(labels), task.name, seed), strict=False
+            )
+        network.config.finetuning_task = task.name
+        network.config.id2label = dict(enumerate(labels))
+        network.config.label2id = {label: number for number, label in enumerate(labels)}
+        return network, tokenizer
+
+    def ready(self, network: Any) -> Any:
+        import torch
+
+        if self.pooler == "own":
+            return network
+        pooler = next((m for name, m in network.named_modules() if name.endswith("pooler")), None)
+        if pooler is None:
+            raise UserError(
+                f"model={self.name} has no pooler to be made the identity; set model.pooler=own."
+            )
+        with torch.no_grad():
+            pooler.dense.weight.copy_(torch.eye(*pooler.dense.weight.shape))
+            pooler.dense.bias.zero_()
+        return network
+
+    def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
+        labels = task.examples(corpus, "train")[0].options
+        head = {"task": task.name, "labels": labels, "seed": seed, "pooler": self.pooler}
+        return {**super().origin(task, corpus, seed), **head}
+
+    def tokenize(
+        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+    ) -> TokenizedSplit:
+        """A split of a task; a prompt that never varies is left out, a head needs no asking."""
+        examples = task.examples(corpus, split)
+        golds = [_gold(task, examples[0].options, example) for example in examples]
+        if len({example.prompt for example in task.examples(corpus, "train")}) == 1:
+            examples = tuple(replace(example, prompt="") for example in examples)
+        return tokenize_labels(examples, golds, tokenizer, max_input=self.max_input, cache=cache)
+
+    def module(
+        self,
+        network: Any,
+        task: Task,
+        decoding: Decoding,
+        dev: TokenizedSplit,
+        *,
+        train: Mapping[str, TokenizedSplit] | None = None,
+        training: TrainingConfig | None = None,
+        seed: int = 0,
+    ) -> "TaskModule":
+        from dfwe.training.classifier import ClassificationModule, fresh_head
+
+        heads = {
+            name: fresh_head(network, len(split.examples[0].options), name, seed)
+            for name, split in (train or {}).items()
+            if name != task.name
+        }
+        return ClassificationModule(heads, network, task, decoding, dev, training, seed)
+
+
+def _gold(task: Task, options: tuple[str, ...], example: Example) -> list[int]:
+    """What the head should say: a label's number, or 0 and 1 for each label.
+
+    Raises:
+        UserError: the task is not one of choosing from a fixed set of labels.
+    """
+    if not example.options:
+        raise UserError(
+            f"task={task.name} is answered in free text, which an encoder with a head cannot "
+            "give; choose label tasks as the target and in sources.list."
+        )
+    if example.options != options:
+        raise UserError(
+            f"task={task.name} offers other answers in each example ({example.id} has its own), "
+            "but an encoder's head has one set of labels; choose other tasks."
+        )
+    gold = task.answer.gold(example)
+    return [int(value) for value in gold] if isinstance(gold, list) else [int(gold)]

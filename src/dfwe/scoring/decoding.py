@@ -1,0 +1,120 @@
+"""From a batch to answers: greedy generation, the exact likelihood of every option, or a head.
+
+A decoding gives, for each example, its answer and the gold target's log-likelihood (summed over
+tokens, end token included), which breaks ties between equal scores. It is the one place of scoring
+that knows the network's family.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from dfwe.data.tokenization import TokenizedSplit
+
+if TYPE_CHECKING:
+    from dfwe.data.batches import Batch
+
+
+Answers = tuple[list[str], list[float]]
+
+
+class Decoding(Protocol):
+    """How answers are read off a network; deterministic."""
+
+    families: ClassVar[tuple[str, ...]]  # of models that can be read so
+
+    def __call__(
+        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+    ) -> Answers:
+        """Answers and the gold targets' log-likelihoods, one of each for every row."""
+        ...
+
+    def settings(self) -> dict[str, Any]: ...
+
+
+def backend_of(network: Any) -> Any:
+    """The module whose passes fit the network: T5's own, or transformers' for all others."""
+    from dfwe.scoring.backends import generic as plain
+    from dfwe.scoring.backends import t5
+
+    return t5 if network.config.model_type in t5.KINDS else plain
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The most likely token at each step: transformers' `generate` with one beam."""
+
+    families: ClassVar[tuple[str, ...]] = ("seq2seq", "causal")
+
+    def __call__(
+        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+    ) -> Answers:
+        passes = backend_of(network)
+        encoder_cache = passes.encode_sources(network, batch)
+        targets = [[tokenized.targets[i]] for i in batch.index.tolist()]
+        gold = passes.log_likelihoods(network, encoder_cache, targets)[:, 0]
+        answers = passes.greedy(network, encoder_cache, max_new_tokens)
+        return tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True), gold.tolist()
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": "greedy"}
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The option with the highest log p(option | source), end token included.
+
+    Never an invalid answer. A batch with a free-text example is answered greedily.
+    """
+
+    families: ClassVar[tuple[str, ...]] = ("seq2seq", "causal")
+
+    def __call__(
+        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+    ) -> Answers:
+        index = batch.index.tolist()
+        if not all(tokenized.options[i] for i in index):
+            return Greedy()(network, batch, tokenized, max_new_tokens)
+        passes = backend_of(network)
+        encoder_cache = passes.encode_sources(network, batch)
+        texts = [[tokenized.targets[i], *tokenized.options[i]] for i in index]
+        found = passes.log_likelihoods(
+            network, encoder_cache, texts
+        )  # (m, 1 + k): the gold target, then the options
+        best = found[:, 1:].argmax(1).tolist()
+        answers = [tokenized.examples[i].options[k] for i, k in zip(index, best, strict=True)]
+        return answers, found[:, 0].tolist()
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": "likelihood"}
+
+
+@dataclass(frozen=True)
+class Classify:
+    """The label that an encoder's head finds most likely.
+
+    Of a multi-label task every label that is more likely than not, and at least the likeliest.
+    """
+
+    families: ClassVar[tuple[str, ...]] = ("encoder",)
+
+    def __call__(
+        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+    ) -> Answers:
+        from dfwe.scoring.losses import label_losses
+
+        logits = network(input_ids=batch.source, attention_mask=batch.mask).logits  # (m, k)
+        gold = -label_losses(logits, batch.target).sum(1)
+        best = logits.argmax(1, keepdim=True)
+        said = best.new_zeros(logits.shape).bool().scatter(1, best, True)
+        if batch.target.shape[1] > 1:
+            said |= logits > 0
+        answers = [
+            " and ".join(
+                o for o, yes in zip(tokenized.examples[i].options, row, strict=True) if yes
+            )
+            for i, row in zip(batch.index.tolist(), said.tolist(), strict=True)
+        ]
+        return answers, gold.tolist()
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": "classify"}

@@ -1,0 +1,38 @@
+"""Gradient-free search over the simplex: strategies, the loop that scores them, the ledger."""
+
+from dfwe.search.baselines import (
+    coordinate,
+    dirichlet,
+    dirichlet_nelder_mead,
+    greedy_soup,
+    lattice,
+    line,
+    single_experts,
+    uniform,
+)
+from dfwe.search.cma_es import cma_es
+from dfwe.search.ledger import Ledger, Trial
+from dfwe.search.loop import Evaluation, Result, search
+from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
+from dfwe.search.simplex import Outcome, Strategy
+
+__all__ = [
+    "Evaluation",
+    "Ledger",
+    "Outcome",
+    "Result",
+    "Strategy",
+    "Trial",
+    "cma_es",
+    "coordinate",
+    "dirichlet",
+    "dirichlet_nelder_mead",
+    "greedy_soup",
+    "lattice",
+    "line",
+    "nelder_mead",
+    "parallel_nelder_mead",
+    "search",
+    "single_experts",
+    "uniform",
+]

@@ -1,0 +1,73 @@
+"""CMA-ES (Hansen & Ostermeier 2001) over a parametrised simplex, by the package `cma`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.errors import UserError
+from dfwe.search.simplex import Alphas, Outcome, Strategy, initial_alphas
+
+WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
+
+
+def cma_es(
+    n: int,
+    *,
+    evaluations: int = 120,
+    sigma: float = 1.0,
+    population: int | None = None,
+    seed: int = 0,
+    groups: int = 1,
+) -> Strategy:
+    """Maximise over z with alpha = softmax(z), a softmax for each group.
+
+    Args:
+        n: the number of experts.
+        evaluations: at most so many alphas are proposed, the opening included.
+        sigma: the first standard deviation of z; z begins at zero, the centroid.
+        population: alphas of a batch; None for 4 + floor(3 ln(g n)).
+        seed: any integer, zero too.
+
+    Raises:
+        UserError: the package `cma` is not installed.
+    """
+    alphas = initial_alphas(n, groups)
+    if n == 1:
+        yield alphas
+        return Outcome()
+    strategy = _strategy(groups * n, sigma, population, seed)
+    yield alphas
+    budget = evaluations - len(alphas)
+    rounds = 0
+    while strategy.popsize <= budget and not strategy.stop():
+        z = np.array(strategy.ask())
+        scores = yield softmax(z.reshape(len(z), *alphas.shape[1:]))
+        strategy.tell(list(z), np.where(np.isfinite(scores), -scores, WORST).tolist())
+        budget -= len(z)
+        rounds += 1
+    return Outcome(rounds)
+
+
+def _strategy(dimension: int, sigma: float, population: int | None, seed: int) -> Any:
+    try:
+        import cma
+    except ImportError:
+        raise UserError(
+            "search=cma_es needs the package cma, which is not installed; pip install cma==4.5.0."
+        ) from None
+    draw = np.random.default_rng(seed).standard_normal
+    options = {
+        "randn": lambda *shape: draw(shape),
+        "seed": np.nan,  # leave NumPy's global generator alone; None and 0 would mean the time
+        "verbose": -9,
+    }
+    if population is not None:
+        options["popsize"] = population
+    return cma.CMAEvolutionStrategy(np.zeros(dimension), sigma, options)
+
+
+def softmax(z: NDArray[np.float64]) -> Alphas:
+    """Along the last axis."""
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)

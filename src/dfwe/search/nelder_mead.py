@@ -1,0 +1,219 @@
+"""Nelder-Mead on the simplex with the adaptive coefficients of Gao & Han (2012)."""
+
+import logging
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.errors import UserError
+from dfwe.search.simplex import Alphas, Outcome, Strategy, centroid, grouped, initial_alphas
+
+log = logging.getLogger(__name__)
+RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
+ROUNDING = 1e-12  # a weight so little below zero is zero
+
+Points = NDArray[np.float64]  # (m, d) free coordinates, d = g (n - 1)
+Values = NDArray[np.float64]  # (m,), minus the scores: a minimiser inside
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Reflection, expansion, contraction and shrinkage."""
+
+    rho: float
+    chi: float
+    psi: float
+    sigma: float
+
+    @classmethod
+    def adaptive(cls, dimension: int) -> "Coefficients":
+        """Gao & Han (2012), Eq. 4.1; the standard ones in one dimension, where they degenerate."""
+        d = max(dimension, 2)
+        return cls(rho=1.0, chi=1.0 + 2.0 / d, psi=0.75 - 1.0 / (2.0 * d), sigma=1.0 - 1.0 / d)
+
+
+def nelder_mead(
+    n: int,
+    *,
+    evaluations: int = 120,
+    iterations: int = 40,
+    start: str = "best",
+    shrink: float = 0.35,
+    groups: int = 1,
+) -> Strategy:
+    """Maximise over alpha (n,): `scores = yield alphas`.
+
+    The search runs in the first n - 1 weights; the last is what is left of one. Points outside
+    the simplex are rejected without an evaluation.
+
+    Args:
+        n: the number of experts.
+        evaluations: at most so many alphas are proposed, the opening included.
+        iterations: at most so many rounds of reflection and its consequences.
+        start: the centre of the first simplex, "best" (of the opening) or "centroid".
+        shrink: the first simplex has the vertices (1 - shrink) centre + shrink e_i.
+        groups: parameter groups with weights of their own; alphas are (m, g, n) if several.
+
+    Raises:
+        UserError: `start` is something else, or `shrink` is not above 0 and at most 1.
+    """
+    first = yield from _opened(n, start, shrink, groups)
+    return (yield from descend(first, evaluations - len(initial_alphas(n)), iterations))
+
+
+def parallel_nelder_mead(
+    n: int,
+    *,
+    evaluations: int = 200,
+    iterations: int = 40,
+    start: str = "best",
+    shrink: float = 0.35,
+    groups: int = 1,
+) -> Strategy:
+    """The path of `nelder_mead`, with all that an iteration may need proposed as one batch.
+
+    Reflection, expansion and both contractions are scored together: about 1.7 times the
+    evaluations, so that it pays where `search(..., map=pool.map)` has an executor of three or
+    more workers (`concurrent.futures`). Arguments as there.
+    """
+    first = yield from _opened(n, start, shrink, groups)
+    budget = evaluations - len(initial_alphas(n))
+    return (yield from descend(first, budget, iterations, together=True))
+
+
+def _opened(n: int, start: str, shrink: float, groups: int) -> Generator[Alphas, Values, Alphas]:
+    """The opening is asked for; then the first simplex."""
+    if start not in ("best", "centroid"):
+        raise UserError(f"Nelder-Mead cannot start around {start!r}; choose best or centroid.")
+    if not 0 < shrink <= 1:
+        raise UserError(
+            f"The first simplex cannot shrink by {shrink}; give more than 0 and at most 1."
+        )
+    scores = yield initial_alphas(n, groups)
+    best = initial_alphas(n)[np.argmax(scores)]
+    return first_simplex(best if start == "best" else centroid(n)[0], shrink, groups)
+
+
+def first_simplex(centre: NDArray[np.float64], shrink: float, groups: int = 1) -> Alphas:
+    """g (n - 1) + 1 alphas: the simplex shrunk toward `centre` (n,).
+
+    With several groups: those n with the same weights in every group, then each group but the
+    last on its own toward all experts but the centre's largest, where the centre may be itself;
+    together they are affinely independent.
+    """
+    n = len(centre)
+    shrunk = (1.0 - shrink) * centre + shrink * np.eye(n)
+    others = np.delete(shrunk, centre.argmax(), axis=0)
+    own = np.tile(centre, ((groups - 1) * (n - 1), groups, 1))
+    for row, alpha in enumerate(own):
+        alpha[row // (n - 1)] = others[row % (n - 1)]
+    return np.concatenate([grouped(shrunk, groups), own]) if groups > 1 else shrunk
+
+
+def descend(start: Alphas, budget: int, iterations: int, *, together: bool = False) -> Strategy:
+    """Nelder-Mead from the simplex `start` with at most `budget` evaluations, its own included."""
+    x = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
+    if x.size == 0:  # one expert: nothing to search
+        return Outcome()
+    if len(start) > budget:
+        log.warning(
+            "The first simplex of Nelder-Mead has %d alphas, but only %d evaluations are "
+            "left after the opening: nothing more is searched; raise "
+            "search.strategy.evaluations.",
+            len(start),
+            max(budget, 0),
+        )
+    c = Coefficients.adaptive(x.shape[1])
+    asked = _Asked(budget, start.shape[1:])
+    iteration = 0
+    try:
+        f = yield from asked.values(x)
+        while iteration < iterations:
+            order = np.argsort(f, kind="stable")
+            x, f = x[order], f[order]
+            if np.abs(x[1:] - x[0]).max() < RESOLUTION:
+                break
+            if together:
+                yield from asked.ahead(_line(x, c))
+            x, f = yield from _iterate(x, f, c, asked)
+            iteration += 1
+    except _Spent:
+        pass
+    return Outcome(iteration)
+
+
+def _line(x: Points, c: Coefficients) -> Points:
+    """Reflection, expansion, outside and inside contraction of the worst vertex, (4, d)."""
+    mean = x[:-1].mean(axis=0)
+    steps = (c.rho, c.rho * c.chi, c.rho * c.psi, -c.psi)
+    return np.stack([(1 + t) * mean - t * x[-1] for t in steps])
+
+
+def _iterate(
+    x: Points, f: Values, c: Coefficients, asked: "_Asked"
+) -> Generator[Alphas, Values, tuple[Points, Values]]:
+    """The simplex after one iteration on the sorted vertices `x` (d + 1, d) of values `f`."""
+    reflected, expanded, outside, inside = _line(x, c)
+    fr = yield from asked.value(reflected)
+    if fr < f[0]:
+        fe = yield from asked.value(expanded)
+        return _replaced(x, f, *((expanded, fe) if fe < fr else (reflected, fr)))
+    if fr < f[-2]:
+        return _replaced(x, f, reflected, fr)
+    contracted = outside if fr < f[-1] else inside
+    fc = yield from asked.value(contracted)
+    accepted = fc <= fr if fr < f[-1] else fc < f[-1]
+    if accepted:
+        return _replaced(x, f, contracted, fc)
+    shrunk = x[0] + c.sigma * (x[1:] - x[0])  # stays inside: the feasible set is convex
+    values = yield from asked.values(shrunk)
+    return np.concatenate([x[:1], shrunk]), np.concatenate([f[:1], values])
+
+
+def _replaced(x: Points, f: Values, point: Points, value: float) -> tuple[Points, Values]:
+    return np.concatenate([x[:-1], point[None]]), np.append(f[:-1], value)
+
+
+class _Spent(Exception):
+    """The budget does not allow what is asked next."""
+
+
+class _Asked:
+    """Values of points: infeasible ones are the worst unasked; ends when the budget is spent.
+
+    Args:
+        budget: evaluations left.
+        shape: of an alpha, (n,) or (g, n).
+    """
+
+    def __init__(self, budget: int, shape: tuple[int, ...]) -> None:
+        self.budget = budget
+        self.shape = shape
+        self.known: dict[bytes, float] = {}
+
+    def values(self, points: Points) -> Generator[Alphas, Values, Values]:
+        """(m,): asks for all of them in one batch."""
+        free = points.reshape(len(points), *self.shape[:-1], self.shape[-1] - 1)
+        last = 1.0 - free.sum(axis=-1, keepdims=True)
+        alphas = np.concatenate([free, last], axis=-1)
+        feasible = (alphas >= -ROUNDING).reshape(len(points), -1).all(axis=1)
+        values = np.full(len(points), np.inf)
+        if feasible.any():
+            if feasible.sum() > self.budget:
+                raise _Spent
+            self.budget -= int(feasible.sum())
+            values[feasible] = -(yield np.maximum(alphas[feasible], 0.0))
+        return values
+
+    def value(self, point: Points) -> Generator[Alphas, Values, float]:
+        """One point's value: looked up when asked ahead."""
+        if point.tobytes() in self.known:
+            return self.known[point.tobytes()]
+        return float((yield from self.values(point[None]))[0])
+
+    def ahead(self, points: Points) -> Generator[Alphas, Values, None]:
+        """Ask for points that may be wanted soon; forgets those asked ahead before."""
+        values = yield from self.values(points)
+        self.known = {p.tobytes(): v for p, v in zip(points, values.tolist(), strict=True)}

@@ -1,0 +1,56 @@
+"""Points of the simplex, the initial alphas of every search, and a strategy's type."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.errors import check_whole
+
+Alphas = NDArray[np.float64]  # (m, n), rows on the simplex; (m, g, n) with g parameter groups
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy returns at its end; None says as much as `Outcome()`.
+
+    Args:
+        iterations: how many rounds were made.
+        candidates: (m, n) or (m, g, n), of what it proposed: the best of these is the result;
+            None for the best of all.
+    """
+
+    iterations: int = 0
+    candidates: Alphas | None = None
+
+
+Strategy = Generator[Alphas, NDArray[np.float64], Outcome | None]  # scores (m,) = yield alphas
+
+
+def experts(n: int, groups: int = 1) -> Alphas:
+    """The n pure experts, (n, n) or (n, g, n)."""
+    return grouped(np.eye(n), groups)
+
+
+def centroid(n: int, groups: int = 1) -> Alphas:
+    """The uniform average, (1, n) or (1, g, n)."""
+    return grouped(np.full((1, n), 1.0 / n), groups)
+
+
+def initial_alphas(n: int, groups: int = 1) -> Alphas:
+    """What every search scores first, (n + 1, n): the result is never worse than an expert.
+
+    One expert is its own centroid: (1, 1).
+
+    Raises:
+        UserError: there is no expert.
+    """
+    check_whole("n", n, 1)
+    ends = experts(n, groups)
+    return ends if n == 1 else np.concatenate([ends, centroid(n, groups)])
+
+
+def grouped(alphas: Alphas, groups: int) -> Alphas:
+    """The same weights (m, n) for every group: (m, g, n); (m, n) for one group."""
+    return alphas if groups == 1 else np.repeat(alphas[:, None], groups, axis=1)

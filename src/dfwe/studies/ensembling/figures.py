@@ -1,0 +1,98 @@
+"""The report's pictures, from what the runs left in the store."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfwe.pipeline.executor import Step
+from dfwe.pipeline.store import Store
+from dfwe.reporting import figures
+from dfwe.reporting.terminal import shown
+from dfwe.stages.import_checkpoint import by_label
+from dfwe.studies.ensembling.runs import Runs, average_gain
+
+
+def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
+    """Heading -> SVG files in `folder`; what no run has is left out."""
+    store = runs.store
+    searches = {
+        task: [_trials(store, plan.interpolation) for plan, _ in group]
+        for task, group in runs.found.items()
+    }
+    chosen = {
+        task: [_alpha(store, plan.interpolation) for plan, _ in group]
+        for task, group in runs.found.items()
+    }
+    drawn = {
+        "Search: the best dev score so far, a line a seed": [
+            figures.trajectories(searches, folder / "trajectories.svg")
+        ],
+        "Alpha by expert: bars are means over seeds, dots are seeds, dashed is uniform": [
+            figures.alphas(chosen, folder / "alphas.svg")
+        ],
+        "Dev against test, a point a run": [
+            figures.dev_against_test(_points(runs), folder / "dev_test.svg")
+        ],
+    }
+    lands = [
+        figures.landscape(
+            _trials(store, step),
+            [expert.label for expert in step.parents],
+            task,
+            folder / f"landscape_{task}_{name}.svg",
+        )
+        for task, group in runs.found.items()
+        for plan, _ in group[:1]
+        for name, step in zip(plan.study.landscapes, plan.drawn, strict=True)
+        if step.recipe in store
+    ]
+    if lands:
+        drawn["Dev score between three fine-tuned experts, first seed"] = lands
+    gains = _gains(runs)
+    if gains:
+        drawn["Cost against gain: training and search of one run, means over tasks and seeds"] = [
+            figures.cost_against_gain(gains, "seconds", folder / "cost.svg")
+        ]
+    return drawn
+
+
+def _points(runs: Runs) -> dict[str, list[tuple[float, float]]]:
+    found = {
+        shown(name): [
+            (entry.dev, entry.test)
+            for task in runs.found
+            for entry in runs.of(task, name)
+            if entry.dev is not None
+        ]
+        for name in runs.names
+    }
+    return {name: pairs for name, pairs in found.items() if pairs}
+
+
+def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name in runs.names:
+        tasks = [task for task in runs.found if runs.of(task, name)]
+        costs = [entry.cost["seconds"] or 0.0 for task in tasks for entry in runs.of(task, name)]
+        if np.mean(costs) > 0:
+            gained, _ = average_gain(runs, tasks, name, "baseline")
+            found[shown(name)] = (float(np.mean(costs)), gained)
+    return found
+
+
+def _trials(store: Store, step: Step) -> Sequence[dict[str, Any]]:
+    lines = (store.folder(step.recipe) / "trials.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _alpha(store: Store, step: Step) -> dict[str, float]:
+    """expert -> weight; with groups the mean over them."""
+    labels = [expert.label for expert in step.parents]
+    found = by_label(store.scores(step.recipe)["alpha"], labels)
+    rows = [row for row in found.values() if isinstance(row, dict)]
+    if not rows:
+        return found
+    return {label: float(np.mean([row[label] for row in rows])) for label in rows[0]}

@@ -1,0 +1,258 @@
+"""The graph of steps behind a target task: S*, its experts, fine-tunings, search, evaluation."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from dfwe.errors import UserError
+from dfwe.pipeline.executor import Step
+from dfwe.pipeline.store import Store
+from dfwe.search.config import Search
+from dfwe.stages.evaluate import ROLE, Evaluate, Test
+from dfwe.stages.import_checkpoint import import_checkpoints
+from dfwe.stages.interpolate import Interpolate
+from dfwe.stages.pretrain import Pretrain
+from dfwe.stages.train import Train
+from dfwe.statistics.cross_fitting import fold_of
+from dfwe.studies.experiment import Experiment
+from dfwe.tasks.task import Task
+from dfwe.weights.preflight import preflight
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EnsemblingStudy(Experiment):
+    """An experiment whose experts, or a person's own checkpoints, are mixed.
+
+    Args:
+        search: how alpha is searched.
+        checkpoints: a person's own, to be mixed instead of experts trained here.
+        controls: name -> from the plan to the step whose weights contend
+            (`dfwe.studies.ensembling.controls`).
+        landscapes: name -> from the plan to a search over three experts, to be drawn.
+    """
+
+    search: Search
+    checkpoints: tuple[str, ...] = ()
+    controls: Mapping[str, "Control"] = field(default_factory=dict)
+    landscapes: Mapping[str, "Control"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+        places = {Path(name).expanduser().resolve() for name in self.checkpoints}
+        if len(places) < len(self.checkpoints):
+            raise UserError(
+                f"checkpoints={list(self.checkpoints)} names one twice; name each once."
+            )
+        if self.checkpoints and (self.controls or self.landscapes):
+            raise UserError(
+                "Controls train models of their own, which checkpoints=[...] leaves no room for; "
+                "leave experiment=controls or checkpoints out."
+            )
+        if not self.sources and not self.checkpoints:
+            raise UserError(
+                "sources.list is empty; name at least one source task (a task without "
+                "a file in conf/sources/: sources.list=[a,b,c])."
+            )
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model in the comparison, and where its test score stands.
+
+    Args:
+        made: the step whose weights it has; for a vote, the vote itself.
+        tested: the step whose `test` has its score under `role`.
+    """
+
+    name: str
+    made: Step
+    tested: Step
+    role: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of DFWE for a study, parents first."""
+
+    study: EnsemblingStudy
+
+    @property
+    def pretraining(self) -> Pretrain | None:
+        """The step that makes the base model, if it is made here."""
+        return None if self.study.checkpoints else self.study.pretraining
+
+    @cached_property
+    def experts(self) -> tuple[Train, ...]:
+        """One expert for each set of S* = {t, {t} u S, s1, ..., sn}; none where a person brings
+        checkpoints."""
+        study, target = self.study, self.study.task
+        if study.checkpoints:
+            return ()
+        sets = [(target,), (target, *study.sources), *((source,) for source in study.sources)]
+        return tuple(self._train("experts", tasks, self._monitor(tasks)) for tasks in sets)
+
+    @cached_property
+    def finetuned(self) -> tuple[Step, ...]:
+        """Each expert, fine-tuned on the target; or the checkpoints that a person brings."""
+        if self.study.checkpoints:
+            return import_checkpoints(self.study.checkpoints)
+        target = self.study.task
+        return tuple(self._train("finetune", (target,), target, expert) for expert in self.experts)
+
+    @property
+    def baseline(self) -> Step:
+        """What the result is compared with: fine-tuning alone, or the first checkpoint brought."""
+        return (*self.experts, *self.finetuned)[0]
+
+    @cached_property
+    def interpolation(self) -> Interpolate:
+        """The search for alpha* over the fine-tuned experts."""
+        study = self.study
+        return Interpolate(
+            study.task.name,
+            study.group,
+            self.finetuned,
+            study.task,
+            study.corpus,
+            study.model,
+            study.decoding,
+            study.search,
+        )
+
+    @cached_property
+    def evaluation(self) -> Evaluate:
+        """Test scores."""
+        study = self.study
+        return Evaluate(
+            study.task.name,
+            study.group,
+            self.baseline,
+            self.interpolation,
+            study.task,
+            study.corpus,
+            study.model,
+            study.decoding,
+        )
+
+    @cached_property
+    def contenders(self) -> tuple[Contender, ...]:
+        """Fine-tuning alone, the uniform average, the plainest of the best, the controls, DFWE."""
+        own = {
+            id(self.baseline): "baseline",
+            id(self.interpolation): "dfwe",
+            **{id(step): step.label for step in self.finetuned},
+        }
+        found = [
+            Contender("baseline", self.baseline, self.evaluation, "baseline"),
+            Contender("uniform", self.interpolation, self.evaluation, "uniform"),
+            Contender(
+                "one_standard_error", self.interpolation, self.evaluation, "one_standard_error"
+            ),
+        ]
+        for name, build in self.study.controls.items():
+            made = build(self)
+            if id(made) in own:
+                tested, role = self.evaluation, own[id(made)]
+            else:
+                tested, role = self._tested(made), ROLE
+            found.append(Contender(name, made, tested, role))
+        return (*found, Contender("dfwe", self.interpolation, self.evaluation, "dfwe"))
+
+    @cached_property
+    def drawn(self) -> tuple[Step, ...]:
+        """The searches that show the landscape between three experts."""
+        return tuple(build(self) for build in self.study.landscapes.values())
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        first = () if self.pretraining is None else (self.pretraining,)
+        own = (*first, *self.experts, *self.finetuned, self.interpolation, self.evaluation)
+        more = (*(contender.tested for contender in self.contenders), *self.drawn)
+        return tuple({id(step): step for last in (*own, *more) for step in lineage(last)}.values())
+
+    def _tested(self, made: Step) -> Step:
+        study = self.study
+        if made.stage == "evaluate":  # a vote has its score already
+            return made
+        return Test(
+            made.label, study.group, made, study.task, study.corpus, study.model, study.decoding
+        )
+
+    def check(self, store: Store) -> None:
+        """What can be known before any work, so that no mistake is told after hours of it.
+
+        Checkpoints that a person brings are reported on, unless they were mixed before.
+
+        Raises:
+            UserError: the model cannot answer a task; a search refuses its settings; there are
+                more folds than dialogues; the checkpoints do not fit together, or are no `model`
+                of this kind.
+        """
+        study = self.study
+        for task in (study.task, *study.sources):
+            study.model.check_task(task, study.corpus)
+        if study.model.path is not None and not study.checkpoints:
+            study.model.check_length(study.model.folder)
+        if study.search.folds is not None:
+            fold_of(study.task.examples(study.corpus, "dev"), study.search.folds)
+        if study.checkpoints:
+            self._check_checkpoints(store)
+        for step in self.steps:
+            if isinstance(step, Interpolate) and step.recipe not in store:
+                step.search.check(len(step.experts))
+
+    def _check_checkpoints(self, store: Store) -> None:
+        study = self.study
+        if len(study.checkpoints) == 1:
+            raise UserError(
+                f"checkpoints={list(study.checkpoints)} names one; name two or more to mix."
+            )
+        with suppress(UserError):  # the report names all that cannot be read, not one
+            if self.interpolation.recipe in store:
+                return
+        report = preflight(study.checkpoints, store.cache("flat"))
+        log.info("%s", report)
+        if report.problems:
+            raise UserError(report.problems[0])
+        for checkpoint in report.checkpoints:
+            study.model.fits(checkpoint.source, study.task, study.corpus)
+
+    def _monitor(self, tasks: tuple[Task, ...]) -> Task:
+        """The paper watches the target's metric; `own` lets targets share a source's expert."""
+        own = self.study.training.monitor == "own" and self.study.task not in tasks
+        return tasks[0] if own else self.study.task
+
+    def _train(
+        self, stage: str, tasks: tuple[Task, ...], monitor: Task, expert: Train | None = None
+    ) -> Train:
+        study = self.study
+        label = expert.label if expert else tasks[0].name + "+sources" * (len(tasks) > 1)
+        return Train(
+            stage,
+            label,
+            study.group,
+            tasks,
+            monitor,
+            study.corpus,
+            study.model,
+            study.training,
+            study.decoding,
+            study.seed,
+            expert or self.pretraining,
+        )
+
+
+def lineage(step: Step) -> Iterator[Step]:
+    """The step's ancestors, parents first, and the step; one that is reached twice comes twice."""
+    for parent in step.parents:
+        yield from lineage(parent)
+    yield step
+
+
+Control = Callable[[Plan], Step]

@@ -1,0 +1,71 @@
+"""Stage `report`: Table 2 and its company, gathered from the store over tasks and seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dfwe.errors import UserError
+from dfwe.pipeline.context import Context
+from dfwe.pipeline.executor import Stage
+from dfwe.pipeline.files import write_json
+from dfwe.reporting.terminal import show
+from dfwe.studies.ensembling.comparison import described
+from dfwe.studies.ensembling.figures import draw
+from dfwe.studies.ensembling.plan import EnsemblingStudy, Plan
+from dfwe.studies.ensembling.runs import Runs
+from dfwe.studies.ensembling.tables import comparison, split, table2
+
+
+def report(
+    study: Callable[[], EnsemblingStudy],
+    stage: Stage,
+    context: Context,
+    *,
+    studies: Callable[[str, int], EnsemblingStudy],
+    tasks: Sequence[str] | str,
+    seeds: Sequence[int] | int,
+    published: Mapping[str, Mapping[str, float]],
+    published_on: str,
+) -> None:
+    """Write table2 and controls as .md, .csv and .tex, report.html, report.json; print Table 2.
+
+    Args:
+        study: not asked; the tasks and seeds of the report decide.
+        studies: task, seed -> its study, all else as configured.
+        published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
+            `published_on`.
+    """
+    from dfwe.reporting.html import write_report
+
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    seeds = [seeds] if isinstance(seeds, int) else seeds
+    for name, given in (("tasks", tasks), ("seeds", seeds)):
+        if not given:
+            raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
+        if len(set(given)) < len(given):
+            raise UserError(f"report.{name}={[*given]} names one twice; name each once.")
+
+    def plan(task: str, seed: int) -> Plan:
+        try:
+            return Plan(studies(task, seed))
+        except UserError as error:
+            raise UserError(f"Of report.tasks, {task} does not fit: {error}") from None
+
+    runs = Runs(plan, tasks, seeds, context.store)
+    like = runs.plans[tasks[0]][0].study
+    beside = published if like.corpus.name == published_on else {}
+    tables = [table2(runs, beside), comparison(runs), *split(runs)]
+    context.output.mkdir(parents=True, exist_ok=True)
+    lead = f"{like.corpus.name}, {like.model.name}; scores in points on the test split."
+    pictures = draw(runs, context.output)
+    title = "Derivative-free weight-space ensembling"
+    path = write_report(context.output, title, lead, tables, pictures)
+    write_json(context.output / "report.json", plain(runs))
+    show(tables, path)
+
+
+def plain(runs: Runs) -> dict[str, Any]:
+    """`report.json`: every run's contenders."""
+    return {
+        task: [{"seed": plan.study.seed, "contenders": described(found)} for plan, found in group]
+        for task, group in runs.found.items()
+    }

@@ -1,0 +1,86 @@
+"""The finished runs of several tasks and seeds, and averages over them."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from dfwe.errors import UserError
+from dfwe.pipeline.store import Store
+from dfwe.statistics.bootstrap import interval
+from dfwe.studies.ensembling.comparison import Entry, entries, gain, gain_draws
+from dfwe.studies.ensembling.plan import Plan
+
+log = logging.getLogger(__name__)
+Plans = Callable[[str, int], Plan]  # task, seed -> its plan, all else as configured
+
+
+class Runs:
+    """The finished runs of the wanted tasks and seeds; the others are named in the log.
+
+    Raises:
+        UserError: there is none.
+    """
+
+    def __init__(self, plans: Plans, tasks: Sequence[str], seeds: Sequence[int], store: Store):
+        self.store = store
+        self.plans = {task: [plans(task, seed) for seed in seeds] for task in tasks}
+        self.found: dict[str, list[tuple[Plan, dict[str, Entry]]]] = {}
+        for task, group in self.plans.items():
+            done = [plan for plan in group if plan.evaluation.recipe in store]
+            lost = [str(plan.study.seed) for plan in group if plan not in done]
+            if lost:
+                log.warning(
+                    "%s: no finished run of seed %s in the store; left out.", task, ", ".join(lost)
+                )
+            if done:
+                self.found[task] = [(plan, entries(plan, store)) for plan in done]
+                lacking = {
+                    c.name
+                    for plan, found in self.found[task]
+                    for c in plan.contenders
+                    if c.name not in found
+                }
+                if lacking:
+                    log.warning(
+                        "%s: not every seed has a test score of %s; left out.",
+                        task,
+                        ", ".join(sorted(lacking)),
+                    )
+        if not self.found:
+            raise UserError(
+                f"The store {store.root} has no finished run of {', '.join(tasks)}; make them "
+                "with stage=all first, all other settings equal."
+            )
+
+    def of(self, task: str, name: str) -> list[Entry]:
+        """A contender's entries on a task, one a seed; empty unless every run has it."""
+        rows = [found.get(name) for _, found in self.found[task]]
+        return [row for row in rows if row is not None] if None not in rows else []
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The contenders that any task has."""
+        plans = [plan for runs in self.found.values() for plan, _ in runs]
+        every = dict.fromkeys(c.name for plan in plans for c in plan.contenders)
+        return tuple(name for name in every if any(self.of(task, name) for task in self.found))
+
+
+def average_gain(
+    runs: Runs, tasks: Sequence[str], over: str, under: str
+) -> tuple[float, tuple[float, float] | None]:
+    """The mean over tasks of the gain, each task's the mean over its seeds, and its interval."""
+    pairs = [(runs.of(task, over), runs.of(task, under)) for task in tasks]
+    mean = float(np.mean([gain(a, b)[0] for a, b in pairs]))
+    draws = [gain_draws(a, b, seed) for seed, (a, b) in enumerate(pairs)]
+    # Tasks are drawn by themselves, also those of equally many dialogues, whose draws are equal.
+    known = [
+        np.random.default_rng(k).permutation(row) for k, row in enumerate(draws) if row is not None
+    ]
+    return mean, interval(np.mean(known, axis=0)) if len(known) == len(pairs) else None
+
+
+def average(runs: Runs, tasks: Sequence[str], name: str) -> float:
+    """The mean over tasks of a contender's mean test score over seeds."""
+    return float(np.mean([np.mean([e.test for e in runs.of(task, name)]) for task in tasks]))

@@ -1,0 +1,228 @@
+"""The report's tables: Table 2, the controls, what the gain is made of."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dfwe.reporting.table import Table
+from dfwe.reporting.terminal import DASH, clock, points, shown
+from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
+from dfwe.studies.ensembling.plan import Plan
+from dfwe.studies.ensembling.runs import Runs, average, average_gain
+
+Span = tuple[float, float] | None
+
+
+def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
+    """A row a task: fine-tuning, DFWE, the gain and what it cost; then the mean over tasks."""
+    columns = [
+        "task",
+        "seeds",
+        "majority",
+        "fine-tuning",
+        "DFWE",
+        "delta",
+        "95 % interval",
+        "wins",
+        "optimism",
+        "evaluations",
+        "seconds",
+        "tokens",
+        "FLOPs",
+        "published fine-tuning",
+        "published DFWE",
+        "published delta",
+    ]
+    tasks, rows = list(runs.found), []
+    common = {task: majority(group[0][0]) for task, group in runs.found.items()}
+    for task in tasks:
+        base, mixed = runs.of(task, "baseline"), runs.of(task, "dfwe")
+        mean, span = gain(mixed, base)
+        rows.append(
+            [
+                task,
+                str(len(base)),
+                points(common[task]),
+                _spread(base),
+                _spread(mixed),
+                f"{mean:+.2f}",
+                _span(span),
+                _wins(runs, [task], "baseline"),
+                _optimism(mixed),
+                *_costs(mixed, base),
+                *_published([published.get(task)]),
+            ]
+        )
+    base, mixed = average(runs, tasks, "baseline"), average(runs, tasks, "dfwe")
+    mean, span = average_gain(runs, tasks, "dfwe", "baseline")
+    rows.append(
+        [
+            "mean",
+            "",
+            points(float(np.mean(list(common.values())))),
+            points(base),
+            points(mixed),
+            f"{mean:+.2f}",
+            _span(span),
+            _wins(runs, tasks, "baseline"),
+            "",
+            "",
+            "",
+            "",
+            "",
+            *_published([published.get(task) for task in tasks]),
+        ]
+    )
+    note = (
+        f"FETA's submission score (delta + baseline / 10): {mean + base / 10:.2f}. Mean ± "
+        "standard deviation over seeds; intervals by the paired bootstrap over dialogues and "
+        "seeds. Optimism is dev minus test of DFWE. Costs are a DFWE run's, in brackets as "
+        "multiples of fine-tuning's; FLOPs are estimates (6 a parameter and token trained, 2 "
+        "scored)."
+    )
+    kept = [k for k in range(len(columns)) if any(row[k] not in (DASH, "") for row in rows)]
+    cells = [[row[k] for k in kept] for row in rows]
+    brief = ("task", "fine-tuning", "DFWE", "delta", "95 % interval", "wins")
+    return Table(
+        "Table 2", [columns[k] for k in kept], cells, last=1, note=note, name="table2", brief=brief
+    )
+
+
+def comparison(runs: Runs) -> Table:
+    """DFWE and every control, each over the tasks that have it."""
+    columns = [
+        "model",
+        "tasks",
+        "test",
+        "over fine-tuning",
+        "95 % interval",
+        "DFWE over it",
+        "95 % interval ",
+        "DFWE wins",
+        "seconds",
+        "tokens",
+        "FLOPs",
+    ]
+    rows = []
+    for name in runs.names:
+        tasks = [task for task in runs.found if runs.of(task, name)]
+        # Its mean is not of the same tasks as the others'.
+        few = f" ({len(tasks)} of {len(runs.found)} tasks)" if len(tasks) < len(runs.found) else ""
+        wins = "" if name == "dfwe" else _wins(runs, tasks, name)
+        cost = [entry.cost for task in tasks for entry in runs.of(task, name)]
+        rows.append(
+            [
+                shown(name) + few,
+                str(len(tasks)),
+                points(average(runs, tasks, name)),
+                *_gain(runs, tasks, name, "baseline"),
+                *_gain(runs, tasks, "dfwe", name),
+                wins,
+                clock(_mean_of(cost, "seconds")),
+                _number(_mean_of(cost, "tokens")),
+                _number(_mean_of(cost, "flops")),
+            ]
+        )
+    note = "Means over tasks and seeds; costs are a run's, as if it alone were made."
+    brief = ("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ")
+    return Table("DFWE and the controls", columns, rows, note=note, name="controls", brief=brief)
+
+
+def split(runs: Runs) -> list[Table]:
+    """What the gain is made of, a row a task; no sheet without the control it needs."""
+    found = {task: parts([entries for _, entries in group]) for task, group in runs.found.items()}
+    rows = [
+        [
+            task,
+            *(
+                cell
+                for row in split.values()
+                for cell in (f"{row['delta']:+.2f}", _span(row["interval"]))
+            ),
+        ]
+        for task, split in found.items()
+        if split is not None
+    ]
+    note = (
+        "Averaging: the uniform average of n + 2 runs on the target alone, over one run. "
+        "Transfer: the uniform average of the experts over that. Tuning of alpha: the search "
+        "over the uniform average."
+    )
+    columns = ["task", *(name for part in PARTS for name in (part, f"{part}, 95 %"))]
+    sheet = Table(
+        "What the gain is made of", columns, rows, note=note, name="parts", brief=["task", *PARTS]
+    )
+    return [sheet] if rows else []
+
+
+def majority(plan: Plan) -> float:
+    """The test score of always giving the most frequent training answer."""
+    task, corpus = plan.study.task, plan.study.corpus
+    said = Counter(example.target for example in task.examples(corpus, "train"))
+    test = task.examples(corpus, "test")
+    return task.score([said.most_common(1)[0][0]] * len(test), test)["score"]
+
+
+def _spread(found: Sequence[Entry]) -> str:
+    scores = [entry.test for entry in found]
+    spread = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
+    return points(float(np.mean(scores))) + spread
+
+
+def _gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> tuple[str, str]:
+    """The average gain and its interval; blank for a model over itself."""
+    if over == under:
+        return "", ""
+    mean, span = average_gain(runs, tasks, over, under)
+    return f"{mean:+.2f}", _span(span)
+
+
+def _wins(runs: Runs, tasks: Sequence[str], name: str) -> str:
+    """How often DFWE is better on test than the contender."""
+    pairs = [zip(runs.of(task, "dfwe"), runs.of(task, name), strict=True) for task in tasks]
+    won = [mixed.test > other.test for group in pairs for mixed, other in group]
+    return f"{sum(won)}/{len(won)}"
+
+
+def _optimism(found: Sequence[Entry]) -> str:
+    return f"{np.mean([entry.dev - entry.test for entry in found if entry.dev is not None]):+.2f}"
+
+
+def _costs(found: Sequence[Entry], base: Sequence[Entry]) -> tuple[str, str, str, str]:
+    """Evaluations, seconds, tokens and FLOPs, each beside its multiple of the baseline's."""
+    mine, other = [e.cost for e in found], [e.cost for e in base]
+
+    def beside(text: str, key: str) -> str:
+        ours, theirs = _mean_of(mine, key), _mean_of(other, key)
+        return f"{text} (×{ours / theirs:.0f})" if ours and theirs else text  # noqa: RUF001
+
+    return (
+        _number(_mean_of(mine, "evaluations"), "{:.0f}"),
+        beside(clock(_mean_of(mine, "seconds")), "seconds"),
+        beside(_number(_mean_of(mine, "tokens")), "tokens"),
+        _number(_mean_of(mine, "flops")),
+    )
+
+
+def _mean_of(costs: Sequence[Mapping[str, float | None]], key: str) -> float | None:
+    values = [cost[key] for cost in costs]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _number(value: float | None, form: str = "{:.1e}") -> str:
+    return DASH if value is None else form.format(value)
+
+
+def _span(span: Span) -> str:
+    return DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
+
+
+def _published(rows: Sequence[Mapping[str, float] | None]) -> list[str]:
+    """The paper's means over the tasks; dashes where it lacks one."""
+    known = [row for row in rows if row is not None]
+    if len(known) < len(rows):
+        return [DASH] * 3
+    tuned, mixed = (float(np.mean([row[key] for row in known])) for key in ("baseline", "dfwe"))
+    return [points(tuned), points(mixed), f"{mixed - tuned:+.2f}"]

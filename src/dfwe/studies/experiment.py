@@ -1,0 +1,58 @@
+"""What every study has: a target, its sources, a family of models, and how they are trained."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from dfwe.data.corpus import Corpus
+from dfwe.errors import UserError, check_whole
+from dfwe.models.family import ModelFamily
+from dfwe.scoring.decoding import Decoding
+from dfwe.stages.import_checkpoint import ROLES
+from dfwe.stages.pretrain import Pretrain
+from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What decides the models of one target task: the composed configuration as objects.
+
+    Raises:
+        UserError: a source is the target itself, is named twice or has a reserved name; the
+            model cannot be read by this decoding or trained by these settings.
+    """
+
+    corpus: Corpus
+    task: Task
+    sources: tuple[Task, ...]
+    model: ModelFamily
+    decoding: Decoding
+    training: TrainingConfig
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_whole("seed", self.seed)
+        names = [source.name for source in self.sources]
+        if self.task.name in names:
+            raise UserError(
+                f"The source '{self.task.name}' is the target task itself; leave it out of "
+                f"sources.list={names}, or choose another target by task=."
+            )
+        if len(set(names)) < len(names):
+            raise UserError(f"sources.list={names} names a task twice; name each once.")
+        if taken := ROLES & {self.task.name, *names}:
+            raise UserError(
+                f"A task cannot have the name '{min(taken)}', which results give to "
+                "another model; set another name= in its conf/task/."
+            )
+        self.model.check(self.decoding, self.training)
+
+    @cached_property
+    def pretraining(self) -> Pretrain | None:
+        """The step that pretrains the model, if it is pretrained here."""
+        return None if self.model.pretraining is None else Pretrain(self.model, self.corpus)
+
+    @property
+    def group(self) -> str:
+        """How runs are grouped in the logger: target and seed."""
+        return f"{self.task.name}-seed{self.seed}"

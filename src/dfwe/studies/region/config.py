@@ -1,0 +1,82 @@
+"""What a study of regions compares, as `conf/region/*.yaml` says it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dfwe.errors import UserError
+from dfwe.training.freezing import Trained
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a start is judged: what is trained from it, on how much, how often.
+
+    Args:
+        seeds: runs from each start.
+        limits: training rows; None is all that the corpus gives.
+        fewer: models in the smaller average that the centroid is compared with.
+        parameters, learning_rate, epochs: of the training.
+    """
+
+    seeds: Sequence[int] = (0, 1, 2)
+    limits: Sequence[int | None] = (None,)
+    fewer: int = 3
+    parameters: Trained = "biases"
+    learning_rate: float = 1e-3
+    epochs: int = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and groups of a study.
+
+    Args:
+        seeds: models of each dataset.
+        families: family -> its datasets; a dataset in none is a family of its own.
+        same_texts: sets of datasets that share texts: no start for one comes from another.
+        texts: of each dataset's train and dev splits that a probe sees; None sees all.
+        unseen: a probe learns from training texts that no model was fine-tuned on, which a
+            corpus's `limit` or few-shot split left out; False: from those of the models.
+        inside: random convex combinations a group (In').
+        perturbed: bases moved as far as fine-tuning moved them, in random directions.
+        pairs: lines of each kind (same dataset, same family, across).
+        points: t on a line, ends included.
+        outward: lines that are followed beyond their ends.
+        steps: log steps of such a line on each side, up to t = 32.
+        centroid: what is compared from a centroid.
+        base: the checkpoint that a survey's checkpoints started from.
+    """
+
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    families: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    same_texts: Sequence[Sequence[str]] = ()
+    texts: int | None = 250
+    unseen: bool = False
+    inside: int = 5
+    perturbed: int = 5
+    pairs: int = 3
+    points: int = 5
+    outward: int = 2
+    steps: int = 10
+    centroid: Start = field(default_factory=Start)
+    base: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) < 2 or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(
+                f"region.seeds={list(self.seeds)}: a region needs two or more "
+                "different seeds of each dataset."
+            )
+        if self.points < 3 or self.steps < 2:
+            raise UserError(
+                f"region.points={self.points} and region.steps={self.steps} must be "
+                "at least 3 and 2."
+            )
+
+    def family(self, dataset: str) -> str:
+        """The family of a dataset."""
+        return next((name for name, held in self.families.items() if dataset in held), dataset)
+
+    def related(self, dataset: str) -> frozenset[str]:
+        """The dataset itself and those that share its texts."""
+        return frozenset({dataset}.union(*(set(s) for s in self.same_texts if dataset in s)))

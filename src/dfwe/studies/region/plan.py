@@ -1,0 +1,180 @@
+"""The graph of steps behind a region study: a grid of models, its geometry, paths, centroids."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dfwe.data.corpus import Corpus
+from dfwe.errors import UserError
+from dfwe.pipeline.executor import Step
+from dfwe.stages.pretrain import Pretrain
+from dfwe.stages.train import Train
+from dfwe.studies.experiment import Experiment
+from dfwe.studies.region.config import Settings
+from dfwe.studies.region.stages import Centroid, Geometry, Grid, Paths, Transfer
+from dfwe.tasks.task import Task
+from dfwe.training.freezing import freeze
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """Every dataset (task and sources) x every seed, and what is learned from where they lie."""
+
+    study: Experiment
+    settings: Settings
+
+    @property
+    def base(self) -> Pretrain | None:
+        """The step that pretrains the model, if it is pretrained here."""
+        return self.study.pretraining
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return (self.study.task, *self.study.sources)
+
+    def model(self, task: Task, seed: int) -> Train:
+        """One model of the grid: the very expert that DFWE trains on the task alone."""
+        return self._train("experts", task, seed, self.study.corpus, self.base)
+
+    @cached_property
+    def grid(self) -> Grid:
+        models = (self.model(task, seed) for task in self.tasks for seed in self.settings.seeds)
+        return Grid(tuple(models), self.study.model, self.base)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return Geometry(self.label, self.group, self.grid, self.settings)
+
+    @cached_property
+    def paths(self) -> Paths:
+        return Paths(
+            self.label, self.group, self.grid, self.tasks, self.study.corpus, self.settings
+        )
+
+    @cached_property
+    def centroids(self) -> dict[str, dict[str, Centroid]]:
+        """Dataset -> name of a start -> the average of models of unrelated datasets."""
+        return {task.name: dict(self._centroids(task)) for task in self.tasks}
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """What BitFit makes of each start."""
+        found = list(self._starts())
+        runs, starts, sizes = zip(*found, strict=True)
+        return Transfer(
+            self.label, self.group, runs, starts, sizes, self.study.decoding, self.study.corpus
+        )
+
+    def steps(self, makes: Sequence[str]) -> Iterator[Step]:
+        """What a stage that makes such steps needs; the others are not even planned."""
+        if self.base is not None:
+            yield self.base
+        yield from self.grid.models
+        yield self.geometry
+        if self.paths.stage in makes:
+            yield self.paths
+        if Transfer.stage in makes:
+            for starts in self.centroids.values():
+                yield from starts.values()
+            yield from self.transfer.runs
+            yield self.transfer
+
+    def check(self) -> None:
+        """What can be known before any work.
+
+        Raises:
+            UserError: the model has nothing of what is trained from each start, or no dataset
+                can be probed.
+        """
+        if not self.paths.probed:
+            raise UserError(
+                "No dataset of this study has one label of a fixed set for each text, "
+                "which a linear probe needs; name some in sources.list."
+            )
+        from dfwe.studies.region.backbones import empty_backbone
+
+        backbone = empty_backbone(self.study.model.folder if self.base is None else None)
+        freeze(backbone, self.settings.centroid.parameters, "region.centroid.parameters")
+
+    @property
+    def label(self) -> str:
+        return f"{len(self.tasks)} datasets x {len(self.settings.seeds)}"
+
+    @property
+    def group(self) -> str:
+        return f"region-{self.study.model.name}"
+
+    def _centroids(self, task: Task) -> Iterator[tuple[str, Centroid]]:
+        related = self.settings.related(task.name)
+        others = [step for step in self.grid.models if step.monitor.name not in related]
+        if not others:
+            raise UserError(
+                f"Nothing is left to average for {task.name}: every dataset shares "
+                "its texts; name other datasets in sources.list."
+            )
+        few = min(self.settings.centroid.fewer, len(others))
+        drawn = sorted(np.random.default_rng(0).choice(len(others), few, replace=False))
+        for name, members in (
+            ("centroid", others),
+            (f"average of {few}", [others[i] for i in drawn]),
+        ):
+            grid = Grid(tuple(members), self.study.model, self.base)
+            yield name, Centroid(f"{name} for {task.name}", self.group, grid)
+
+    def _starts(self) -> Iterator[tuple[Train, str, int | None]]:
+        """(training, name of its start, training rows)."""
+        chosen = self.settings.centroid
+        training = replace(
+            self.study.training,
+            parameters=chosen.parameters,
+            patience=None,
+            learning_rate=chosen.learning_rate,
+            epochs=chosen.epochs,
+        )
+        for task in self.tasks:
+            starts: dict[str, Step | None] = {"pretrained": self.base, **self.centroids[task.name]}
+            for limit in chosen.limits:
+                corpus = _limited(self.study.corpus, limit)
+                for name, start in starts.items():
+                    for seed in chosen.seeds:
+                        run = self._train("finetune", task, seed, corpus, start, training)
+                        yield replace(run, label=f"{task.name} from {name}, {seed}"), name, limit
+
+    def _train(
+        self,
+        stage: str,
+        task: Task,
+        seed: int,
+        corpus: Corpus,
+        start: Step | None,
+        training: Any = None,
+    ) -> Train:
+        study = self.study
+        return Train(
+            stage,
+            f"{task.name} {seed}",
+            self.group,
+            (task,),
+            task,
+            corpus,
+            study.model,
+            training or study.training,
+            study.decoding,
+            seed,
+            start,
+        )
+
+
+def _limited(corpus: Corpus, limit: int | None) -> Corpus:
+    """The corpus with at most so many rows of train and dev."""
+    if limit is None:
+        return corpus
+    if not hasattr(corpus, "limit"):
+        raise UserError(
+            f"corpus={corpus.name} cannot be cut to {limit} rows; set "
+            "region.centroid.limits=[null] and choose its own shots."
+        )
+    return replace(corpus, limit=limit)  # type: ignore[type-var]

@@ -1,0 +1,188 @@
+"""Which texts a linear probe sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfwe.data.batches import Batch, evaluation_batches
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import Example
+from dfwe.data.tokenization import TokenizedSplit
+from dfwe.errors import UserError
+from dfwe.tasks.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeTexts:
+    """A sub-sample of each dataset's train and dev splits.
+
+    Args:
+        tasks: the datasets that the study's models are fine-tuned on.
+        corpus: what they are fine-tuned on.
+        size: texts of each split; None draws all.
+        unseen: train's come from those that no model was fine-tuned on.
+    """
+
+    tasks: Sequence[Task]
+    corpus: Corpus
+    size: int | None
+    unseen: bool
+
+    def draw(self, task: Task, split: str) -> tuple[Corpus, list[int]]:
+        """The corpus to read the split from, and which of its examples.
+
+        Raises:
+            UserError: too few training texts are unseen.
+        """
+        if self.unseen and split == "train":
+            corpus = self._whole
+            examples = task.examples(corpus, split)
+            index = [i for i, example in enumerate(examples) if not self._is_seen(example)]
+            if len(index) < (self.size or 1):
+                raise UserError(
+                    f"A probe wants {self.size or 1} training texts of {task.name} that no model "
+                    f"was fine-tuned on, and {len(index)} are left: lower corpus.limit or "
+                    "region.texts, or set region.unseen=false."
+                )
+        else:
+            corpus = self.corpus
+            index = list(range(len(task.examples(corpus, split))))
+        if self.size is not None and self.size < len(index):
+            drawn = np.random.default_rng(0).choice(len(index), self.size, replace=False)
+            index = [index[i] for i in sorted(drawn.tolist())]
+        return corpus, index
+
+    def examples(self, task: Task, split: str) -> list[Example]:
+        """What is drawn."""
+        corpus, index = self.draw(task, split)
+        examples = task.examples(corpus, split)
+        return [examples[i] for i in index]
+
+    @cached_property
+    def _whole(self) -> Corpus:
+        return self.corpus.whole()
+
+    def _is_seen(self, example: Example) -> bool:
+        return example.dialogue in self._seen or example.context in self._seen
+
+    @cached_property
+    def _seen(self) -> frozenset[str]:
+        """The dialogues and the texts of all models' training examples."""
+        examples = (e for task in self.tasks for e in task.examples(self.corpus, "train"))
+        return frozenset(part for e in examples for part in (e.dialogue, e.context))
+
+
+PENALTIES = (0.01, 0.1, 1.0, 10.0)  # times half the weights' squared norm, beside the mean loss
+FOLDS = 4  # of the training texts, to choose among them
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A split as batches, with each example's label number (m,)."""
+
+    batches: tuple[Batch, ...]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, tokenized: TokenizedSplit, labels: Sequence[int]) -> "Texts":
+        return cls(tuple(evaluation_batches(tokenized)), np.asarray(labels))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A dataset for linear probing: where the probe is trained, where its loss is taken."""
+
+    name: str
+    train: Texts
+    dev: Texts
+
+    def __call__(self, backbone: Any) -> tuple[float, float]:
+        """(generalised loss in nats, accuracy 0..1) of a frozen body; inf if it overflows."""
+        found = [features(backbone, texts) for texts in (self.train, self.dev)]
+        if not all(np.isfinite(part).all() for part in found):
+            return float("inf"), 0.0
+        (train, dev), labels = found, self.train.labels
+        return probe_loss(train, labels, dev, self.dev.labels, best_penalty(train, labels))
+
+
+def features(backbone: Any, texts: Texts) -> NDArray[np.float64]:
+    """What a head would read (m, d): an encoder's first token, a language model's mean state.
+
+    Of a sequence-to-sequence model it is the encoder's.
+    """
+    backbone.eval()
+    encoder = backbone.get_encoder() if backbone.config.is_encoder_decoder else backbone.base_model
+    whole = backbone.get_output_embeddings() is not None
+    rows: list[Any] = [None] * len(texts.labels)
+    with torch.inference_mode():
+        for batch in (batch.to(backbone.device) for batch in texts.batches):
+            states = encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
+            mask = batch.mask[..., None].to(states.dtype)
+            read = (states * mask).sum(1) / mask.sum(1) if whole else states[:, 0]
+            read = read.cpu().double().numpy()
+            for position, row in zip(batch.index.tolist(), read, strict=True):
+                rows[position] = row
+    return np.stack(rows)
+
+
+def probe_loss(
+    train: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    dev: NDArray[np.float64],
+    gold: NDArray[np.int64],
+    penalty: float,
+) -> tuple[float, float]:
+    """Train on features (m, d) and labels (m,); the loss and accuracy on `dev` and `gold`."""
+    mean, scale = train.mean(0), train.std(0) + 1e-6
+    weights, bias = fit(
+        (train - mean) / scale, labels, int(max(labels.max(), gold.max())) + 1, penalty
+    )
+    logs = _log_softmax((dev - mean) / scale @ weights + bias)
+    loss = -logs[np.arange(len(gold)), gold].mean()
+    return float(loss), float(np.mean(logs.argmax(1) == gold))
+
+
+def best_penalty(x: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Of PENALTIES the one with the lowest cross-validated loss; equals: the strongest."""
+    fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
+    losses = {
+        penalty: sum(
+            probe_loss(x[fold != k], labels[fold != k], x[fold == k], labels[fold == k], penalty)[
+                0
+            ]
+            for k in range(FOLDS)
+        )
+        for penalty in reversed(PENALTIES)
+    }
+    return min(losses, key=losses.__getitem__)
+
+
+def fit(
+    x: NDArray[np.float64], labels: NDArray[np.int64], classes: int, penalty: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logistic regression: weights (d, k) and bias (k,) that minimise the penalised mean loss."""
+    from scipy.optimize import minimize
+
+    m, d = x.shape
+    gold = np.eye(classes)[labels]  # (m, k)
+
+    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, bias = flat[: d * classes].reshape(d, classes), flat[d * classes :]
+        logs = _log_softmax(x @ weights + bias)
+        loss = -(gold * logs).sum() / m + penalty / 2 * (weights**2).sum()
+        error = (np.exp(logs) - gold) / m
+        return loss, np.concatenate([(x.T @ error + penalty * weights).ravel(), error.sum(0)])
+
+    start = np.zeros((d + 1) * classes)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
+    return found[: d * classes].reshape(d, classes), found[d * classes :]
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = scores - scores.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

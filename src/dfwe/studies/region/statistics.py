@@ -1,0 +1,144 @@
+"""P_B(A, B): how often a random model of group A is better than one of group B (sec. 4)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dfwe.statistics.bootstrap import interval
+from dfwe.studies.region.config import Settings
+from dfwe.studies.region.points import (
+    EXTRAPOLATION,
+    IN,
+    INTERIOR,
+    LINE,
+    NOISE,
+    PRETRAINED,
+    Point,
+    breaks,
+    groups,
+)
+
+DRAWS = 2000
+
+
+def better(a: ArrayLike, b: ArrayLike) -> float:
+    """P_B(A, B): the share of pairs in which A's loss is the lower one; a tie counts half."""
+    first, second = np.asarray(a)[:, None], np.asarray(b)[None]
+    return float(np.mean(first < second) + 0.5 * np.mean(first == second))
+
+
+def better_interval(
+    a: ArrayLike, b: ArrayLike, seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float]:
+    """A 95 % interval of P_B by drawing the models of both groups anew (bootstrap)."""
+    rng = np.random.default_rng(seed)
+    first, second = np.asarray(a), np.asarray(b)
+    found = [
+        better(rng.choice(first, len(first)), rng.choice(second, len(second)))
+        for _ in range(draws)
+    ]
+    return interval(np.array(found))
+
+
+def mean_interval(
+    values: ArrayLike, seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float, float]:
+    """The mean and its 95 % bootstrap interval."""
+    held = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    means = rng.choice(held, (draws, len(held))).mean(1)
+    return float(held.mean()), *interval(means)
+
+
+Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
+
+
+def odds(
+    points: Sequence[Point], losses: Losses, owners: Sequence[str], settings: Settings
+) -> list[dict[str, Any]]:
+    """P_B(A, B) of every group: In' against In, both against Ex, In against the pretrained body.
+
+    A model's loss is the mean over the group's datasets. Ex are the models of other datasets; for
+    all datasets together, bases perturbed by as much as fine-tuning moved them.
+    """
+    probed = {dataset for _, dataset in losses}
+    rows = []
+    for level, held in groups(list(dict.fromkeys(owners)), settings).items():
+        for group, datasets in held.items():
+            on = [d for d in datasets if d in probed]
+            if not on:
+                continue
+            took = {
+                "In": [p for p in points if p.kind == IN and p.group in datasets],
+                "In'": [p for p in points if p.kind == INTERIOR and p.group == f"{level}/{group}"],
+                "Ex": [
+                    p
+                    for p in points
+                    if p.kind == (NOISE if level == "general" else IN) and p.group not in datasets
+                ],
+                "pretrained": [p for p in points if p.kind == PRETRAINED],
+            }
+            values = {
+                name: [float(np.mean([losses[p.name, d] for d in on])) for p in members]
+                for name, members in took.items()
+            }
+            for a, b in (
+                ("In'", "In"),
+                ("In'", "Ex"),
+                ("In", "Ex"),
+                ("In", "pretrained"),
+                ("In'", "pretrained"),
+            ):
+                if values[a] and values[b]:
+                    low, high = better_interval(values[a], values[b])
+                    rows.append(
+                        {
+                            "level": level,
+                            "group": group,
+                            "a": a,
+                            "b": b,
+                            "p": better(values[a], values[b]),
+                            "low": low,
+                            "high": high,
+                            "loss_a": float(np.mean(values[a])),
+                            "loss_b": float(np.mean(values[b])),
+                        }
+                    )
+    return rows
+
+
+def curves(points: Sequence[Point], losses: Losses) -> dict[str, dict[str, Any]]:
+    """line | outward -> kind of line -> loss by t with intervals over pairs, and where it breaks.
+
+    A line breaks where its loss exceeds the pretrained body's on the same datasets.
+    """
+    found: dict[str, dict[str, Any]] = {LINE: {}, EXTRAPOLATION: {}}
+    for way in (LINE, EXTRAPOLATION):
+        for kind in dict.fromkeys(p.group for p in points if p.kind == way):
+            members = [p for p in points if p.kind == way and p.group == kind]
+            rows = []
+            for t in sorted({p.t for p in members if p.t is not None}):
+                values = [_loss(p, losses) for p in members if p.t == t]
+                if np.isfinite(values).all():  # far out, activations overflow
+                    mean, low, high = mean_interval(values)
+                    rows.append({"t": t, "mean": mean, "low": low, "high": high})
+            found[way][kind] = {"points": rows}
+            if way == EXTRAPOLATION:
+                found[way][kind]["breaks"] = _breaks(members, losses)
+    return found
+
+
+def _breaks(members: Sequence[Point], losses: Losses) -> list[float | None]:
+    """For each line the first t beyond its end at which it is worse than the pretrained body."""
+    found = []
+    for pair in sorted({p.pair for p in members}):
+        mine = [p for p in members if p.pair == pair]
+        limit = float(np.mean([losses[PRETRAINED, d] for d in mine[0].probes]))
+        found.append(breaks([p.t or 0.0 for p in mine], [_loss(p, losses) for p in mine], limit))
+    return found
+
+
+def _loss(point: Point, losses: Losses) -> float:
+    return float(np.mean([losses[point.name, d] for d in point.probes]))

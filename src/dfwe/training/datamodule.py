@@ -1,0 +1,97 @@
+"""Training steps and dev batches as Lightning wants them."""
+
+from collections.abc import Mapping
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dfwe.data.batches import (
+    Batch,
+    _budgeted,
+    collate,
+    scoring_loader,
+)
+from dfwe.data.tokenization import TokenizedSplit
+from dfwe.training.config import TrainingConfig
+
+
+class TrainingSteps(Dataset):
+    """The optimizer steps of an epoch: each a list of micro-batches, decided by (seed, epoch).
+
+    A step is made of `effective_batch / batch` draws of `batch` examples of one task each; tasks
+    are drawn in proportion to the draws they have left, which is a random order of all draws
+    (TLiDB's mixing). Its loss is the mean over its draws of the token mean inside each draw. The
+    draws' examples are then split anew by length into micro-batches, each token keeping its
+    weight, so that the gradient is that of the plain way. The last draw of a task and the last
+    step of an epoch may be smaller.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, TokenizedSplit], training: TrainingConfig, seed: int
+    ) -> None:
+        self.splits = dict(splits)
+        self.training = training
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the epoch's examples: `draws`, each a task and positions in its split."""
+        rng = np.random.default_rng([self.seed, epoch])
+        batch = self.training.batch
+        draws: list[tuple[str, list[int]]] = []
+        for name, split in self.splits.items():
+            order = rng.permutation(len(split)).tolist()
+            draws += [(name, order[i : i + batch]) for i in range(0, len(order), batch)]
+        self.draws = [draws[i] for i in rng.permutation(len(draws))]
+
+    def __len__(self) -> int:
+        return -(-len(self.draws) // (self.training.effective_batch // self.training.batch))
+
+    def __getitem__(self, number: int) -> list[Batch]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        size = self.training.effective_batch // self.training.batch
+        return self._step(self.draws[number * size : (number + 1) * size])
+
+    def _step(self, draws: list[tuple[str, list[int]]]) -> list[Batch]:
+        members: dict[str, list[tuple[int, float]]] = {}
+        for name, index in draws:
+            targets = self.splits[name].targets
+            weight = 1.0 / (len(draws) * sum(len(targets[i]) for i in index))
+            members.setdefault(name, []).extend((i, weight) for i in index)
+        batches = []
+        for name, chosen in members.items():
+            split = self.splits[name]
+            lengths = [len(split.sources[i]) for i, _ in chosen]
+            for group in _budgeted(range(len(chosen)), lengths, self.training.tokens):
+                index, weights = zip(*(chosen[k] for k in group), strict=True)
+                batches.append(collate(split, index, weights, name))
+        return batches
+
+
+class TaskDataModule(L.LightningDataModule):
+    """Training steps and the dev split's batches."""
+
+    def __init__(
+        self,
+        train: Mapping[str, TokenizedSplit],
+        dev: TokenizedSplit,
+        training: TrainingConfig,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.steps = TrainingSteps(train, training, seed)
+        self.dev = dev
+
+    def train_dataloader(self) -> DataLoader:
+        # Lightning asks again before each epoch (reload_dataloaders_every_n_epochs=1).
+        assert self.trainer is not None
+        self.steps.set_epoch(self.trainer.current_epoch)
+        # Its own generator: a loader draws a number when it starts, which dropout must not notice.
+        return DataLoader(self.steps, batch_size=None, generator=torch.Generator())
+
+    def val_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        return scoring_loader(self.dev, self.trainer.strategy.root_device)

@@ -1,0 +1,132 @@
+"""Networks and tokenizers from a folder that `save_pretrained` wrote, and back into one."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.errors import UserError, reason
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+ENDINGS = {
+    "ForSequenceClassification": "encoder",
+    "ForCausalLM": "causal",
+    "LMHeadModel": "causal",
+}
+
+
+def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
+    """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
+
+    Raises:
+        UserError: the folder holds no model of a family that gives answers, or its tokenizer
+            cannot end or pad a text.
+    """
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
+
+    auto = {
+        "seq2seq": AutoModelForSeq2SeqLM,
+        "causal": AutoModelForCausalLM,
+        "encoder": AutoModelForSequenceClassification,
+    }
+    family = family_of(folder)
+    network, tokenizer = load_as(auto[family], folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    wanted = "pad_token" if family == "encoder" else "eos_token"
+    if getattr(tokenizer, f"{wanted}_id") is None:
+        raise UserError(
+            f"The tokenizer of {folder} has no {wanted}, without which no batch can "
+            "be made; set it and save the tokenizer beside the model."
+        )
+    return fuse_gelu(network), tokenizer
+
+
+def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTokenizerBase"]:
+    """The float32 network of an Auto class, with options of its own, and the tokenizer.
+
+    Raises:
+        UserError: the folder holds no such model.
+    """
+    import torch
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a head that is left out, or made anew, is so on purpose
+    try:
+        network = auto.from_pretrained(folder, dtype=torch.float32, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if tokenizer.is_fast:  # or it would be saved as the last call happened to leave it
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
+        return network.eval(), tokenizer
+    except (OSError, ValueError, KeyError) as error:
+        raise unloadable(folder, error) from None
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def unloadable(folder: Path | None, error: Exception) -> UserError:
+    """What to say of a folder that transformers does not load."""
+    return UserError(f"No model can be loaded from {folder}: {reason(error)}.")
+
+
+def fuse_gelu(network: "PreTrainedModel") -> "PreTrainedModel":
+    """torch's GELU, one pass, for transformers' eight passes; equal up to rounding."""
+    from torch.nn import GELU
+    from transformers.activations import NewGELUActivation
+
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, GELU("tanh"))
+    return network
+
+
+def family_of(folder: Path) -> str:
+    """seq2seq, causal or encoder (with a head for labels), by the folder's configuration.
+
+    Raises:
+        UserError: it is none of these, a bare encoder for example.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        kind = [config["model_type"], *(config.get("architectures") or [])][-1]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}/config.json is no model's configuration ({error}); save the "
+            "model again with save_pretrained."
+        ) from None
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    for ending, family in ENDINGS.items():
+        if kind.endswith(ending):
+            return family
+    raise UserError(
+        f"{folder} is a {kind}, which gives no answers; name a sequence-to-sequence model, a "
+        "causal language model or an encoder with a head for labels."
+    )
+
+
+def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write a folder that `from_pretrained` of any transformers reads back as it is.
+
+    transformers 5 writes `tie_word_embeddings: true` for every T5, which older versions take at
+    its word and overwrite an untied head; the truth is written instead.
+    """
+    from transformers.utils import logging
+
+    head, shared = network.get_output_embeddings(), network.get_input_embeddings()
+    tied = head is not None and head.weight is shared.weight  # type: ignore[union-attr]
+    network.config.tie_word_embeddings = tied
+    logging.disable_progress_bar()
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

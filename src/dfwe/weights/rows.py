@@ -1,0 +1,262 @@
+"""Checkpoint folders as rows of Theta: mapped where a file is theta already, else flattened."""
+
+import hashlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfwe.errors import UserError
+from dfwe.pipeline.files import temporary_sibling
+from dfwe.weights.layout import Header, Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
+FLOATS = ("F64", "F32", "F16", "BF16")  # what is mixed; safetensors' names
+TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json")
+
+BESIDE = ("tokenizer", "special_tokens", "added_tokens", "merges", "chat_template")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that `save_pretrained` wrote: what its weight files hold, before they are read."""
+
+    folder: Path
+    headers: tuple[Header, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Checkpoint":
+        """Read the headers of safetensors (one file or shards) or `.bin` files.
+
+        Raises:
+            UserError: the folder, its weights or one of the shards is missing or damaged.
+        """
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} is not a folder; give one that save_pretrained wrote, or "
+                "a Hub id, OWNER/NAME."
+            )
+        files = _weight_files(folder)
+        try:
+            read = [header_of(file) for file in files]
+        except OSError as error:
+            raise UserError(
+                f"{error.filename} cannot be read ({error.strerror}); get the checkpoint again."
+            ) from None
+        except Exception as error:  # whatever a damaged file makes a reader say
+            raise UserError(
+                f"The weights in {folder} are damaged ({error}); get them again."
+            ) from None
+        return cls(folder, tuple(read))
+
+    @cached_property
+    def tensors(self) -> dict[str, Any]:
+        """name -> {"dtype", "shape"}, of all files."""
+        return {name: entry for header in self.headers for name, entry in header.tensors.items()}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Of the floating-point tensors: they are mixed, buffers that a file holds included."""
+        names = sorted(name for name, entry in self.tensors.items() if entry["dtype"] in FLOATS)
+        return Layout(tuple(names), tuple(tuple(self.tensors[name]["shape"]) for name in names))
+
+    @cached_property
+    def dtypes(self) -> tuple[str, ...]:
+        return tuple(sorted({entry["dtype"] for entry in self.tensors.values()}))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; empty where there is none."""
+        try:
+            found = json.loads((self.folder / "config.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def tokenizer(self) -> str | None:
+        """sha256 of the tokenizer's main file, hex; None without a tokenizer."""
+        files = (self.folder / name for name in TOKENIZERS)
+        return next((tokenizer_digest(path) for path in files if path.is_file()), None)
+
+    @property
+    def tokenizer_files(self) -> tuple[Path, ...]:
+        """All that makes its tokenizer, sorted by name; its own before those of its `source`."""
+        found = {
+            path.name: path
+            for place in (self.source, self.folder)
+            for path in place.iterdir()
+            if path.name in TOKENIZERS or path.name.startswith(BESIDE)
+        }
+        return tuple(found[name] for name in sorted(found) if found[name].is_file())
+
+    @property
+    def source(self) -> Path:
+        """The folder whose configuration and tokenizer an export copies."""
+        return self.folder
+
+    @property
+    def kind(self) -> str:
+        """The architecture, for people."""
+        named = self.config.get("architectures") or self.config.get("model_type") or "-"
+        return "/".join(map(str, named)) if isinstance(named, list) else str(named)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What decides the values of its tensors."""
+        return tuple(header.path for header in self.headers)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its one file holds theta as it is."""
+        return len(self.headers) == 1 and self.headers[0].is_flat(self.layout)
+
+    def row(self, cache: Path | None = None) -> "Tensor":
+        """theta (P,), float32: the weight file itself, mapped, if its bytes are theta.
+
+        Otherwise a flat copy, made once and kept in `cache`; without one it is a nameless file
+        that goes when the row does.
+        """
+        if self.is_flat:
+            header = self.headers[0]
+            return _mapped(header.path, header.data, self.layout.size)
+        if cache is None:
+            with tempfile.TemporaryDirectory(prefix="dfwe-") as folder:
+                return self._copied(Path(folder))  # unlinked, the map keeps its bytes
+        cache.mkdir(parents=True, exist_ok=True)
+        return self._copied(cache)
+
+    def constants(self) -> dict[str, "Tensor"]:
+        """The tensors that are not mixed: integer and boolean buffers."""
+        names = [name for name in sorted(self.tensors) if name not in set(self.layout.names)]
+        found = readers(self.headers) if names else {}
+        return {name: found[name](name).clone() for name in names}
+
+    def values(self) -> "Callable[[str], Tensor]":
+        """A function from a mixed tensor's name to its values, float32."""
+        found = readers(self.headers)
+        return lambda name: found[name](name).float()
+
+    def _copied(self, place: Path) -> "Tensor":
+        stats = [(path.absolute(), path.stat()) for path in self.files]
+        stamp = "".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+        copy = place / f"{hashlib.sha256(stamp.encode()).hexdigest()[:20]}.f32"
+        if not copy.is_file():
+            temporary = temporary_sibling(copy)
+            value = self.values()
+            with temporary.open("wb") as out:
+                for name in self.layout.names:
+                    value(name).contiguous().flatten().numpy().tofile(out)
+            temporary.replace(copy)
+        return _mapped(copy, 0, self.layout.size)
+
+
+def header_of(path: Path) -> Header:
+    """What a weight file holds, of either format."""
+    return _pickled(path) if path.suffix == ".bin" else Header.read(path)
+
+
+def readers(headers: Sequence[Header]) -> dict[str, Any]:
+    """name -> a function from the name to its tensor."""
+    from safetensors import safe_open
+
+    found = {}
+    for header in headers:
+        if header.path.suffix == ".bin":
+            read = _unpickled(header.path).__getitem__
+        else:
+            read = safe_open(header.path, framework="pt").get_tensor
+        found.update(dict.fromkeys(header.tensors, read))
+    return found
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for name in (WEIGHTS, PICKLED):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            try:
+                parallel = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise UserError(f"{index} is damaged; get the checkpoint again.") from None
+            return [folder / shard for shard in parallel]
+    raise UserError(
+        f"{folder} holds no {WEIGHTS}; load the model and save it again with save_pretrained."
+    )
+
+
+def _pickled(path: Path) -> Header:
+    """The header a `.bin` file would have; tied tensors stand once, under their first name."""
+    import torch
+
+    codes = {
+        torch.float64: "F64",
+        torch.float32: "F32",
+        torch.float16: "F16",
+        torch.bfloat16: "BF16",
+    }
+    held = _unpickled(path)
+    tensors, seen = {}, set()
+    for name, tensor in held.items():
+        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
+        if tensor.numel() and place in seen:
+            continue
+        seen.add(place)
+        code = codes.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+        tensors[name] = {"dtype": code, "shape": list(tensor.shape)}
+    return Header(path, tensors, 0)
+
+
+def _unpickled(path: Path) -> dict[str, "Tensor"]:
+    """name -> tensor, mapped; a file from before torch 1.6 is no archive and is read whole."""
+    import torch
+
+    archive = zipfile.is_zipfile(path)
+    return torch.load(path, map_location="cpu", mmap=archive, weights_only=True)
+
+
+def _mapped(path: Path, start: int, size: int) -> "Tensor":
+    """Float32 values of a file, mapped copy-on-write: reads share the page cache."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.memmap(path, np.float32, mode="c", offset=start, shape=(size,)))
+
+
+def tokenizer_digest(path: Path) -> str:
+    """sha256 of a tokenizer's file, hex.
+
+    Without how the last text before saving was cut and padded, which tokenizer.json notes.
+    """
+    content = path.read_bytes()
+    if path.name == "tokenizer.json":
+        try:
+            held = json.loads(content)
+            content = json.dumps({**held, "truncation": None, "padding": None}).encode()
+        except (ValueError, TypeError):  # damaged: it is compared as it is
+            pass
+    return hashlib.sha256(content).hexdigest()
+
+
+def tokenizer_size(path: Path) -> int:
+    """One past the highest token id of a tokenizer.json.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        held = json.loads(path.read_text())
+        vocabulary = held.get("model", {}).get("vocab", ())
+        named = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        return 1 + max([-1, *named, *(entry["id"] for entry in held.get("added_tokens", ()))])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,159 @@
+"""The search in Lightning: screened in bf16, sharded, cross-fitted, killed and gone on with."""
+
+import json
+import warnings
+
+import pytest
+import torch
+
+from dfwe.callbacks.weight_search import WeightSearch
+from dfwe.data.batches import scoring_loader
+from dfwe.data.tokenization import tokenize
+from dfwe.pipeline.context import LightningTrainer
+from dfwe.scoring.decoding import Likelihood
+from dfwe.scoring.workers import ParallelScorer
+from dfwe.search.config import Search
+from dfwe.search.ledger import Ledger
+from dfwe.search.nelder_mead import nelder_mead
+from dfwe.tasks.answers import Label
+from dfwe.tasks.metrics import Accuracy
+from dfwe.tasks.task import Task
+from dfwe.training.module import GenerationModule
+from dfwe.weights.layout import flatten
+from dfwe.weights.space import WeightSpace
+
+TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, make_network, tokenizer, label_examples):
+    """Settings of the search -> the callback, the module and the ledger's rows."""
+    tokenized = tokenize(label_examples[:16], tokenizer, max_input=80, max_target=16)
+    space = WeightSpace.from_modules([make_network(seed) for seed in range(3)])
+
+    def run(folder=None, workers=1, on_scores=None, **settings):
+        folder = folder or tmp_path_factory.mktemp("search")
+        network = make_network(0)
+        flatten(network)
+        module = GenerationModule(network, TASK, Likelihood(), tokenized)
+        chosen = Search(lambda n: nelder_mead(n, evaluations=9), **settings)
+        ledger = Ledger(folder / "trials.jsonl")
+        callback = WeightSearch(space, chosen, ledger, workers=workers, on_scores=on_scores)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lightning's hints about loaders
+            trainer = LightningTrainer("cpu")(
+                logger=False, callbacks=[callback], default_root_dir=folder
+            )
+            trainer.validate(module, scoring_loader(tokenized, torch.device("cpu")), verbose=False)
+        rows = [json.loads(line) for line in ledger.path.read_text().splitlines()]
+        return callback, module, rows
+
+    return run
+
+
+def test_two_processes_write_the_ledger_of_one(searched):
+    assert searched(workers=2)[2] == searched()[2]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        torch.AcceleratorError("device lost"),
+        RuntimeError("OutOfMemoryError: DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_machine_that_fails_is_no_result_of_a_candidate(error, searched, tmp_path, monkeypatch):
+    whole, predicted, calls = searched()[2], ParallelScorer.__call__, []
+
+    def fail_late(parallel, *request):
+        calls.append(request)
+        if len(calls) == 6:
+            raise error
+        return predicted(parallel, *request)
+
+    monkeypatch.setattr(ParallelScorer, "__call__", fail_late)
+    with pytest.raises(type(error), match=str(error)):
+        searched(tmp_path)
+    monkeypatch.undo()
+    assert searched(tmp_path)[2] == whole
+
+
+def test_bf16_steers_and_only_fp32_wins(searched):
+    callback, module, rows = searched(screen=2)
+    result = callback.result
+    plain = searched()[2]
+    assert [row["precision"] for row in rows[:4]] == ["fp32"] * 4
+    assert rows[:4] == plain[:4]  # the experts and their average
+    screened = [row for row in rows if row["precision"] == "bf16"]
+    assert [row["alpha"] for row in screened] == [
+        row["alpha"] for row in rows[4 : 4 + len(screened)]
+    ]
+    again = rows[4 + len(screened) :]
+    assert len(screened) > 2
+    assert len(again) <= 2
+    for row in again:
+        assert row["precision"] == "fp32"
+        (first,) = [other for other in screened if other["alpha"] == row["alpha"]]
+        assert row["log_likelihood"] == pytest.approx(first["log_likelihood"], rel=0.05)
+        assert row["log_likelihood"] != first["log_likelihood"]
+    assert result.best.precision == "fp32"
+    assert module.scores.score == result.score
+    assert all(held.dtype == torch.float32 for held in module.network.parameters())
+
+
+def ledgers(folder):
+    return {
+        path.name: path.read_bytes()
+        for path in folder.glob("*.jsonl")
+        if "timings" not in path.name
+    }
+
+
+@pytest.fixture(scope="module")
+def crossed(searched, tmp_path_factory):
+    """A search with two folds: its folder, the callback and the alphas scored for it."""
+    folder, scored = tmp_path_factory.mktemp("crossed"), []
+    callback, module, rows = searched(
+        folder, folds=2, on_scores=lambda alpha, _: scored.append(alpha)
+    )
+    assert rows == searched()[2]  # the search on all of dev is the same
+    assert module.scores.score == callback.result.score
+    return folder, callback, scored
+
+
+def test_each_alpha_is_scored_once_for_all_folds(crossed):
+    folder, callback, scored = crossed
+    assert set(ledgers(folder)) == {"trials.jsonl", "fold0.jsonl", "fold1.jsonl"}
+    tried = [
+        json.dumps(json.loads(line)["alpha"])
+        for content in ledgers(folder).values()
+        for line in content.splitlines()
+    ]
+    assert sorted(json.dumps(alpha.tolist()) for alpha in scored) == sorted(set(tried))
+    assert len(tried) >= len(set(tried)) + 2 * 4  # the opening at least is shared
+    for number, search in enumerate(callback.cross_fitted.searches):
+        lines = (folder / f"fold{number}_timings.jsonl").read_text().splitlines()
+        assert len(lines) == search.evaluations
+
+
+def test_two_processes_cross_fit_like_one(searched, crossed, tmp_path):
+    folder, callback, _ = crossed
+    other, *_ = searched(tmp_path, folds=2, workers=2)
+    assert ledgers(tmp_path) == ledgers(folder)
+    assert other.cross_fitted.score == callback.cross_fitted.score
+
+
+@pytest.mark.parametrize("name", ["trials", "fold0", "fold1"])
+def test_a_search_killed_in_any_fold_ends_with_the_same_ledgers(name, searched, crossed, tmp_path):
+    folder, callback, _ = crossed
+    order = ["trials.jsonl", "fold0.jsonl", "fold1.jsonl"]
+    whole, at = ledgers(folder), order.index(f"{name}.jsonl")
+    for done in order[:at]:
+        (tmp_path / done).write_bytes(whole[done])
+    (tmp_path / order[at]).write_bytes(whole[order[at]][: len(whole[order[at]]) * 2 // 3])
+    again, *_ = searched(tmp_path, folds=2)
+    assert ledgers(tmp_path) == whole
+    assert again.cross_fitted.score == callback.cross_fitted.score
+    assert again.cross_fitted.metrics == callback.cross_fitted.metrics

@@ -1,0 +1,102 @@
+"""Token ids of examples: what survives shortening, what the cache gives back."""
+
+from dataclasses import replace
+
+import pytest
+
+from dfwe.data import tokenization as module
+from dfwe.data.dialogue import Example
+from dfwe.data.tokenization import tokenize
+
+LIMITS = {"max_input": 40, "max_target": 8}
+
+
+def test_a_source_that_fits_is_the_tokenizers_own(tokenizer, label_examples):
+    tokenized = tokenize(label_examples, tokenizer, max_input=10**6, max_target=8)
+    for example, ids in zip(label_examples, tokenized.sources, strict=True):
+        assert ids == tokenizer(f"{example.context} {example.prompt}")["input_ids"]
+
+
+@pytest.mark.parametrize("keep", ["start", "end"])
+def test_shortening_keeps_the_prompt_and_one_end_of_the_context(keep, tokenizer, label_examples):
+    examples = tuple(replace(example, keep=keep) for example in label_examples)
+    tokenized = tokenize(examples, tokenizer, **LIMITS)
+    shortened = 0
+    for example, ids in zip(examples, tokenized.sources, strict=True):
+        prompt = tokenizer(example.prompt)["input_ids"]  # the end token included
+        context = tokenizer(example.context, add_special_tokens=False)["input_ids"]
+        assert ids[-len(prompt) :] == prompt
+        kept = ids[: -len(prompt)]
+        assert kept == (context[: len(kept)] if keep == "start" else context[-len(kept) :])
+        if len(context) + len(prompt) > 40:
+            shortened += 1
+            assert len(ids) == 40
+    assert shortened > 3
+
+
+def test_a_prompt_longer_than_the_limit_survives_alone(tokenizer, label_examples):
+    tokenized = tokenize(label_examples, tokenizer, max_input=2, max_target=8)
+    for example, ids in zip(label_examples, tokenized.sources, strict=True):
+        assert ids == tokenizer(example.prompt)["input_ids"]
+
+
+def test_a_prompt_of_no_tokens_takes_no_room():
+    class Letters:  # a tokenizer that adds no token of its own
+        cls_token_id, bos_token_id = None, 7
+
+        def __call__(self, text, **unused):
+            return {"input_ids": list(range(len(text)))}
+
+    example = Example("1", "1", "a long text", "", "yes", ("yes",))
+    assert module._shorten(example, Letters(), 4) == [7, 8, 9, 10]
+
+
+def test_targets_and_options_end_with_the_end_token(tokenizer, label_examples, text_examples):
+    tokenized = tokenize(label_examples + text_examples, tokenizer, max_input=80, max_target=4)
+    end = tokenizer.eos_token_id
+    for example, target, options in zip(
+        tokenized.examples, tokenized.targets, tokenized.options, strict=True
+    ):
+        whole = tokenizer(example.target)["input_ids"]
+        assert target == (whole if len(whole) <= 4 else [*whole[:3], end])
+        assert options == [tokenizer(text)["input_ids"] for text in example.options]
+
+
+def test_a_cached_table_is_read_and_not_made_again(
+    tmp_path, monkeypatch, tokenizer, label_examples, text_examples
+):
+    examples = label_examples + text_examples
+    plain = tokenize(examples, tokenizer, **LIMITS)
+    made = tokenize(examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
+    monkeypatch.setattr(module, "_table", None)  # would raise if it were called
+    read = tokenize(examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
+    for one in (made, read):
+        assert (one.sources, one.targets) == (plain.sources, plain.targets)
+        assert one.options == plain.options
+    assert len(list((tmp_path / "tokens").iterdir())) == 1
+
+
+def test_other_examples_or_limits_make_another_table(tmp_path, tokenizer, label_examples):
+    tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path)
+    tokenize(label_examples[1:], tokenizer, **LIMITS, cache=tmp_path)
+    tokenize(label_examples, tokenizer, max_input=41, max_target=8, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_others_may_read_a_table_as_they_may_read_any_new_folder(
+    tmp_path, tokenizer, label_examples
+):
+    (tmp_path / "new").mkdir()
+    tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
+    (table,) = (tmp_path / "tokens").iterdir()
+    assert table.stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_damaged_table_is_made_anew(tmp_path, tokenizer, label_examples):
+    made = tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path)
+    (data,) = tmp_path.glob("*/*.arrow")
+    data.write_bytes(b"damaged")
+    assert tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path).sources == made.sources
+    (described,) = tmp_path.glob("*/state.json")
+    described.unlink()
+    assert tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path).sources == made.sources

@@ -1,0 +1,332 @@
+"""Encoders with a head: heads from one seed, losses and answers against transformers' own."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from dfwe.data.batches import collate, evaluation_batches
+from dfwe.data.dialogue import Dialogue, Example
+from dfwe.errors import UserError
+from dfwe.models.encoder import SequenceClassifier
+from dfwe.pipeline.context import LightningTrainer
+from dfwe.scoring.decoding import Classify, Greedy
+from dfwe.scoring.scorer import evaluate
+from dfwe.stages.merge import Base
+from dfwe.tasks.answers import FreeText, Label, Labels
+from dfwe.tasks.metrics import Accuracy, MultilabelF1
+from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
+from dfwe.training.datamodule import TaskDataModule
+from dfwe.weights.loading import load, save
+
+pytestmark = [  # Lightning's own, not ours to mend
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+WORDS = "the film was good bad great poor plot actor and a of it how who".split()
+FIT = TrainingConfig(batch=4, effective_batch=12, learning_rate=3e-3, epochs=2, monitor="own")
+
+
+class Texts:
+    """A corpus of one split; the tasks' readers make up their examples."""
+
+    name = "texts"
+
+    def dialogues(self, split, title=None):
+        return (Dialogue("d", (), {}, {}),)
+
+    def labels(self, title):
+        return ()
+
+    def whole(self):
+        return self
+
+
+CORPUS = Texts()
+
+
+def make_task(name, options, answer=None, metric=None, prompt=lambda i: "feeling:"):
+    def read(dialogues, title, labels):
+        texts = [
+            " ".join(WORDS[(i * k) % len(WORDS)] for k in range(1, 3 + i % 9)) for i in range(30)
+        ]
+        golds = [options[(i * i) % len(options)] for i in range(30)]
+        if isinstance(answer, Labels):
+            golds = [
+                " and ".join(o for j, o in enumerate(options) if i % (j + 2) == 0) or options[0]
+                for i in range(30)
+            ]
+        return [
+            Example(f"e{i}", f"e{i}", text, prompt(i), gold, (gold,), tuple(options))
+            for i, (text, gold) in enumerate(zip(texts, golds, strict=True))
+        ]
+
+    return Task(name, name, read, answer or Label(), (metric or Accuracy(),), 1, labels=options)
+
+
+MOOD = make_task("mood", ("good", "bad", "so so"))
+KIND = make_task("kind", ("film", "book"))
+MANY = make_task("many", ("x", "y", "z", "w"), Labels("x"), MultilabelF1())
+
+
+@pytest.fixture(scope="module")
+def encoder(bert):
+    return SequenceClassifier("bert", str(bert), max_input=12)
+
+
+def fitted(encoder, start, task, tasks, tmp_path, seed=3):
+    """The network that training gives."""
+    network, tokenizer = encoder.start(start, task, CORPUS, seed)
+    train = {t.name: encoder.tokenize(t, CORPUS, "train", tokenizer) for t in tasks}
+    dev = encoder.tokenize(task, CORPUS, "dev", tokenizer)
+    module = encoder.module(network, task, Classify(), dev, train=train, training=FIT, seed=seed)
+    trainer = LightningTrainer("cpu")(
+        logger=False, max_epochs=2, reload_dataloaders_every_n_epochs=1, default_root_dir=tmp_path
+    )
+    trainer.fit(module, TaskDataModule(train, dev, FIT, seed=seed))
+    save(module.network, tokenizer, tmp_path)
+    return module, dev
+
+
+def test_the_head_is_decided_by_task_and_seed_alone(encoder, bert, tmp_path):
+    one, tokenizer = encoder.start(bert, MOOD, CORPUS, 0)
+    torch.manual_seed(99)
+    save(one, tokenizer, tmp_path)
+    other, _ = encoder.start(tmp_path, KIND, CORPUS, 0)  # another task's checkpoint
+    save(other, tokenizer, tmp_path / "kind")
+    back, _ = encoder.start(tmp_path / "kind", MOOD, CORPUS, 0)
+    assert torch.equal(one.classifier.weight, back.classifier.weight)
+    assert float(one.classifier.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
+    assert not torch.equal(
+        one.classifier.weight, encoder.start(bert, MOOD, CORPUS, 1)[0].classifier.weight
+    )
+    assert other.config.num_labels == 2
+
+
+@pytest.mark.parametrize(
+    "other", [{"task": KIND}, {"seed": 1}, {"task": make_task("mood", ("bad", "good", "so so"))}]
+)
+def test_a_base_is_another_for_another_head(other, encoder):
+    base = Base("", MOOD, CORPUS, encoder, 0)
+    assert replace(base, **other).recipe.address != base.recipe.address
+    same = replace(base, task=replace(MOOD, max_new_tokens=9), model=replace(encoder, max_input=9))
+    assert same.recipe.address == base.recipe.address
+
+
+def test_a_checkpoint_of_the_task_keeps_its_head_and_loads_with_transformers(
+    encoder, bert, tmp_path
+):
+    module, _ = fitted(encoder, bert, MOOD, [MOOD], tmp_path)
+    trained = module.network.classifier.weight
+    again, _ = encoder.start(tmp_path, MOOD, CORPUS, 7)
+    assert torch.equal(again.classifier.weight, trained)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(plain.classifier.weight, trained)
+    assert plain.config.id2label == {0: "good", 1: "bad", 2: "so so"}
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [(MOOD, "single_label_classification"), (MANY, "multi_label_classification")]
+)
+def test_the_loss_is_transformers_own(task, kind, encoder, bert):
+    network, tokenizer = encoder.start(bert, task, CORPUS, 0)
+    split = encoder.tokenize(task, CORPUS, "train", tokenizer)
+    module = encoder.module(network, task, Classify(), split)
+    index = list(range(len(split)))
+    wide = len(split.targets[0])
+    batch = collate(split, index, [1.0 / (len(index) * wide)] * len(index), task.name)
+    ours = (module.losses(batch) * batch.weight).sum()
+    network.config.problem_type = kind
+    labels = batch.target[:, 0] if wide == 1 else batch.target.float()
+    theirs = network(input_ids=batch.source, attention_mask=batch.mask, labels=labels).loss
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
+
+
+def test_answers_are_the_heads(encoder, bert):
+    network, tokenizer = encoder.start(bert, MANY, CORPUS, 0)
+    torch.nn.init.normal_(network.classifier.weight)
+    split = encoder.tokenize(MANY, CORPUS, "test", tokenizer)
+    scores = evaluate(network, evaluation_batches(split), split, MANY, Classify())
+    several = 0
+    for ids, text in zip(split.sources, scores.texts, strict=True):
+        with torch.no_grad():
+            logits = network(torch.tensor([ids])).logits[0]
+        wanted = {o for o, value in zip("xyzw", logits, strict=True) if value > 0}
+        assert set(text.split(" and ")) == (wanted or {"xyzw"[int(logits.argmax())]})
+        several += len(wanted) > 1
+    assert several
+
+
+def test_training_on_several_tasks_leaves_the_scored_ones_head_in_the_network(
+    encoder, bert, tmp_path
+):
+    module, dev = fitted(encoder, bert, MOOD, [MOOD, KIND, MANY], tmp_path)
+    fresh = encoder.module(
+        *encoder.start(bert, MOOD, CORPUS, 3)[:1],
+        MOOD,
+        Classify(),
+        dev,
+        train={"kind": dev},
+        seed=3,
+    )
+    assert {name: len(held) for name, held in module.heads.items()} == {"kind": 2, "many": 2}
+    assert module.heads["kind"][1].shape == (2, 16)
+    assert module.network.classifier.weight.shape == (3, 16)
+    assert set(fresh.heads) == {"kind"}
+    network, _ = load(tmp_path)
+    again = evaluate(network, evaluation_batches(dev), dev, MOOD, Classify())
+    assert again == module.scores
+
+
+def test_fine_tunings_of_different_experts_interpolate(encoder, bert, tmp_path):
+    from dfwe.weights.space import WeightSpace
+
+    places = []
+    for name, task in (("mood", MOOD), ("kind", KIND)):
+        expert, tuned = tmp_path / name, tmp_path / f"{name}-tuned"
+        fitted(encoder, bert, task, [task], expert)
+        fitted(encoder, expert, MOOD, [MOOD], tuned)
+        places.append(tuned)
+    space = WeightSpace.from_pretrained(places)
+    network, _ = load(places[0])
+    space.write([0.5, 0.5], network)
+    one, two = (load(place)[0].classifier.weight for place in places)
+    assert torch.allclose(network.classifier.weight, (one + two) / 2)
+
+
+def test_a_roberta_has_its_whole_head_made_anew(tmp_path, bert):
+    from dfwe.training.classifier import fresh_head, head_names
+
+    config = RobertaConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    save(RobertaModel(config), AutoTokenizer.from_pretrained(bert), tmp_path)
+    network, _ = SequenceClassifier("roberta", str(tmp_path)).start(tmp_path, MOOD, CORPUS, 0)
+    head = fresh_head(network, 3, "mood", 0)
+    assert (
+        sorted(head)
+        == sorted(head_names(network))
+        == [
+            "classifier.dense.bias",
+            "classifier.dense.weight",
+            "classifier.out_proj.bias",
+            "classifier.out_proj.weight",
+        ]
+    )
+    assert all(torch.equal(network.get_parameter(name), held) for name, held in head.items())
+
+
+def test_an_idle_pooler_starts_as_the_identity_and_is_kept_once_trained(encoder, bert, tmp_path):
+    opened = replace(encoder, pooler="identity")
+    network, tokenizer = opened.start(bert, MOOD, CORPUS, 0)
+    pooler = network.bert.pooler.dense
+    assert torch.equal(pooler.weight, torch.eye(16))
+    assert not pooler.bias.any()
+    own, _ = encoder.start(bert, MOOD, CORPUS, 0)
+    for name, held in own.named_parameters():
+        if "pooler" not in name:
+            assert torch.equal(held, network.get_parameter(name)), name
+    with torch.no_grad():
+        pooler.weight[0, 1] = 3.0
+    save(network, tokenizer, tmp_path)
+    kept, _ = opened.start(tmp_path, KIND, CORPUS, 0)
+    assert torch.equal(kept.bert.pooler.dense.weight, pooler.weight)
+    assert opened.settings() != encoder.settings()
+    assert Base("", MOOD, CORPUS, opened, 0).recipe != Base("", MOOD, CORPUS, encoder, 0).recipe
+
+
+def test_a_pooler_is_one_of_two_and_has_to_be_there(tmp_path, bert):
+    with pytest.raises(UserError, match=r"^model\.pooler=mean is unknown"):
+        SequenceClassifier("bert", pooler="mean")
+    config = RobertaConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    save(
+        RobertaModel(config, add_pooling_layer=False),
+        AutoTokenizer.from_pretrained(bert),
+        tmp_path,
+    )
+    with pytest.raises(UserError, match=r"has no pooler .* set model\.pooler=own"):
+        SequenceClassifier("roberta", str(tmp_path), pooler="identity").start(
+            tmp_path, MOOD, CORPUS, 0
+        )
+
+
+def test_a_tokenizer_is_saved_as_it_was_whatever_it_read_before(encoder, bert, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    tokenizer(["the film"], padding="max_length", truncation=True, max_length=7)
+    other = tmp_path / "other"
+    shutil.copytree(bert, other)
+    tokenizer.save_pretrained(other)
+    assert json.loads((other / "tokenizer.json").read_text())["truncation"]["max_length"] == 7
+    _, loaded = encoder.start(other, MOOD, CORPUS, 0)
+    loaded.save_pretrained(tmp_path / "saved")
+    found = json.loads((tmp_path / "saved" / "tokenizer.json").read_text())
+    assert found["truncation"] is found["padding"] is None
+
+
+def test_the_input_starts_with_cls_and_ends_with_sep_however_long(encoder, bert):
+    asked = make_task("asked", ("x", "y"), prompt=lambda i: f"how {'who ' * (i % 20)}it")
+    _, tokenizer = encoder.start(bert, asked, CORPUS, 0)
+    split = encoder.tokenize(asked, CORPUS, "dev", tokenizer)
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert all(ids[0] == cls and ids[-1] == sep for ids in split.sources)
+    assert max(map(len, split.sources)) == 12
+    assert split.sources[1] == tokenizer(split.examples[1].source)["input_ids"]
+
+
+def test_a_prompt_that_never_varies_is_left_out(encoder, bert):
+    _, tokenizer = encoder.start(bert, MOOD, CORPUS, 0)
+    split = encoder.tokenize(MOOD, CORPUS, "dev", tokenizer)
+    assert split.sources[3] == tokenizer(split.examples[3].context)["input_ids"]
+
+
+def test_what_a_head_cannot_answer_is_refused(encoder, bert):
+    _, tokenizer = encoder.start(bert, MOOD, CORPUS, 0)
+    free = make_task("free", (), FreeText())
+    free = replace(free, read=lambda *a: [Example("e", "e", "the film", "", "x", ("x",))])
+    with pytest.raises(UserError, match="task=free is answered in free text"):
+        encoder.tokenize(free, CORPUS, "dev", tokenizer)
+    varied = replace(
+        MOOD,
+        read=lambda *a: [
+            Example(f"e{o}", "e", "the film", "", o, (o,), (o, "bad")) for o in ("good", "poor")
+        ],
+    )
+    with pytest.raises(UserError, match="offers other answers in each example"):
+        encoder.tokenize(varied, CORPUS, "dev", tokenizer)
+
+
+def test_the_wrong_decoding_and_the_wrong_monitor_are_refused(encoder):
+    with pytest.raises(UserError, match="leave decoding= out"):
+        encoder.check(Greedy(), FIT)
+    with pytest.raises(UserError, match=r"set training\.monitor=own"):
+        encoder.check(Classify(), replace(FIT, monitor="target"))
+    encoder.check(Classify(), FIT)
+
+
+def test_a_package_that_is_not_installed_is_named():
+    with pytest.raises(UserError, match="pip install --no-deps no-such-weights"):
+        _ = SequenceClassifier("none", "package:no_such_weights/model").folder
+
+
+def test_a_weight_file_with_another_digest_is_refused(bert):
+    with pytest.raises(UserError, match="sha256 differs"):
+        SequenceClassifier("bert", str(bert), sha256="0" * 64).start(bert, MOOD, CORPUS, 0)

@@ -1,0 +1,120 @@
+"""Checkpoints made elsewhere: what a model can read of them, said before any work."""
+
+import copy
+import json
+
+import pytest
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
+
+from dfwe.data.dialogue import Example
+from dfwe.errors import UserError
+from dfwe.models.causal import CausalLM
+from dfwe.models.encoder import SequenceClassifier
+from dfwe.models.family import Seq2SeqLM
+from dfwe.weights.loading import family_of, load
+
+LABELS = ("sad", "mad", "glad")
+
+
+class Task:
+    name = "mood"
+
+    def examples(self, corpus, split):
+        return (Example("1", "1", "context:", "mood:", "sad", ("sad",), LABELS),)
+
+
+def folder(tmp_path, **config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+T5 = {"model_type": "t5", "is_encoder_decoder": True, "n_positions": 16}
+GPT = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_positions": 700}
+BERT = {
+    "model_type": "bert",
+    "architectures": ["BertForSequenceClassification"],
+    "max_position_embeddings": 512,
+}
+
+
+def head(*labels):
+    return {**BERT, "id2label": {str(i): label for i, label in enumerate(labels)}}
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (Seq2SeqLM("m"), T5),
+        (CausalLM("m"), GPT),
+        (SequenceClassifier("m"), head("Sad", "Mad", "Glad")),
+        (SequenceClassifier("m"), head("LABEL_0", "LABEL_1", "LABEL_2")),
+    ],
+)
+def test_what_fits_is_accepted(tmp_path, model, config):
+    model.fits(folder(tmp_path, **config), Task(), None)
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "match"),
+    [
+        (Seq2SeqLM("m"), GPT, "add model=causal"),
+        (CausalLM("m"), T5, "add model=flan_t5_base"),
+        (CausalLM("m"), {**GPT, "n_positions": 600}, r"600 positions.*lower model.max_input"),
+        (
+            SequenceClassifier("m"),
+            {**head("Sad", "Mad", "Glad"), "model_type": "roberta", "pad_token_id": 1},
+            r"510 positions.*lower model.max_input",
+        ),
+        (SequenceClassifier("m"), head("mad", "sad", "glad"), "in this order, sad, mad, glad"),
+        (SequenceClassifier("m"), head("LABEL_0", "LABEL_1"), "has the labels LABEL_0, LABEL_1"),
+        (SequenceClassifier("m"), BERT, "has the labels LABEL_0, LABEL_1"),
+        (SequenceClassifier("m"), {**BERT, "architectures": ["BertModel"]}, "gives no answers"),
+        (Seq2SeqLM("m"), {}, "no model's configuration"),
+    ],
+)
+def test_what_does_not_fit_gets_one_sentence(tmp_path, model, config, match):
+    with pytest.raises(UserError, match=match):
+        model.fits(folder(tmp_path, **config), Task(), None)
+
+
+def test_a_folder_without_a_configuration_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json"):
+        family_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "lacking", "wanted"),
+    [
+        ("gpt", ("pad_token", "eos_token"), "eos_token"),
+        ("gpt", ("eos_token",), "eos_token"),
+        ("gpt", ("pad_token",), None),
+        ("bert", ("pad_token", "eos_token"), "pad_token"),
+        ("bert", ("eos_token",), None),
+    ],
+)
+def test_a_tokenizer_that_cannot_end_or_pad_a_text_is_refused(
+    family, lacking, wanted, tokenizer, tmp_path
+):
+    size = {"vocab_size": len(tokenizer)}
+    network = (
+        GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, **size))
+        if family == "gpt"
+        else BertForSequenceClassification(
+            BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, **size)
+        )
+    )
+    network.save_pretrained(tmp_path)
+    short = copy.deepcopy(tokenizer)
+    for name in lacking:
+        setattr(short, name, None)
+    short.save_pretrained(tmp_path)
+    if wanted is None:
+        assert load(tmp_path)[1].pad_token_id is not None
+    else:
+        with pytest.raises(UserError, match=f"tokenizer of .* has no {wanted}, without which"):
+            load(tmp_path)

@@ -1,0 +1,69 @@
+"""The model card says what the model is, how it was made and what it scores."""
+
+import json
+import re
+
+import yaml
+
+from dfwe.reporting.model_card import model_card
+
+RESULTS = {
+    "task": "emory",
+    "seed": 3,
+    "model": "flan_t5_base",
+    "corpus": "feta_friends",
+    "sources": ["meld", "qa"],
+    "experts": [
+        {"label": label, "address": f"ab{i}", "dev": 40.0 + i, "test": None}
+        for i, label in enumerate(("emory", "meld"))
+    ],
+    "baseline": {"dev": 39.0, "test": None},
+    "uniform": {"dev": 41.0, "test": None},
+    "dfwe": {"alpha": {"emory": 0.25, "meld": 0.75}, "dev": 44.0, "test": None},
+}
+RECIPE = {
+    "stage": "interpolate",
+    "address": "abcd",
+    "settings": {"search": {"name": "single_experts"}},
+}
+
+
+def front_matter(card):
+    _, front, text = card.split("---\n", 2)
+    return yaml.safe_load(front), text
+
+
+def test_the_front_matter_is_what_the_hub_reads():
+    front, _ = front_matter(model_card(RESULTS, RECIPE, "seq2seq", "google/flan-t5-base"))
+    assert front == {
+        "library_name": "transformers",
+        "base_model": "google/flan-t5-base",
+        "tags": ["dfwe", "weight-averaging", "merge"],
+    }
+    assert "base_model" not in front_matter(model_card(RESULTS, RECIPE, "causal"))[0]
+
+
+def test_it_holds_alpha_scores_recipe_and_a_word_on_the_licence():
+    _, text = front_matter(model_card(RESULTS, RECIPE, "encoder"))
+    assert "| meld | 0.750000 | 41.00 | `ab1` |" in text
+    assert "| this mixture | 44.00 | – |" in text  # noqa: RUF001
+    assert "not tested yet" in text
+    assert json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1]) == RECIPE
+    assert "## Licence" in text
+    assert "AutoModelForSequenceClassification.from_pretrained" in text
+
+
+def test_test_scores_stand_where_there_are_some_and_groups_have_their_columns():
+    tested = {
+        **RESULTS,
+        "dfwe": {
+            "alpha": {"encoder": {"emory": 1.0, "meld": 0.0}, "head": {"emory": 0.5, "meld": 0.5}},
+            "dev": 44.0,
+            "test": 43.5,
+        },
+    }
+    text = model_card(tested, RECIPE, "seq2seq")
+    assert "| this mixture | 44.00 | 43.50 |" in text
+    assert "not tested yet" not in text
+    assert "| model | encoder | head | dev | recipe |" in text
+    assert "| emory | 1.000000 | 0.500000 | 40.00 | `ab0` |" in text

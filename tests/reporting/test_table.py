@@ -1,0 +1,86 @@
+"""One table in four forms, and the page that holds it."""
+
+import csv
+import io
+from html.parser import HTMLParser
+
+import pytest
+
+from dfwe.reporting.html import page, write_report
+from dfwe.reporting.table import Table
+
+
+@pytest.fixture
+def sheet():
+    rows = [["a & b", "1.00 ± 0.50", "50%"], ["c<d", "2.00", "–"], ["mean", "1.50", ""]]  # noqa: RUF001
+    return Table("Table", ["task", "score", "share"], rows, last=1, note="A note.")
+
+
+class Cells(HTMLParser):
+    """The text of every cell, and whether all that opens is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.cells, self.links = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "br", "use", "path", "img"):
+            self.open.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells[-1] += data
+
+
+def test_csv_reads_back(sheet):
+    assert list(csv.reader(io.StringIO(sheet.csv()))) == [sheet.columns, *sheet.rows]
+
+
+def test_markdown_has_a_line_a_row_and_bold_means(sheet):
+    lines = sheet.markdown().splitlines()
+    assert lines[2:4] == ["| task | score | share |", "| --- | ---: | ---: |"]
+    assert lines[6] == "| **mean** | 1.50 |  |"
+    assert lines[-1] == "A note."
+
+
+def test_latex_escapes_and_rules_off_the_means(sheet):
+    lines = sheet.latex().splitlines()
+    assert lines[0] == r"\begin{tabular}{lrr}"
+    assert lines[4] == r"a \& b & 1.00 $\pm$ 0.50 & 50\% \\"
+    assert lines[5] == r"c<d & 2.00 & -- \\"
+    assert lines[6] == r"\midrule"
+
+
+def test_html_holds_the_cells(sheet):
+    found = Cells(sheet.html())
+    assert found.cells == [*sheet.columns, *(cell for row in sheet.rows for cell in row)]
+    assert found.open == []
+
+
+def test_a_raster_picture_is_held_as_data(sheet, tmp_path):
+    (tmp_path / "a map.png").write_bytes(b"picture")
+    text = write_report(tmp_path, "Title", "", [sheet], {"Map": [tmp_path / "a map.png"]})
+    assert Cells(text.read_text()).links == ["data:image/png;base64,cGljdHVyZQ=="]
+    assert (tmp_path / "table.csv").read_text() == sheet.csv()
+
+
+def test_the_page_stands_alone_and_its_pictures_keep_their_ids_apart(sheet, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.svg").write_text(
+            '<?xml version="1.0"?><svg><metadata>x</metadata><defs><g id="a"></g></defs>'
+            '<g clip-path="url(#a)"></g><use href="#a"/></svg>'
+        )
+    text = page("Title", "Lead.", [sheet], {"Pictures": sorted(tmp_path.iterdir())})
+    assert text.count('id="p1-a"') == text.count('id="p2-a"') == 1
+    assert 'href="#p2-a"' in text
+    assert "url(#p1-a)" in text
+    assert all(link.startswith("#") for link in Cells(text).links)
+    assert "<script" not in text

@@ -1,0 +1,134 @@
+"""BART-like and causal models, scored by transformers' own passes."""
+
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+
+from dfwe.data.batches import evaluation_batches
+from dfwe.data.tokenization import tokenize, tokenize_continued
+from dfwe.scoring.backends.generic import token_losses
+from dfwe.scoring.decoding import Greedy, Likelihood, backend_of
+
+
+@pytest.fixture(scope="module")
+def networks(tokenizer):
+    """Random BART and GPT-2 of one layer on the tests' tokenizer."""
+    from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
+
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    size = {"vocab_size": len(tokenizer), **ends}
+    torch.manual_seed(0)
+    bart = BartForConditionalGeneration(
+        BartConfig(
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            bos_token_id=0,
+            decoder_start_token_id=tokenizer.eos_token_id,
+            forced_eos_token_id=None,
+            init_std=0.6,
+            **size,
+        )
+    )
+    bart.generation_config.forced_bos_token_id = 5
+    gpt = GPT2LMHeadModel(
+        GPT2Config(
+            n_embd=16,
+            n_layer=1,
+            n_head=2,
+            n_positions=256,
+            initializer_range=0.6,
+            bos_token_id=1,
+            **size,
+        )
+    )
+    return {"bart": bart.eval(), "gpt2": gpt.eval()}
+
+
+@pytest.fixture(scope="module")
+def splits(tokenizer, label_examples):
+    limits = {"max_input": 48, "max_target": 12}
+    return {
+        "bart": tokenize(label_examples, tokenizer, **limits),
+        "gpt2": tokenize_continued(label_examples, tokenizer, **limits),
+    }
+
+
+def log_probability(network, source, text):
+    """Of one text, token by token, without any batch."""
+    if network.config.is_encoder_decoder:
+        opened = [network.config.decoder_start_token_id, 5, *text]
+        out = network(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([opened]))
+        rows = out.logits[0, 1:-1]  # what follows the forced opening
+    else:
+        rows = network(input_ids=torch.tensor([source + text])).logits[0, len(source) - 1 : -1]
+    return log_softmax(rows, -1)[torch.arange(len(text)), torch.tensor(text)].sum().item()
+
+
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+def test_likelihoods_are_those_of_single_texts(name, networks, splits):
+    network, split = networks[name], splits[name]
+    for batch in evaluation_batches(split, tokens=400):
+        with torch.inference_mode():
+            answers, gold = Likelihood()(network, batch, split, 8)
+            for i, answer, found in zip(batch.index.tolist(), answers, gold, strict=True):
+                source = list(split.sources[i])
+                wanted = log_probability(network, source, list(split.targets[i]))
+                assert found == pytest.approx(wanted, abs=1e-4)
+                options = split.examples[i].options
+                each = [log_probability(network, source, list(ids)) for ids in split.options[i]]
+                assert answer == options[max(range(len(each)), key=each.__getitem__)]
+
+
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+def test_greedy_answers_are_those_of_single_sources(name, networks, splits, tokenizer):
+    network, split = networks[name], splits[name]
+    said = set()
+    for batch in evaluation_batches(split, tokens=400):
+        with torch.inference_mode():
+            answers, _ = Greedy()(network, batch, split, 6)
+            for i, answer in zip(batch.index.tolist(), answers, strict=True):
+                ids = torch.tensor([split.sources[i]])
+                alone = network.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=6,
+                    do_sample=False,
+                )[0]
+                skipped = 1 if name == "bart" else len(split.sources[i])
+                assert answer == tokenizer.decode(alone[skipped:], skip_special_tokens=True)
+                said.add(answer)
+    assert len(said) > 5
+
+
+@pytest.mark.parametrize("name", ["bart", "gpt2"])
+def test_training_losses_are_transformers_own(name, networks, splits):
+    network, split = networks[name], splits[name]
+    batch = evaluation_batches(split, tokens=100)[-1]
+    losses = token_losses(network, batch)
+    for row, i in enumerate(batch.index.tolist()):
+        source, text = torch.tensor([split.sources[i]]), torch.tensor([split.targets[i]])
+        if name == "bart":
+            loss = network(input_ids=source, labels=text).loss
+        else:
+            labels = torch.cat([torch.full_like(source, -100), text], 1)
+            loss = network(input_ids=torch.cat([source, text], 1), labels=labels).loss
+        assert losses[row].sum().item() == pytest.approx(loss.item() * text.shape[1], abs=1e-3)
+
+
+def test_a_causal_source_ends_in_its_prompt_and_an_answer_in_its_end(splits, tokenizer):
+    split = splits["gpt2"]
+    for source, target, example in zip(split.sources, split.targets, split.examples, strict=True):
+        assert tokenizer.decode(source).endswith("emotion:")
+        assert len(source) <= 48
+        assert target[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(target[:-1]).strip() == example.target
+
+
+def test_a_t5_keeps_its_own_passes(make_network, networks):
+    assert backend_of(make_network()).__name__ == "dfwe.scoring.backends.t5"
+    assert backend_of(networks["bart"]).__name__ == "dfwe.scoring.backends.generic"

@@ -1,0 +1,342 @@
+"""The loop scores an alpha once, and the best fp32 trial wins."""
+
+import logging
+from functools import partial
+
+import numpy as np
+import pytest
+
+from dfwe.errors import UserError
+from dfwe.search.baselines import dirichlet, line, single_experts
+from dfwe.search.config import Search
+from dfwe.search.loop import Evaluation, search
+from dfwe.search.nelder_mead import nelder_mead
+from dfwe.search.simplex import Outcome
+from dfwe.weights.groups import matching, part
+
+
+def listed(*batches, outcome=None):
+    """Strategy that ask for given weights of the first of two experts."""
+    for batch in batches:
+        yield from_first(batch)
+    return outcome
+
+
+def from_first(batch):
+    return np.array([[first, 1 - first] for first in batch])
+
+
+def test_an_alpha_scored_before_is_answered_from_its_trial():
+    scored, told = [], []
+
+    def strategy():
+        for batch in ([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5]]):
+            told.append((yield np.array(batch)).tolist())
+
+    found = search(strategy(), lambda alpha: scored.append(alpha[0]) or alpha[0])
+    assert scored == [1.0, 0.5]
+    assert told == [[1.0, 0.5, 1.0], [0.5]]
+    assert (found.evaluations, found.repeats) == (2, 2)
+
+
+def test_zero_and_minus_zero_are_one_weight():
+    found = search(listed([0.0, -0.0]), lambda alpha: alpha[1])
+    assert (found.evaluations, found.repeats) == (1, 1)
+
+
+def test_ties_go_to_the_likelihood_then_to_the_earlier_trial():
+    log_likelihoods = {0.0: -3.0, 0.2: -1.0, 0.4: -1.0, 0.6: None}
+    found = search(
+        listed(log_likelihoods), lambda alpha: Evaluation(50.0, log_likelihoods[alpha[0]])
+    )
+    assert found.alpha.tolist() == [0.2, 0.8]
+    assert found.score == 50.0
+
+
+def test_a_search_by_likelihood_climbs_it_and_its_ties_go_to_the_score():
+    log_likelihoods, told = {0.0: -3.0, 0.2: -1.0, 0.4: -1.0, 0.6: None}, []
+
+    def strategy():
+        told.append((yield from_first(log_likelihoods)).tolist())
+
+    found = search(
+        strategy(),
+        lambda alpha: Evaluation(100 * alpha[0], log_likelihoods[alpha[0]]),
+        objective="log_likelihood",
+    )
+    assert told == [[-3.0, -1.0, -1.0, -np.inf]]
+    assert (found.alpha[0], found.score, found.best.log_likelihood) == (0.4, 40.0, -1.0)
+    assert "by" not in Search(nelder_mead).settings()
+    assert Search(nelder_mead, objective="log_likelihood").settings()["by"] == "log_likelihood"
+
+
+def test_a_search_by_likelihood_needs_one():
+    with pytest.raises(UserError, match=r"returns a Evaluation .* or search by score"):
+        search(listed([0.1, 0.4]), lambda alpha: alpha[0], objective="log_likelihood")
+    with pytest.raises(UserError, match="by=loss is unknown"):
+        search(listed([0.1]), lambda alpha: alpha[0], objective="loss")
+    with pytest.raises(
+        UserError, match=r"search\.objective=loss is unknown; choose score or log_likelihood"
+    ):
+        Search(nelder_mead, objective="loss")
+
+
+def test_only_an_fp32_trial_can_win():
+    def score(alpha):
+        return Evaluation(100 * alpha[0], precision="bf16" if alpha[0] > 0.5 else "fp32")
+
+    assert search(listed([0.1, 0.4, 0.9]), score).alpha[0] == 0.4
+
+
+def shifted(alpha):
+    """A screen that is wrong by ten points, and most of all where the first weight is largest."""
+    return Evaluation(100 * alpha[0] - 10 + 30 * (alpha[0] > 0.8), precision="bf16")
+
+
+def test_a_screen_steers_and_the_best_are_scored_again():
+    told = []
+
+    def strategy():
+        for batch in ([0.1, 0.5], [0.2, 0.7, 0.9], [0.6]):
+            told.append((yield np.array([[first, 1 - first] for first in batch])).tolist())
+
+    def score(alpha):
+        return Evaluation(0.0 if alpha[0] > 0.8 else 100 * alpha[0])
+
+    found = search(strategy(), score, screen=shifted, top=2)
+    assert told == [[10.0, 50.0], [pytest.approx(v) for v in (10.0, 60.0, 110.0)], [50.0]]
+    rows = [(trial.precision, trial.alpha[0], trial.score) for trial in found.trials[-2:]]
+    assert rows == [("fp32", 0.9, 0.0), ("fp32", 0.7, pytest.approx(70.0))]
+    assert (found.best.index, found.best.precision) == (7, "fp32")
+    assert [trial.precision for trial in found.trials] == ["fp32"] * 2 + ["bf16"] * 4 + [
+        "fp32"
+    ] * 2
+
+
+def test_what_the_proposals_settle_on_is_scored_again():
+    chosen = Outcome(candidates=np.array([[0.2, 0.8]]))
+    found = search(
+        listed([0.1], [0.2, 0.9], outcome=chosen), lambda alpha: alpha[0], screen=shifted, top=1
+    )
+    assert (found.score, found.best.precision) == (0.2, "fp32")
+
+
+def test_a_screen_that_says_nothing_of_its_precision_cannot_win():
+    found = search(
+        nelder_mead(3), lambda alpha: 10 * alpha[0], screen=lambda alpha: 100 * alpha[2]
+    )
+    assert (found.best.precision, found.score) == ("fp32", 10.0)
+    assert {trial.precision for trial in found.trials} == {"fp32", "screen"}
+
+
+def test_a_score_may_change_the_alpha_it_is_given():
+    def score(alpha):
+        first = float(alpha[0])
+        alpha /= 2
+        return first
+
+    assert search(nelder_mead(2), score).alpha.tolist() == [1.0, 0.0]
+
+
+def test_proposals_are_made_by_a_call_for_at_least_one_expert():
+    with pytest.raises(UserError, match=r"search\(nelder_mead\(n\), score\)"):
+        search(nelder_mead, len)
+    with pytest.raises(UserError, match="n=0 must be"):
+        search(nelder_mead(0), len)
+    with pytest.raises(UserError, match="cannot shrink by nan"):
+        search(nelder_mead(2, shrink=float("nan")), len)
+
+
+def test_screening_is_part_of_a_searchs_settings_only_when_asked_for():
+    assert "screen" not in Search(nelder_mead).settings()
+    assert Search(nelder_mead, screen=3).settings()["screen"] == 3
+    with pytest.raises(UserError, match=r"search\.screen=0"):
+        Search(nelder_mead, screen=0)
+
+
+def test_folds_are_part_of_a_searchs_settings_only_when_asked_for():
+    assert Search(nelder_mead).settings() == {"name": "nelder_mead"}
+    assert Search(nelder_mead, folds=5).settings() == {"name": "nelder_mead", "folds": 5}
+    with pytest.raises(UserError, match=r"search\.folds=1 .* at least 2"):
+        Search(nelder_mead, folds=1)
+
+
+def test_a_method_may_settle_on_another_than_the_best():
+    chosen = Outcome(iterations=3, candidates=np.array([[0.25, 0.75]]))
+    found = search(listed([0.25, 0.9], outcome=chosen), lambda alpha: alpha[0])
+    assert (found.score, found.iterations) == (0.25, 3)
+
+
+@pytest.mark.parametrize("strategy", [single_experts(3), line(3, start=0, end=2, points=3)])
+def test_a_method_that_settles_among_equals_takes_the_likelier(strategy):
+    found = search(strategy, lambda alpha: Evaluation(50.0, log_likelihood=float(alpha[2])))
+    assert found.alpha.tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, ValueError("broken"), None])
+def test_a_failing_candidate_counts_as_the_worst(bad):
+    told = []
+
+    def strategy():
+        told.append((yield np.array([[1.0, 0.0], [0.0, 1.0]])))
+
+    def score(alpha):
+        if alpha[0] == 1.0:
+            return fail(bad)
+        return -1e6
+
+    found = search(strategy(), score)
+    assert told[0].tolist() == [-np.inf, -1e6]
+    assert found.trials[0].score is None
+    assert found.trials[0].error
+    assert found.alpha.tolist() == [0.0, 1.0]
+
+
+def fail(bad):
+    if isinstance(bad, Exception):
+        raise bad
+    return bad
+
+
+@pytest.mark.parametrize("error", [UserError, MemoryError, KeyboardInterrupt])
+def test_what_ends_a_search_is_not_taken_for_a_candidate(error):
+    with pytest.raises(error):
+        search(nelder_mead(3), lambda alpha: fail_with(error))
+
+
+def fail_with(error):
+    raise error
+
+
+def test_when_nothing_can_be_scored_the_first_batch_ends_the_search():
+    tried = []
+
+    def score(alpha):
+        tried.append(alpha)
+        raise RuntimeError("no weights")
+
+    with pytest.raises(UserError, match="RuntimeError: no weights"):
+        search(nelder_mead(5), score)
+    assert len(tried) == 6
+
+
+def test_no_proposals_are_the_users_mistake():
+    with pytest.raises(UserError, match="nothing was proposed"):
+        search(listed(), float)
+
+
+def test_any_map_gives_the_same_result_and_each_trial_is_followed():
+    def backwards(function, *columns):
+        rows = list(zip(*columns, strict=True))
+        return [function(*row) for row in reversed(rows)][::-1]
+
+    plain, followed = [], []
+    first = search(
+        dirichlet(4, evaluations=40),
+        lambda a: a[0] * a[1],
+        on_trial=lambda trial, best: plain.append((trial.index, best.value)),
+    )
+    other = search(
+        dirichlet(4, evaluations=40),
+        lambda a: a[0] * a[1],
+        map=backwards,
+        on_trial=lambda trial, best: followed.append((trial.index, best.value)),
+    )
+    assert plain == followed
+    assert [index for index, _ in plain] == list(range(40))
+    assert plain[-1][1] == first.score == other.score
+    assert np.all(np.diff([best for _, best in plain]) >= 0)
+
+
+def test_a_high_share_of_repeats_is_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        search(listed([0.1, 0.2, 0.3], [0.1, 0.2]), lambda alpha: alpha[0])
+    assert "2 of 5 proposals had been scored before" in caplog.text
+
+
+def test_steps_below_the_resolution_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        search(nelder_mead(3), lambda alpha: round(alpha[0]))
+    assert "The last 12 candidates all scored 1.00" in caplog.text
+
+
+@pytest.mark.parametrize(("objective", "told"), [("score", True), ("log_likelihood", False)])
+def test_steps_are_those_of_what_is_climbed(objective, told, caplog):
+    with caplog.at_level(logging.WARNING):
+        search(
+            nelder_mead(3),
+            lambda alpha: Evaluation(50.0, -float(np.ptp(alpha))),
+            objective=objective,
+        )
+    assert ("all scored 50.00" in caplog.text) is told
+
+
+def test_a_search_that_moves_warns_of_nothing(caplog):
+    with caplog.at_level(logging.WARNING):
+        search(nelder_mead(4), lambda alpha: -float(np.sum((alpha - 0.25) ** 2)))
+    assert not caplog.records
+
+
+def test_settings_name_the_proposals_and_what_they_are_given():
+    declared = Search(partial(nelder_mead, evaluations=60, shrink=0.4))
+    assert declared.settings() == {"name": "nelder_mead", "evaluations": 60, "shrink": 0.4}
+    assert Search(nelder_mead).settings() == {"name": "nelder_mead"}
+    assert declared.evaluations == 60
+    assert search(declared(5), lambda alpha: float(np.cos(9 * alpha).sum())).evaluations <= 60
+
+
+def test_groups_are_part_of_the_settings_and_reach_the_proposals():
+    declared = Search(partial(nelder_mead, evaluations=40), groups=partial(part))
+    assert declared.settings()["groups"] == {"name": "part"}
+    found = search(declared(3, groups=2), lambda alpha: -float(np.ptp(alpha)))
+    assert found.alpha.shape == (2, 3)
+    orders = [{"a": ["x*"], "b": ["*"]}, {"b": ["*"], "a": ["x*"]}]
+    noted = [
+        Search(nelder_mead, partial(matching, patterns=order)).settings()["groups"]
+        for order in orders
+    ]
+    assert noted[0]["patterns"] == [("a", ["x*"]), ("b", ["*"])]
+    assert noted[0] != noted[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"evaluations": "ten"}, "evaluations=ten must be a whole number"),
+        ({"shrink": "little"}, "shrink=little must be a number"),
+    ],
+)
+def test_a_setting_that_is_no_number_is_told_as_it_is_declared(wrong, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Search(partial(nelder_mead, **wrong))
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        (Search(partial(nelder_mead, start="middle")), "choose best or centroid"),
+        (Search(partial(nelder_mead, shrink=2)), "at most 1"),
+        (Search(partial(line, end=5)), "cannot end at 5"),
+        (Search(line, groups=partial(part)), "gives all parameters one alpha"),
+    ],
+)
+def test_what_proposals_refuse_is_told_without_a_score(declared, sentence):
+    with pytest.raises(UserError, match=sentence):
+        declared.check(4)
+
+
+def test_groups_are_chosen_as_a_config_group():
+    with pytest.raises(UserError, match="search/groups=part"):
+        Search(nelder_mead, groups="part")
+
+
+def test_proposals_without_groups_say_so():
+    with pytest.raises(UserError, match=r"search=line gives all parameters one alpha"):
+        Search(partial(line, points=5))(3, groups=2)
+
+
+@pytest.mark.parametrize(("within", "first"), [(0.0, 0.9), (0.5, 0.4), (3.0, 0.5)])
+def test_within_an_error_the_trial_nearest_the_average_is_chosen(within, first):
+    scores = {0.0: 49.0, 0.4: 50.5, 0.5: 48.0, 0.9: 51.0}
+    found = search(listed(scores), lambda alpha: scores[alpha[0]])
+    assert found.nearest_centroid(within).alpha[0] == first

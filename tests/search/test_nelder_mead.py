@@ -1,0 +1,165 @@
+"""Nelder-Mead takes SciPy's steps, alone and speculating."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from dfwe.errors import UserError
+from dfwe.search.loop import search
+from dfwe.search.nelder_mead import RESOLUTION, first_simplex, nelder_mead, parallel_nelder_mead
+from dfwe.search.simplex import initial_alphas
+
+PLENTY = 10_000
+
+
+def smooth(seed):
+    """A bumpy bowl with its best point inside or outside the simplex, (n,) -> points."""
+
+    def score(alpha):
+        rng = np.random.default_rng(seed)
+        centre = rng.dirichlet(np.ones(alpha.size)) * rng.uniform(0.5, 1.5)
+        bowl = rng.normal(size=(alpha.size, alpha.size))
+        return -float(np.sum((bowl @ (alpha.ravel() - centre)) ** 2)) + np.sin(9 * alpha.max())
+
+    return score
+
+
+def stepwise(seed):
+    return lambda alpha: np.floor(20 * smooth(seed)(alpha)) / 20
+
+
+def ours(strategy, score):
+    return [trial.alpha for trial in search(strategy, score).trials]
+
+
+def scipys(n, score, iterations, monkeypatch, around="best", **adaptive):
+    """The feasible points SciPy evaluates, infeasible ones being infinitely bad."""
+    seen = []
+    named = initial_alphas(n)
+    centre = named[np.argmax([score(a) for a in named])] if around == "best" else named[-1]
+
+    def objective(free):
+        alpha = np.append(free, 1.0 - free.sum())
+        if (alpha < 0).any():
+            return np.inf
+        seen.append(alpha)
+        return -score(alpha)
+
+    stable = np.argsort  # SciPy's default order of ties depends on the processor
+    monkeypatch.setattr(np, "argsort", lambda a: stable(a, kind="stable"))
+    start = first_simplex(centre, 0.35)[:, :-1]
+    options = {"initial_simplex": start, "maxiter": iterations + 1, "xatol": RESOLUTION}
+    options |= {"maxfev": PLENTY, "fatol": np.inf, "adaptive": True, **adaptive}
+    with np.errstate(invalid="ignore"):  # SciPy subtracts infinities
+        found = minimize(objective, start[0], method="Nelder-Mead", options=options)
+    monkeypatch.undo()
+    return seen, found.nit - 1  # SciPy counts from one
+
+
+@pytest.mark.parametrize("kind", [smooth, stepwise])
+@pytest.mark.parametrize("n", [3, 4, 5, 8])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("start", ["best", "centroid"])
+@pytest.mark.filterwarnings("ignore:Maximum number of iterations")
+def test_it_evaluates_the_points_that_scipy_evaluates(kind, n, seed, start, monkeypatch):
+    score = kind(seed)
+    theirs, iterations = scipys(n, score, 60, monkeypatch, start)
+    strategy = nelder_mead(n, evaluations=PLENTY, iterations=60, start=start)
+    batches, outcome = drive(strategy, score)
+    asked = np.concatenate(batches)
+    assert np.array_equal(asked[: n + 1], initial_alphas(n))
+    np.testing.assert_allclose(asked[n + 1 :], theirs, rtol=0, atol=1e-15)
+    assert outcome.iterations == iterations
+
+
+def drive(strategy, score):
+    """Every batch of alphas, without the loop; and what is returned."""
+    batches = []
+    try:
+        alphas = next(strategy)
+        while True:
+            batches.append(alphas)
+            alphas = strategy.send(np.array([score(alpha) for alpha in alphas]))
+    except StopIteration as stop:
+        return batches, stop.value
+
+
+def test_with_two_experts_it_is_the_standard_nelder_mead_of_one_dimension(monkeypatch):
+    theirs, _ = scipys(2, smooth(1), 60, monkeypatch, adaptive=False)
+    batches, _ = drive(nelder_mead(2, evaluations=PLENTY, iterations=60), smooth(1))
+    np.testing.assert_allclose(np.concatenate(batches[1:]), theirs, rtol=0, atol=1e-15)
+
+
+def test_an_unknown_start_is_named():
+    with pytest.raises(UserError, match="choose best or centroid"):
+        next(nelder_mead(3, start="middle"))
+
+
+def test_one_expert_is_scored_once():
+    assert ours(nelder_mead(1), lambda alpha: 1.0) == [[1.0]]
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_it_finds_an_optimum_inside_and_on_an_edge(n):
+    for zeros in (0, n // 2):
+        best = np.random.default_rng(n).dirichlet(np.full(n, 5.0))
+        best[:zeros] = 0
+        best /= best.sum()
+        strategy = nelder_mead(n, evaluations=PLENTY, iterations=400)
+        found = search(strategy, lambda alpha: -float(np.sum((alpha - best) ** 2)))  # noqa: B023
+        assert np.abs(found.alpha - best).max() < (0.1 if zeros else 0.01)
+
+
+@pytest.mark.parametrize("strategy", [nelder_mead, parallel_nelder_mead])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("evaluations", range(6, 61, 9))
+def test_the_cap_counts_every_proposal_and_the_weights_are_weights(strategy, groups, evaluations):
+    batches, _ = drive(strategy(5, evaluations=evaluations, groups=groups), stepwise(3))
+    asked = np.concatenate(batches)
+    assert len(asked) <= evaluations
+    assert asked.min() >= 0
+    np.testing.assert_allclose(asked.sum(axis=-1), 1.0, rtol=0, atol=1e-12)
+    assert asked.shape[1:] == ((5,) if groups == 1 else (3, 5))
+
+
+@pytest.mark.parametrize("kind", [smooth, stepwise])
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_parallel_one_walks_the_same_path_in_no_more_batches(kind, n, seed):
+    path, outcome = drive(nelder_mead(n, evaluations=PLENTY), kind(seed))
+    ahead, parallel = drive(parallel_nelder_mead(n, evaluations=PLENTY), kind(seed))
+    rest = iter(np.concatenate(ahead).tolist())
+    assert all(alpha in rest for alpha in np.concatenate(path).tolist())  # a subsequence
+    assert parallel == outcome
+    assert len(ahead) <= len(path)
+
+
+@pytest.mark.parametrize("centre", [np.array([0.4, 0.3, 0.2, 0.1]), *np.eye(4)], ids=str)
+def test_groups_begin_with_a_full_simplex_that_holds_the_plain_one(centre):
+    start = first_simplex(centre, 0.5, groups=3)
+    assert start.shape == (3 * 3 + 1, 3, 4)
+    assert np.array_equal(start[:4, 0], first_simplex(centre, 0.5))
+    edges = (start[1:] - start[0])[..., :-1].reshape(9, 9)
+    assert np.linalg.matrix_rank(edges) == 9
+
+
+def test_a_budget_below_the_first_simplex_is_told(caplog):
+    found = search(nelder_mead(5, evaluations=20, groups=4), lambda alpha: float(alpha[0, 0]))
+    assert found.evaluations == 6
+    assert "has 17 alphas, but only 14 evaluations" in caplog.text
+    caplog.clear()
+    search(nelder_mead(5, evaluations=30, groups=4), lambda alpha: float(alpha[0, 0]))
+    assert "first simplex" not in caplog.text
+
+
+def test_groups_find_weights_of_their_own():
+    best = np.random.default_rng(0).dirichlet(np.full(3, 4.0), size=2)
+    strategy = nelder_mead(3, evaluations=PLENTY, iterations=300, groups=2)
+    found = search(strategy, lambda alpha: -float(np.sum((alpha - best) ** 2)))
+    np.testing.assert_allclose(found.alpha, best, atol=0.01)
+
+
+def test_a_converged_simplex_ends_the_search():
+    strategy = nelder_mead(3, evaluations=PLENTY, iterations=PLENTY)
+    found = search(strategy, lambda alpha: -float(np.sum((alpha - 1 / 3) ** 2)))
+    assert found.iterations < 200

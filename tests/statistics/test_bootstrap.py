@@ -1,0 +1,118 @@
+"""The bootstrap against drawing the examples themselves, and against the textbook's error."""
+
+import numpy as np
+import pytest
+
+from dfwe.data.dialogue import Example
+from dfwe.statistics.bootstrap import interval, over_seeds, replicates, resolution, standard_error
+from dfwe.tasks.answers import FreeText, Label, Labels
+from dfwe.tasks.metrics import F1, Accuracy, ExactMatch, MultilabelF1, TokenF1
+from dfwe.tasks.task import Task
+
+RNG = np.random.default_rng(0)
+OPTIONS = ("happy", "angry", "calm")
+KINDS = {
+    "label": (Label(), [F1("micro"), F1("macro"), F1("weighted"), Accuracy()]),
+    "labels": (Labels("calm"), [MultilabelF1()]),
+    "text": (FreeText(), [ExactMatch(), TokenF1("macro"), TokenF1("micro")]),
+}
+
+
+def task(kind="label", metrics=None):
+    answer, known = KINDS[kind]
+    return Task("mood", "mood", lambda *_: [], answer, metrics or known, 5)
+
+
+def examples(sizes):
+    """One dialogue a size, of so many examples."""
+    return tuple(
+        Example(f"d{d}_{i}", f"d{d}", "", "", (said := str(RNG.choice(OPTIONS))), (said,), OPTIONS)
+        for d, size in enumerate(sizes)
+        for i in range(size)
+    )
+
+
+def answers(found, right=0.6):
+    noise = [*OPTIONS, "nonsense"]
+    return [e.target if RNG.random() < right else str(RNG.choice(noise)) for e in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replicate_is_the_score_of_the_drawn_dialogues_examples(kind):
+    found = examples([3, 1, 7, 2, 5])
+    texts = answers(found)
+    rows = [[i for i, e in enumerate(found) if e.dialogue == f"d{d}"] for d in range(5)]
+    drawn = np.random.default_rng(4).multinomial(5, [0.2] * 5, size=20)
+    wanted = []
+    for times in drawn:
+        index = [i for row, count in zip(rows, times, strict=True) for i in row * int(count)]
+        score = task(kind).score([texts[i] for i in index], [found[i] for i in index])
+        wanted.append(score["score"])
+    got = replicates(task(kind), texts, found, draws=20, seed=4)
+    assert got == pytest.approx(wanted)
+
+
+def test_the_error_of_an_accuracy_over_single_instances_is_the_binomial_one():
+    found = examples([1] * 400)
+    texts = answers(found)
+    mean = np.mean([t == e.target for t, e in zip(texts, found, strict=True)])
+    error = standard_error(replicates(task(metrics=[Accuracy()]), texts, found, draws=4000))
+    assert error == pytest.approx(100 * np.sqrt(mean * (1 - mean) / 400), rel=0.05)
+
+
+def test_dialogues_that_stand_or_fall_together_widen_the_error():
+    found = examples([20] * 20)
+    whole = [e.target if e.dialogue < "d2" else "nonsense" for e in found]
+    spread = [e.target if i % 2 else "nonsense" for i, e in enumerate(found)]
+    accuracy = task(metrics=[Accuracy()])
+    together, apart = (replicates(accuracy, t, found) for t in (whole, spread))
+    assert standard_error(together) > 5 * standard_error(apart)
+
+
+def test_models_are_paired():
+    found = examples([4] * 30)
+    texts = answers(found)
+    better = list(texts)
+    better[::40] = [e.target for e in found[::40]]
+    one, other = (replicates(task(metrics=[Accuracy()]), t, found) for t in (better, texts))
+    assert standard_error(one - other) < standard_error(one) / 3
+    assert interval(one - other)[0] >= 0
+
+
+def test_seeds_widen_the_interval_by_their_own_error():
+    rows = np.repeat([[1.0], [3.0], [5.0], [7.0]], 20_000, axis=1)  # no noise but the seeds'
+    means = over_seeds(rows)
+    assert means.mean() == pytest.approx(4, abs=0.05)
+    assert standard_error(means) == pytest.approx(np.std([1, 3, 5, 7]) / 2, rel=0.02)
+    assert over_seeds(rows[:1]).tolist() == rows[0].tolist()
+
+
+def test_what_dev_resolves_is_one_sentence():
+    found = examples([2] * 10)
+    texts, others = answers(found), answers(found)
+    errors = [standard_error(replicates(task(), texts, found) - replicates(task(), others, found))]
+    for models in ([texts, others], [texts, texts, texts, others]):
+        assert resolution(task(), models, found) == (
+            "Dev has 20 instances in 10 dialogues: one instance weighs 5.00 points, and between "
+            f"two of these models a difference below about {1.96 * errors[0]:.1f} points is "
+            "within noise (95%)."
+        )
+    assert resolution(task(), [texts], found) is None
+
+
+def test_a_dev_split_that_shows_no_noise_is_not_said_to_have_none():
+    found = examples([2] * 10)
+    right = [e.target for e in found]
+    wrong = ["nonsense"] * len(found)
+    assert resolution(task(), [wrong, wrong], found) == (
+        "Dev has 20 instances in 10 dialogues and cannot tell these models apart: they score "
+        "alike in every draw of them."
+    )
+    sentence = resolution(task(), [right, wrong], found)
+    assert sentence is not None
+    assert sentence.endswith("they differ by the same in every draw of them.")
+    one = examples([20])
+    assert resolution(task(), [answers(one), answers(one)], one) == (
+        "Dev has 20 instances in one dialogue alone, from which the noise between two models "
+        "cannot be estimated."
+    )

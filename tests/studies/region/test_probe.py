@@ -1,0 +1,103 @@
+"""Linear probes against scikit-learn's logistic regression, features against the network's."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dfwe.data.tokenization import tokenize, tokenize_labels
+from dfwe.studies.region.backbones import load_backbone
+from dfwe.studies.region.probe import PENALTIES, Probe, Texts, best_penalty, features, probe_loss
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_probe_is_scikit_learns_logistic_regression(classes):
+    centres = RNG.normal(size=(classes, 12))
+    labels, gold = RNG.integers(0, classes, 90), RNG.integers(0, classes, 60)
+    x, dev = (centres[y] + 2 * RNG.normal(size=(len(y), 12)) for y in (labels, gold))
+    loss, accuracy = probe_loss(5 + 3 * x, labels, 5 + 3 * dev, gold, penalty=0.05)
+    scaler = StandardScaler().fit(x)
+    # Two classes: ours has a weight vector for each, which halves the penalty on their difference.
+    theirs = LogisticRegression(
+        C=(2 if classes == 2 else 1) / (0.05 * 90), tol=1e-10, max_iter=10_000
+    )
+    theirs.fit(scaler.transform(x), labels)
+    said = theirs.predict_proba(scaler.transform(dev))
+    assert loss == pytest.approx(log_loss(gold, said, labels=range(classes)), abs=1e-4)
+    assert accuracy == pytest.approx(np.mean(said.argmax(1) == gold))
+
+
+def test_the_penalty_is_scikit_learns_cross_validated_one():
+    x = RNG.normal(size=(80, 30))
+    labels = (x[:, 0] + RNG.normal(size=80) > 0).astype(
+        int
+    )  # one feature of thirty says something
+    fold = np.random.default_rng(0).permutation(80) % 4
+    losses = []
+    for penalty in PENALTIES:
+        model = LogisticRegression(C=2 / (penalty * 60), tol=1e-10, max_iter=10_000)
+        told = make_pipeline(StandardScaler(), model)
+        held = [(fold != k, fold == k) for k in range(4)]
+        losses.append(-cross_val_score(told, x, labels, cv=held, scoring="neg_log_loss").mean())
+    assert best_penalty(x, labels) == PENALTIES[int(np.argmin(losses))]
+    assert best_penalty(x, labels) > PENALTIES[0]  # the weakest would fit the noise
+
+
+def test_an_encoders_features_are_its_first_tokens_states(bert, label_examples):
+    backbone, tokenizer = load_backbone(bert)
+    tokenized = tokenize_labels(label_examples, [[0]] * 37, tokenizer, max_input=20)
+    found = features(backbone, Texts.of(tokenized, [0] * 37))
+    assert found.shape == (37, 16)
+    for i in (0, 5, 36):
+        with torch.no_grad():
+            state = backbone(torch.tensor([tokenized.sources[i]])).last_hidden_state[0, 0]
+        assert found[i] == pytest.approx(state.numpy(), abs=1e-5)
+
+
+class Singles(torch.Tensor):
+    """On a device without float64, as Apple's."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_features_leave_a_device_without_doubles(bert, label_examples):
+    backbone, tokenizer = load_backbone(bert)
+    tokenized = tokenize_labels(label_examples, [[0]] * 37, tokenizer, max_input=20)
+    texts = Texts.of(tokenized, [0] * 37)
+    wanted = features(backbone, texts)
+
+    def hook(module, inputs, out):
+        out.last_hidden_state = out.last_hidden_state.as_subclass(Singles)
+
+    backbone.register_forward_hook(hook)
+    assert (features(backbone, texts) == wanted).all()
+
+
+def test_a_t5s_features_are_its_encoders_mean(make_network, tokenizer, label_examples):
+    network = make_network()
+    tokenized = tokenize(label_examples, tokenizer, max_input=40, max_target=8)
+    found = features(network, Texts.of(tokenized, [0] * 37))
+    with torch.no_grad():
+        states = network.encoder(torch.tensor([tokenized.sources[3]])).last_hidden_state[0]
+    assert found[3] == pytest.approx(states.mean(0).numpy(), abs=1e-5)
+
+
+def test_a_body_that_overflows_has_an_infinite_loss(bert, label_examples):
+    backbone, tokenizer = load_backbone(bert)
+    tokenized = tokenize_labels(label_examples, [[0]] * 37, tokenizer, max_input=20)
+    texts = Texts.of(tokenized, [i % 2 for i in range(37)])
+    probe = Probe("t", texts, texts)
+    assert 0 < probe(backbone)[0] < np.inf
+    with torch.no_grad():
+        backbone.encoder.layer[1].output.LayerNorm.weight.fill_(torch.nan)
+    assert probe(backbone) == (np.inf, 0.0)

@@ -1,0 +1,73 @@
+"""What a person is told of an error: one sentence, or for our own bugs the traceback."""
+
+import errno
+import runpy
+import sys
+import warnings
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from dfwe.cli import _sentence, main
+
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device", "store/x"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["system", "safetensors", "torch.save"])
+def test_a_full_disk_is_named_whoever_writes(error):
+    assert "the disk is full; set store=" in _sentence(error)
+
+
+MACHINE = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    torch.AcceleratorError("device lost"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=lambda error: type(error).__name__)
+def test_a_machine_that_fails_is_no_bug(error):
+    said = _sentence(error)
+    assert "lower training.tokens" in said
+    assert "it goes on where it was" in said
+    assert (str(error).rstrip(".") or "MemoryError") in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes do not fit"),
+        OSError(errno.EIO, "?"),
+        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+    ],
+)
+def test_other_failures_keep_their_traceback(error):
+    assert _sentence(error) is None
+
+
+def test_the_command_is_the_modules_own_which_other_processes_can_import(monkeypatch):
+    called = []
+    monkeypatch.setattr("dfwe.cli.main", lambda: called.append("main"))
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that it is imported already
+        runpy.run_module("dfwe.run", run_name="__main__")
+    assert called == ["main"]
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, SystemExit(1)], ids=["us", "Lightning"])
+def test_an_interruption_says_how_to_go_on(stopped, monkeypatch, capsys):
+    def interrupted(cfg):
+        raise stopped
+
+    monkeypatch.setattr("dfwe.cli._run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main.__wrapped__({})
+    assert ended.value.code == 130
+    assert "give the same command again to go on" in capsys.readouterr().err

@@ -1,0 +1,191 @@
+"""Training through Lightning: Adam's own steps, exact resume, validation by the scoring path."""
+
+from dataclasses import replace
+
+import lightning as L
+import pytest
+import torch
+
+from dfwe.callbacks.checkpoint import BestEpoch, EpochCheckpoint
+from dfwe.data.batches import evaluation_batches, scoring_loader
+from dfwe.data.tokenization import tokenize
+from dfwe.errors import UserError
+from dfwe.pipeline.context import LightningTrainer
+from dfwe.scoring.backends.t5 import token_losses
+from dfwe.scoring.decoding import Greedy
+from dfwe.scoring.scorer import evaluate
+from dfwe.tasks.answers import Label
+from dfwe.tasks.metrics import Accuracy
+from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
+from dfwe.training.datamodule import TaskDataModule
+from dfwe.training.module import GenerationModule
+
+pytestmark = [  # Lightning's own, not ours to mend
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
+TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
+FIT = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def tokenized(tokenizer, label_examples):
+    return tokenize(label_examples, tokenizer, max_input=60, max_target=16)
+
+
+def trained(network, tokenized, tmp_path, training=FIT, callbacks=(), resume=None, epochs=3):
+    module = GenerationModule(network, TASK, Greedy(), tokenized, training, seed=7)
+    trainer = LightningTrainer("cpu")(
+        logger=False,
+        enable_progress_bar=False,
+        max_epochs=epochs,
+        precision=training.precision,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+    )
+    data = TaskDataModule({"t": tokenized}, tokenized, training, seed=7)
+    trainer.fit(module, data, ckpt_path=resume, weights_only=False)
+    return module, trainer
+
+
+class SaveEpoch(L.Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.save_checkpoint(self.path)
+
+
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path, make_network, tokenized):
+    whole, _ = trained(make_network(), tokenized, tmp_path)
+    path = tmp_path / "resume.ckpt"
+    trained(make_network(), tokenized, tmp_path, callbacks=[SaveEpoch(path)], epochs=2)
+    torch.manual_seed(123)  # a new process has drawn other numbers
+    resumed, trainer = trained(make_network(3), tokenized, tmp_path, resume=path)
+    assert trainer.current_epoch == 3
+    for (name, a), b in zip(whole.named_parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert resumed.scores == whole.scores
+
+
+def test_an_epoch_is_plain_adam_on_the_steps(tmp_path, make_network, tokenized):
+    training = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=1, warmup=3)
+    network = make_network()
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        elif hasattr(part, "dropout") and isinstance(part.dropout, float):  # T5Attention
+            part.dropout = 0.0
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    module, trainer = trained(network, tokenized, tmp_path, training, epochs=1)
+
+    plain = make_network()
+    plain.load_state_dict(start)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    steps = list(TaskDataModule({"t": tokenized}, tokenized, training, seed=7).steps)
+    for number, step in enumerate(steps):
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, (number + 1) / 3)
+        optimizer.zero_grad()
+        torch.stack([(token_losses(plain, p) * p.weight).sum() for p in step]).sum().backward()
+        optimizer.step()
+    assert trainer.global_step == len(steps)
+    for (name, a), b in zip(module.network.named_parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-5), name
+
+
+def test_training_lowers_the_loss_and_logs_what_is_watched(tmp_path, make_network, tokenized):
+    _, trainer = trained(make_network(), tokenized, tmp_path, epochs=1)
+    first = float(trainer.callback_metrics["train/loss_epoch"])
+    _, trainer = trained(make_network(), tokenized, tmp_path, epochs=3)
+    assert float(trainer.callback_metrics["train/loss_epoch"]) < first
+    watched = {
+        "dev/score",
+        "dev/log_likelihood",
+        "dev/accuracy",
+        "train/loss_step",
+        "train/learning_rate",
+    }
+    assert watched <= set(trainer.callback_metrics)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_validation_is_the_float32_scoring_path(precision, tmp_path, make_network, tokenized):
+    training = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, precision=precision)
+    module, _ = trained(make_network(), tokenized, tmp_path, training, epochs=1)
+    own = evaluate(module.network, evaluation_batches(tokenized), tokenized, TASK, Greedy())
+    assert module.scores == own
+
+
+def test_validate_alone_scores_a_module_without_a_fit(make_network, tokenized):
+    module = GenerationModule(make_network(), TASK, Greedy(), tokenized)
+    trainer = LightningTrainer("cpu")(logger=False)
+    (shown,) = trainer.validate(
+        module, scoring_loader(tokenized, trainer.strategy.root_device), verbose=False
+    )
+    assert module.scores is not None
+    assert shown["dev/score"] == pytest.approx(module.scores.score)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path, make_network, tokenized):
+    network = make_network()
+    with torch.no_grad():
+        network.lm_head.weight[5] = torch.nan
+    with pytest.raises(
+        UserError, match=r"became nan at step 0 of epoch 0; lower training\.learning"
+    ):
+        trained(network, tokenized, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch": 7},
+        {"batch": 0},
+        {"monitor": "both"},
+        {"epochs": 0},
+        {"epochs": 1.5},
+        {"learning_rate": -1.0},
+        {"patience": "long"},
+        {"precision": "fp16"},
+        {"tokens": 0},
+    ],
+    ids=str,
+)
+def test_a_fit_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(UserError, match=f"training.{next(iter(wrong))}="):
+        TrainingConfig(**wrong)
+
+
+@pytest.mark.parametrize("other", [{"tokens": 10}, {"precision": "bf16-mixed"}, {"warmup": 9}])
+def test_what_decides_weights_is_part_of_a_recipe(other):
+    assert TrainingConfig(**other).settings() != TrainingConfig().settings()
+
+
+def test_who_is_monitored_is_the_monitored_tasks_part_of_a_recipe():
+    assert TrainingConfig(monitor="own").settings() == TrainingConfig(monitor="target").settings()
+
+
+class EverWorse(L.Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        pl_module.scores = replace(pl_module.scores, score=float(-trainer.current_epoch))
+
+
+def test_a_training_whose_patience_ran_out_is_not_gone_on_with(tmp_path, make_network, tokenized):
+    def run():
+        best, last = BestEpoch(tmp_path, patience=1), EpochCheckpoint(tmp_path)
+        callbacks = [EverWorse(), best, last]
+        trained(make_network(), tokenized, tmp_path, FIT, callbacks, last.found, epochs=5)
+        return best
+
+    first, again = run(), run()  # the second as after a kill between the last epoch and the store
+    assert len(first.epochs) == 2
+    assert (again.epochs, again.weights) == (first.epochs, first.weights)
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, caplog):
+    last = EpochCheckpoint(tmp_path)
+    last.path.write_bytes(b"damaged")
+    assert last.found is None
+    assert "resume.ckpt is damaged: this training starts anew" in caplog.text
