@@ -168,24 +168,26 @@ class ToyCorpus:
         return replace(self, few=False)
 
 
+def read_moods(dialogues, title, labels, *, prompt):
+    """The moods of the lines."""
+    return [
+        Example(
+            f"{d.id}_{i}",
+            d.id,
+            f"context: {turn.text}",
+            prompt,
+            turn.annotations["mood"],
+            (turn.annotations["mood"],),
+            tuple(labels),
+        )
+        for d in dialogues
+        for i, turn in enumerate(d.turns)
+    ]
+
+
 def toy_task(name):
-    """The moods of the lines, asked for by a prompt of its own."""
-
-    def read(dialogues, title, labels):
-        return [
-            Example(
-                f"{d.id}_{i}",
-                d.id,
-                f"context: {turn.text}",
-                f"{name}:",
-                turn.annotations["mood"],
-                (turn.annotations["mood"],),
-                tuple(labels),
-            )
-            for d in dialogues
-            for i, turn in enumerate(d.turns)
-        ]
-
+    """The moods of the lines, asked for by another prompt."""
+    read = partial(read_moods, prompt=f"{name}:")
     return Task(name, name, read, Label(), [F1("micro"), F1("weighted")], 5)
 
 
@@ -222,22 +224,35 @@ def make_study(tokenizer, make_network, tmp_path_factory):
     return make
 
 
-def toy_lab(folder):
-    """A lab on the CPU with CSV logs."""
-    from dfwe.pipeline.context import Context, LightningTrainer
+def cpu_trainer(folder, **settings):
+    """Lightning's trainer as steps have it, on the CPU and without a logger."""
+    return toy_context(folder).build_trainer(
+        **{"logger": False, "default_root_dir": folder} | settings
+    )
+
+
+@pytest.fixture(scope="session")
+def build_trainer():
+    return cpu_trainer
+
+
+def toy_context(folder):
+    """A context on the CPU with CSV logs."""
+    from dfwe.pipeline.context import Context
+    from dfwe.pipeline.deferred import Deferred
     from dfwe.pipeline.loggers import CSV
     from dfwe.pipeline.store import Store
 
-    trainer = LightningTrainer("cpu")
+    trainer = Deferred("lightning.Trainer", {"accelerator": "cpu", "deterministic": True})
     command = "python -m dfwe.run stage={}".format
-    return Context(Store(folder / "store"), trainer, CSV(), folder / "run", command)
+    return Context(Store(folder / "store"), trainer, (Deferred(CSV),), folder / "run", command)
 
 
 @pytest.fixture
 def context(tmp_path):
-    return toy_lab(tmp_path)
+    return toy_context(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def module_lab(tmp_path_factory):
-    return toy_lab(tmp_path_factory.mktemp("lab"))
+def module_context(tmp_path_factory):
+    return toy_context(tmp_path_factory.mktemp("context"))

@@ -32,6 +32,12 @@ def test_every_name_is_there(name):
     assert name in dir(dfwe)
 
 
+def test_a_users_mistake_is_a_value_error():
+    space = dfwe.WeightSpace.from_modules([torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)])
+    with pytest.raises(ValueError, match="2 experts need"):
+        space.write([1.0, 0.0, 0.0], torch.nn.Linear(2, 1))
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'serch'"):
         dfwe.serch  # noqa: B018

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dfwe.pipeline.executor import compute
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.weights.layout import flat
 from dfwe.weights.loading import save
@@ -21,14 +22,14 @@ def test_a_search_writes_into_one_piece(
     names = tuple(str(tmp_path / f"own{seed}") for seed in (0, 1))
     plan = Plan(make_study(checkpoints=names))
     for step in plan.finetuned:
-        step.run(context)
+        compute(step, context)
     whole, write = [], WeightSpace.write
 
-    def seen(space, alpha, module):
+    def record(space, alpha, module):
         whole.append(flat(module, space.layout) is not None)
         write(space, alpha, module)
 
-    monkeypatch.setattr(WeightSpace, "write", seen)
-    plan.interpolation.run(context)
+    monkeypatch.setattr(WeightSpace, "write", record)
+    compute(plan.interpolation, context)
     assert len(whole) > 3
     assert all(whole)

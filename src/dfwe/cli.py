@@ -78,23 +78,23 @@ def _ensemble(
     from dfwe.weights.hub import check_login
 
     plan = Plan(study())
-    if plan.study.checkpoints and "interpolate" not in stage.makes and stage.name != "evaluate":
+    if plan.study.checkpoints and "interpolate" not in stage.computes and stage.name != "evaluate":
         raise UserError(
-            f"stage={stage.name} makes nothing of checkpoints=[...], which are mixed "
+            f"stage={stage.name} computes nothing of checkpoints=[...], which are mixed "
             "as they are; give stage=interpolate or stage=all."
         )
     plan.check(context.store)
     if push:
         check_login()
-        if "interpolate" not in stage.makes and plan.interpolation.recipe not in context.store:
+        if "interpolate" not in stage.computes and plan.interpolation.recipe not in context.store:
             raise UserError(
-                "push= needs the final model, which is not made yet; give "
+                "push= needs the final model, which is not computed yet; give "
                 "stage=interpolate or stage=all."
             )
     execute(plan.steps, stage, context)
     present(plan, stage, context)
     if push:
-        publish(plan, context.store, push)
+        publish(plan, stage, context, push)
 
 
 def _sentence(error: BaseException) -> str | None:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,28 @@ if TYPE_CHECKING:
 
 from dfwe.errors import DISK
 
-build = partial(hydra.utils.instantiate, _convert_="all")
+DEFERRED = "dfwe.pipeline.deferred.Deferred"
+
+
+def build(config: Any) -> Any:
+    """The objects that a configuration declares.
+
+    A node with `_partial_: true` becomes a `Deferred`: nothing is imported before it is called.
+    """
+    return hydra.utils.instantiate(_deferring(config), _convert_="all")
+
+
+def _deferring(config: Any) -> Any:
+    """The configuration with every `_partial_` node as a `Deferred`."""
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    if isinstance(plain, list):
+        return [_deferring(item) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    node = {key: _deferring(value) for key, value in plain.items()}
+    if not node.pop("_partial_", False):
+        return node
+    return {"_target_": DEFERRED, "target": node.pop("_target_"), "arguments": node}
 
 
 def config_folder() -> str:
@@ -145,17 +166,15 @@ def context_of(cfg: DictConfig) -> "Context":
     from dfwe.pipeline.context import Context
     from dfwe.pipeline.store import Store
 
+    overrides = list(HydraConfig.get().overrides.task)
+    names = {key: cfg[key].get("name") for key in ("task", "corpus", "model")}
     return Context(
         store=Store(cfg.store),
         trainer=build(cfg.trainer),
-        open_log=build(cfg.logger),
+        loggers=(build(cfg.logger),),
         output=Path(HydraConfig.get().runtime.output_dir),
-        command=_command_for(given := list(HydraConfig.get().overrides.task)),
-        study={
-            **{key: cfg[key].get("name") for key in ("task", "corpus", "model")},
-            "seed": cfg.seed,
-            "overrides": given,
-        },
+        command=_command_for(overrides),
+        study={**names, "seed": cfg.seed, "overrides": overrides},
         workers=cfg.workers,
     )
 

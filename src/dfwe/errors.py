@@ -1,49 +1,93 @@
-"""The one exception that speaks to the user."""
+"""The one exception that is shown to the user, and checks of plain settings that raise it."""
 
 import errno
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
-class UserError(Exception):
-    """A mistake the user can mend: one sentence: what was found, what was wanted, the way out.
+class UserError(ValueError):
+    """A mistake that the user can fix.
 
-    `dfwe.cli` prints it without a traceback and exits with code 1.
+    Its message is one sentence: what stands there, what was expected, the way out. `dfwe.cli`
+    prints it without a traceback and exits with code 1.
     """
 
 
 def check_whole(name: str, value: object, least: int = 0) -> None:
-    """Raises UserError unless the setting is a whole number of at least `least`."""
+    """Check that a setting is a whole number.
+
+    Args:
+        name: the setting's key, for the message.
+        value: its value.
+        least: the smallest value allowed.
+
+    Raises:
+        UserError: it is no whole number, or below `least`.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name}={value} must be a whole number of at least {least}.")
 
 
 def check_number(name: str, value: object) -> None:
-    """Raises UserError unless the setting is a number."""
+    """Check that a setting is a number.
+
+    Args:
+        name: the setting's key, for the message.
+        value: its value.
+
+    Raises:
+        UserError: it is no number.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise UserError(f"{name}={value} must be a number.")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raises UserError unless the setting is one of `choices`."""
+    """Check that a setting is one of a few words.
+
+    Args:
+        name: the setting's key, for the message.
+        value: its value.
+        choices: the words allowed.
+
+    Raises:
+        UserError: it is none of them.
+    """
     if value not in choices:
         known = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
         raise UserError(f"{name}={value} is unknown; choose {known}.")
 
 
 def machine_failed(error: BaseException) -> bool:
-    """Whether a device or its memory failed, which says nothing of what was computed there."""
-    named = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")  # torch's, unimported
-    said = ("out of memory", "DefaultCPUAllocator")  # of an Apple GPU; of the CPU
-    words = isinstance(error, RuntimeError) and any(part in str(error) for part in said)
-    return named or words or isinstance(error, MemoryError)
+    """Whether a device or its memory failed, which is no fault of what was computed there."""
+    kinds = ("OutOfMemoryError", "AcceleratorError")  # torch's, by name: torch is not imported
+    phrases = ("out of memory", "DefaultCPUAllocator")  # of an Apple GPU; of the CPU
+    if isinstance(error, MemoryError) or type(error).__name__ in kinds:
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a library's error says, or its kind, to stand inside a sentence."""
+    """The first line of a library's message, else the error's class, for use in a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!")
 
 
-DISK = {
+def schema_fault(error: "ValidationError") -> str:
+    """How data first differ from their schema, for use after their name: `has no 'label'`."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"has no '{place}'"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] == "model_type":  # whose message names a class
+        message = "input should be an object"
+    return f"has a wrong '{place}' ({message})" if place else f"is wrong ({message})"
+
+
+DISK = {  # errno -> why a file cannot be written
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.ENOENT: "there is no such place",

@@ -3,11 +3,12 @@
 import numpy as np
 
 from dfwe.callbacks.progress import search_bar
-from dfwe.search.ledger import Trial
+from dfwe.search.evaluation import Trial
 
 
 def test_a_search_that_ended_before_its_cap_fills_its_bar(capsys):
-    trials = [Trial(index, np.array([1.0]), score) for index, score in enumerate((40.0, 42.5))]
+    alpha = np.array([1.0])
+    trials = [Trial(score, index=k, alpha=alpha) for k, score in enumerate((40.0, 42.5))]
     with search_bar("search emory", 9) as follow:
         for trial in trials:
             follow(trial, trial)

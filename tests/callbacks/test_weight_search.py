@@ -1,7 +1,8 @@
-"""The search in Lightning: screened in bf16, sharded, cross-fitted, killed and gone on with."""
+"""The search in Lightning: screened in bf16, shared by workers, cross-fitted, resumed."""
 
 import json
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ import torch
 from dfwe.callbacks.weight_search import WeightSearch
 from dfwe.data.batches import scoring_loader
 from dfwe.data.tokenization import tokenize
-from dfwe.pipeline.context import LightningTrainer
 from dfwe.scoring.decoding import Likelihood
-from dfwe.scoring.workers import ParallelScorer
+from dfwe.scoring.scorer import Scorer
 from dfwe.search.config import Search
+from dfwe.search.evaluation import answers_digest
 from dfwe.search.ledger import Ledger
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.tasks.answers import Label
@@ -26,24 +27,22 @@ TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory, make_network, tokenizer, label_examples):
+def searched(tmp_path_factory, build_trainer, make_network, tokenizer, label_examples):
     """Settings of the search -> the callback, the module and the ledger's rows."""
     tokenized = tokenize(label_examples[:16], tokenizer, max_input=80, max_target=16)
     space = WeightSpace.from_modules([make_network(seed) for seed in range(3)])
 
-    def run(folder=None, workers=1, on_scores=None, **settings):
+    def run(folder=None, workers=1, **settings):
         folder = folder or tmp_path_factory.mktemp("search")
         network = make_network(0)
         flatten(network)
         module = GenerationModule(network, TASK, Likelihood(), tokenized)
-        chosen = Search(lambda n: nelder_mead(n, evaluations=9), **settings)
+        chosen = Search(partial(nelder_mead, evaluations=9), **settings)
         ledger = Ledger(folder / "trials.jsonl")
-        callback = WeightSearch(space, chosen, ledger, workers=workers, on_scores=on_scores)
+        callback = WeightSearch(space, chosen, ledger, workers=workers)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's hints about loaders
-            trainer = LightningTrainer("cpu")(
-                logger=False, callbacks=[callback], default_root_dir=folder
-            )
+            trainer = build_trainer(folder, callbacks=[callback])
             trainer.validate(module, scoring_loader(tokenized, torch.device("cpu")), verbose=False)
         rows = [json.loads(line) for line in ledger.path.read_text().splitlines()]
         return callback, module, rows
@@ -65,15 +64,15 @@ def test_two_processes_write_the_ledger_of_one(searched):
     ids=lambda error: type(error).__name__,
 )
 def test_a_machine_that_fails_is_no_result_of_a_candidate(error, searched, tmp_path, monkeypatch):
-    whole, predicted, calls = searched()[2], ParallelScorer.__call__, []
+    whole, measure, calls = searched()[2], Scorer._measure, []
 
-    def fail_late(parallel, *request):
+    def fail_late(scorer, *request):
         calls.append(request)
         if len(calls) == 6:
             raise error
-        return predicted(parallel, *request)
+        return measure(scorer, *request)
 
-    monkeypatch.setattr(ParallelScorer, "__call__", fail_late)
+    monkeypatch.setattr(Scorer, "_measure", fail_late)
     with pytest.raises(type(error), match=str(error)):
         searched(tmp_path)
     monkeypatch.undo()
@@ -100,7 +99,31 @@ def test_bf16_steers_and_only_fp32_wins(searched):
         assert row["log_likelihood"] != first["log_likelihood"]
     assert result.best.precision == "fp32"
     assert module.scores.score == result.score
-    assert all(held.dtype == torch.float32 for held in module.network.parameters())
+    assert all(value.dtype == torch.float32 for value in module.network.parameters())
+
+
+def test_every_trial_carries_the_answers_that_its_model_gives(searched, make_network):
+    callback, module, rows = searched()
+    network = make_network(5)
+    for trial, row in zip(callback.result.trials, rows, strict=True):
+        callback.space.write(trial.alpha, network)
+        alone = Scorer(network, module.dev, TASK, Likelihood())()
+        assert trial.answers == alone.answers
+        assert [len(options) for options in trial.answers.options] == [4] * len(module.dev)
+        assert row["answers"] == answers_digest(alone.answers.line())
+    assert callback.result.best.answers == module.scores.answers
+
+
+def test_trials_of_a_fold_carry_the_answers_to_the_other_dialogues(crossed):
+    _, callback, _ = crossed
+    counts = [
+        {(len(trial.answers.texts), len(trial.answers.options)) for trial in search.trials}
+        for search in callback.cross_fitted.searches
+    ]
+    assert [len(sizes) for sizes in counts] == [1, 1]
+    (one, other) = (sizes.pop() for sizes in counts)
+    assert one[0] == one[1]
+    assert one[0] + other[0] == 16
 
 
 def ledgers(folder):
@@ -114,10 +137,15 @@ def ledgers(folder):
 @pytest.fixture(scope="module")
 def crossed(searched, tmp_path_factory):
     """A search with two folds: its folder, the callback and the alphas scored for it."""
-    folder, scored = tmp_path_factory.mktemp("crossed"), []
-    callback, module, rows = searched(
-        folder, folds=2, on_scores=lambda alpha, _: scored.append(alpha)
-    )
+    folder, scored, measure = tmp_path_factory.mktemp("crossed"), [], Scorer._measure
+
+    def record(scorer, alpha, precision):
+        scored.append(alpha)
+        return measure(scorer, alpha, precision)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Scorer, "_measure", record)
+        callback, module, rows = searched(folder, folds=2)
     assert rows == searched()[2]  # the search on all of dev is the same
     assert module.scores.score == callback.result.score
     return folder, callback, scored
@@ -125,11 +153,13 @@ def crossed(searched, tmp_path_factory):
 
 def test_each_alpha_is_scored_once_for_all_folds(crossed):
     folder, callback, scored = crossed
-    assert set(ledgers(folder)) == {"trials.jsonl", "fold0.jsonl", "fold1.jsonl"}
+    names = [f"{stem}.jsonl" for stem in ("trials", "fold0", "fold1")]
+    beside = [f"{stem}answers.jsonl" for stem in ("", "fold0_", "fold1_")]
+    assert set(ledgers(folder)) == {*names, *beside}
     tried = [
         json.dumps(json.loads(line)["alpha"])
-        for content in ledgers(folder).values()
-        for line in content.splitlines()
+        for name in names
+        for line in ledgers(folder)[name].splitlines()
     ]
     assert sorted(json.dumps(alpha.tolist()) for alpha in scored) == sorted(set(tried))
     assert len(tried) >= len(set(tried)) + 2 * 4  # the opening at least is shared
@@ -148,11 +178,15 @@ def test_two_processes_cross_fit_like_one(searched, crossed, tmp_path):
 @pytest.mark.parametrize("name", ["trials", "fold0", "fold1"])
 def test_a_search_killed_in_any_fold_ends_with_the_same_ledgers(name, searched, crossed, tmp_path):
     folder, callback, _ = crossed
-    order = ["trials.jsonl", "fold0.jsonl", "fold1.jsonl"]
-    whole, at = ledgers(folder), order.index(f"{name}.jsonl")
-    for done in order[:at]:
-        (tmp_path / done).write_bytes(whole[done])
-    (tmp_path / order[at]).write_bytes(whole[order[at]][: len(whole[order[at]]) * 2 // 3])
+    order = ["trials", "fold0", "fold1"]
+    whole, at = ledgers(folder), order.index(name)
+    for stem in order[: at + 1]:
+        answers = "answers.jsonl" if stem == "trials" else f"{stem}_answers.jsonl"
+        content, texts = whole[f"{stem}.jsonl"], whole[answers]
+        if stem == name:
+            content, texts = content[: len(content) * 2 // 3], texts[: len(texts) * 3 // 4]
+        (tmp_path / f"{stem}.jsonl").write_bytes(content)
+        (tmp_path / answers).write_bytes(texts)
     again, *_ = searched(tmp_path, folds=2)
     assert ledgers(tmp_path) == whole
     assert again.cross_fitted.score == callback.cross_fitted.score

@@ -81,7 +81,10 @@ def test_nothing_is_written_when_a_zip_names_files_outside_its_folder(folder, tm
     [
         (lambda raw: raw.pop("data"), "has no 'data'"),
         (lambda raw: raw["data"].pop(0), "names the dialogue 'hat'"),
-        (lambda raw: raw["data"][0].pop("dialogue"), "lacks the field 'dialogue'"),
+        (lambda raw: raw["data"][0].pop("dialogue"), "has no 'data.0.dialogue'"),
+        (lambda raw: raw.update(data={}), r"has a wrong 'data' \(input should be a valid list\)"),
+        (lambda raw: raw["data"].insert(0, 7), r"'data.0' \(input should be an object\)"),
+        (lambda raw: raw["data"][0]["dialogue"][0].update(utterance=1), "utterance.*valid string"),
         (lambda raw: raw["data"].append(raw["data"][0]), "1 dialogues whose id"),
     ],
 )
@@ -115,5 +118,5 @@ def test_a_damaged_zip_is_named(folder, tmp_path, damage):
 def test_unknown_choices_are_named(folder):
     with pytest.raises(UserError, match="Unknown split 'validation'; known: train, dev, test"):
         TLiDBCorpus("mini", str(folder)).dialogues("validation")
-    with pytest.raises(UserError, match="shots=half is unknown"):
+    with pytest.raises(UserError, match="shots=half should be 'few' or 'full'"):
         TLiDBCorpus("mini", str(folder), "half")  # type: ignore[arg-type]

@@ -27,12 +27,12 @@ MISTAKES = {
         ["stage=report", "report.tasks=emory", "report.seeds=0"],
         "has no finished run of emory;",
     ),
-    "a search's setting": (["search.strategy.evaluations=many"], "must be a whole number"),
-    "a search that cannot start": (["search.strategy.start=middle"], "choose best or centroid"),
+    "a search's setting": (["search.strategy.evaluations=many"], "should be a valid integer"),
+    "a search that cannot start": (["search.strategy.start=middle"], "should be 'best' or"),
     "groups of a line": (["search=line", "search/groups=part"], "one alpha"),
     "checkpoints that are not there": (["checkpoints=[nowhere,nothere]"], "PROBLEM  nothere"),
-    "one fold": (["search.folds=1"], "search.folds=1 must be a whole number of at least 2"),
-    "a screen that is no number": (["search.screen=few"], "search.screen=few must be"),
+    "one fold": (["search.folds=1"], "search.folds=1 should be greater than or equal to 2"),
+    "a screen that is no number": (["search.screen=few"], "few should be a valid integer"),
     "one checkpoint": (["checkpoints=[nowhere]"], "name two or more"),
     "a stage that trains, with checkpoints": (
         ["stage=experts", "checkpoints=[a,b]"],
@@ -44,13 +44,13 @@ MISTAKES = {
         "report.tasks has the unknown task 'emori'",
     ),
     "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
-    "unknown setting": (["+search.strategy.foo=1"], "nelder_mead takes no 'foo'"),
-    "what no recipe would see": (["+trainer.max_steps=2"], "takes no 'max_steps'"),
+    "unknown setting": (["+search.strategy.foo=1"], "search.strategy.foo= is not known"),
+    "what no recipe would see": (["+trainer.max_steps=2"], "trainer.max_steps is not one of"),
     "a seed that is no number": (["seed=abc"], "seed=abc must be a whole number"),
     "controls without names": (["controls=x"], "is no set of named controls"),
     "a run's folder": (["hydra.run.dir=/dev/null/x"], "is needed; set hydra.run.dir= to"),
     "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "needed; set hydra.sweep.dir="),
-    "unknown monitor": (["training.monitor=mine"], "choose target or own"),
+    "unknown monitor": (["training.monitor=mine"], "should be 'target' or 'own'"),
     "a report of a task twice": (
         ["stage=report", "report.tasks=[emory,emory]"],
         "report.tasks=['emory', 'emory'] names one twice",
@@ -66,10 +66,10 @@ MISTAKES = {
 
 
 def check(process, sentence):
-    said = process.stdout + process.stderr
-    assert process.returncode in (1, 2), said
-    assert sentence in said
-    assert "Traceback" not in said
+    output = process.stdout + process.stderr
+    assert process.returncode in (1, 2), output
+    assert sentence in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -86,7 +86,7 @@ def test_sources_come_from_a_survey_and_are_checked_like_others(tmp_path, dfwe):
         check(process, sentence)
 
 
-def test_the_other_jobs_of_a_sweep_go_on(tmp_path, dfwe):
+def test_the_other_jobs_of_a_sweep_run(tmp_path, dfwe):
     process = dfwe(
         tmp_path,
         "-m",
@@ -130,12 +130,12 @@ def test_weights_and_biases_without_a_login(asked, tmp_path, dfwe):
     check(process, f"{asked} needs a Weights & Biases login")
 
 
-def test_a_missing_parent_names_the_command_that_makes_it(tmp_path, dfwe):
+def test_a_missing_parent_names_the_command_that_computes_it(tmp_path, dfwe):
     process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny")
     check(process, "python -m dfwe.run stage=experts task=emory corpus=sample model=tiny")
 
 
-def test_a_command_told_has_the_place_of_ones_own_configuration(tmp_path, dfwe):
+def test_a_suggested_command_has_the_place_of_ones_own_configuration(tmp_path, dfwe):
     (tmp_path / "mine").mkdir()
     process = dfwe(
         tmp_path,
@@ -153,7 +153,7 @@ def test_a_command_told_has_the_place_of_ones_own_configuration(tmp_path, dfwe):
     )
 
 
-def test_a_push_of_what_is_not_made_is_refused_before_any_work(tmp_path, dfwe):
+def test_a_push_of_what_is_not_computed_is_refused_before_any_work(tmp_path, dfwe):
     process = dfwe(
         tmp_path,
         "stage=experts",
@@ -163,7 +163,7 @@ def test_a_push_of_what_is_not_made_is_refused_before_any_work(tmp_path, dfwe):
         HF_TOKEN="hf_x",
         HF_HUB_OFFLINE="0",
     )
-    check(process, "which is not made yet")
+    check(process, "which is not computed yet")
     assert "experts:" not in process.stdout
 
 

@@ -16,12 +16,12 @@ def brought(experts):
     """Two of a run's experts and a LoRA adapter, outside the store, in three shapes."""
     folder, _ = experts
     names = [folder / "own" / name for name in ("first", "second", "adapter")]
-    made = sorted(path.parent for path in folder.glob("multirun/store/*/model.safetensors"))
-    for expert, place in zip(made[:2], names[:2], strict=True):
+    stored = sorted(path.parent for path in folder.glob("multirun/store/*/model.safetensors"))
+    for expert, place in zip(stored[:2], names[:2], strict=True):
         shutil.copytree(expert, place)
     state = load_file(names[1] / "model.safetensors")
     save_file(
-        {name: held.half() for name, held in state.items()},
+        {name: tensor.half() for name, tensor in state.items()},
         names[1] / "model.safetensors",
         {"format": "pt"},
     )
@@ -57,16 +57,16 @@ def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
     assert process.returncode == 0, process.stderr
     assert "second has no tokenizer" in process.stdout + process.stderr
     assert "These 3 checkpoints can be mixed." in process.stdout + process.stderr
-    found = json.loads(Path(process.stdout.splitlines()[-1]).read_text())
-    assert list(found["dfwe"]["alpha"]) == ["first", "second", "adapter"]
-    dev = [row["dev"] for row in found["experts"]]
-    assert found["dfwe"]["dev"] == max(dev)
-    assert found["baseline"] == {"dev": dev[0], "test": found["experts"][0]["test"]}
-    state = load_file(Path(found["model_dir"]) / "model.safetensors")
-    assert all(held.dtype == torch.float32 for held in state.values())
+    shown = json.loads(Path(process.stdout.splitlines()[-1]).read_text())
+    assert list(shown["dfwe"]["alpha"]) == ["first", "second", "adapter"]
+    dev = [row["dev"] for row in shown["experts"]]
+    assert shown["dfwe"]["dev"] == max(dev)
+    assert shown["baseline"] == {"dev": dev[0], "test": shown["experts"][0]["test"]}
+    state = load_file(Path(shown["model_dir"]) / "model.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in state.values())
 
 
-def test_checkpoints_that_do_not_fit_are_named_before_anything_is_made(brought, dfwe):
+def test_checkpoints_that_do_not_fit_are_named_before_any_work(brought, dfwe):
     folder, (first, *_) = brought
     other = folder / "own" / "other"
     other.mkdir()

@@ -13,12 +13,13 @@ CSV = "logger=csv"
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """address -> sha256 of the weights, for everything in the store."""
-    recipes = [json.loads(p.read_text()) for p in folder.glob("multirun/store/*/recipe.json")]
-    return {recipe["address"]: recipe.get("weights_sha256") for recipe in recipes}
+    """Name -> sha256 of the weights, for everything in the store."""
+    recipes = {path.parent.name: path for path in folder.glob("multirun/store/*/recipe.json")}
+    files = {name: json.loads(path.read_text())["files"] for name, path in recipes.items()}
+    return {name: listed["model.safetensors"]["sha256"] for name, listed in files.items()}
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(experts, tmp_path, dfwe, start):
+def test_a_killed_training_resumes_and_ends_with_the_same_weights(experts, tmp_path, dfwe, start):
     whole, overrides = experts
     process = start(tmp_path, *overrides)
     deadline = time.monotonic() + 300

@@ -52,7 +52,7 @@ def test_results_have_every_key(results):
         "optimism",
         "delta",
         "interval",
-        "contenders",
+        "methods",
         "parts",
         "seconds",
         "model_dir",
@@ -122,7 +122,8 @@ def test_the_final_model_loads_without_us_and_is_the_mixture_of_the_experts(resu
     assert network.generate(ids, max_new_tokens=3).shape[0] == 1
     store = Path(results["model_dir"]).parent
     experts = [
-        load_file(store / row["address"] / "model.safetensors") for row in results["experts"]
+        load_file(store / f"train-{row['address']}" / "model.safetensors")
+        for row in results["experts"]
     ]
     for name, parameter in network.named_parameters():
         wanted = sum(
@@ -132,9 +133,9 @@ def test_the_final_model_loads_without_us_and_is_the_mixture_of_the_experts(resu
         torch.testing.assert_close(parameter.data, wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_the_final_model_has_a_card_and_a_mergekit_file(results):
-    folder = Path(results["model_dir"])
-    card = (folder / "README.md").read_text()
+def test_the_run_folder_has_a_model_card_and_a_mergekit_file(finished, results):
+    folder = Path(finished[1].stdout.splitlines()[-1]).parent
+    card = (folder / "model_card.md").read_text()
     alpha = results["dfwe"]["alpha"]
     assert all(f"| {label} | {weight:.6f} |" in card for label, weight in alpha.items())
     assert f"| {results['dfwe']['test']:.2f} |" in card
@@ -164,9 +165,9 @@ def test_the_report_finds_the_run_and_says_what_it_said(finished, results, dfwe)
     )
     assert process.returncode == 0, process.stderr
     (run,) = json.loads((place / "report.json").read_text())["relations"]
-    told = {row["name"]: row for row in run["contenders"]}
-    assert told["dfwe"]["delta"] == results["delta"]
-    assert told["one_standard_error"]["test"] == results["one_standard_error"]["test"]
+    methods = {row["name"]: row for row in run["methods"]}
+    assert methods["dfwe"]["delta"] == results["delta"]
+    assert methods["one_standard_error"]["test"] == results["one_standard_error"]["test"]
     assert "<svg" in (place / "report.html").read_text()
 
 
@@ -177,10 +178,10 @@ def test_a_second_call_trains_nothing_and_prints_the_same_table(finished, dfwe):
     def files():
         return {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
 
-    made = files()
+    before = files()
     second = dfwe(folder, "stage=all", "task=relations", *QUICK)
     assert second.returncode == 0, second.stderr
-    assert files() == made  # not even the card is written again: the store may be read-only
+    assert files() == before
     table = [line for line in first.stdout.splitlines() if "  " in line and "multirun" not in line]
     assert table
     assert [line for line in table if line in second.stdout] == table
@@ -190,11 +191,13 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
     folder, _ = finished
     files = sorted(folder.rglob("run-*.wandb"))
     store = Path(results["model_dir"]).parent
-    addresses = {path.name for path in store.iterdir() if (path / "recipe.json").exists()}
+    names = {path.name for path in store.iterdir() if (path / "recipe.json").exists()}
+    addresses = {name.rpartition("-")[2] for name in names}
     logged = {file.stem.removeprefix("run-") for file in files}
     assert logged <= addresses
     assert len(logged) == 2 * len(results["experts"]) + 2
-    shown = logged_in(next(f for f in files if f.stem.endswith(Path(results["model_dir"]).name)))
+    address = Path(results["model_dir"]).name.rpartition("-")[2]
+    shown = logged_in(next(file for file in files if file.stem.endswith(address)))
     for wanted in (
         "search/score",
         "search/best",
@@ -210,10 +213,10 @@ def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
 def test_the_dashboard_shows_what_runs_log(finished):
     folder, _ = finished
     recipes = [json.loads(p.read_text()) for p in folder.glob("multirun/store/*/recipe.json")]
-    a_run_of = {recipe["stage"]: recipe["address"] for recipe in recipes}
+    a_run_of = {recipe["kind"]: recipe["address"] for recipe in recipes}
     shown = "".join(
-        logged_in(next(folder.rglob(f"run-{a_run_of[stage]}.wandb")))
-        for stage in ("experts", "interpolate", "evaluate")
+        logged_in(next(folder.rglob(f"run-{a_run_of[kind]}.wandb")))
+        for kind in ("train", "interpolate", "evaluate")
     )
     keys = [key for *_, shows in PANELS for key in shows]
     assert len(keys) == 13
@@ -243,7 +246,7 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe):
     )
     assert process.returncode == 0, process.stderr
     # One alpha was there, and no expert is trained again.
-    (made,) = set(store.glob("*/recipe.json")) - before
-    alpha = json.loads((made.parent / "scores.json").read_text())["alpha"]
-    assert set(alpha) == {"embedding", "encoder", "decoder", "head"}
-    assert all(abs(sum(weights.values()) - 1) < 1e-9 for weights in alpha.values())
+    (recipe,) = set(store.glob("*/recipe.json")) - before
+    alpha = json.loads((recipe.parent / "record.json").read_text())["alpha"]
+    assert len(alpha) == 4  # embedding, encoder, decoder, head
+    assert all(abs(sum(weights) - 1) < 1e-9 for weights in alpha)

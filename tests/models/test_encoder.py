@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,13 +14,12 @@ from transformers import (
     RobertaModel,
 )
 
-from dfwe.data.batches import collate, evaluation_batches
+from dfwe.data.batches import collate
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError
 from dfwe.models.encoder import SequenceClassifier
-from dfwe.pipeline.context import LightningTrainer
 from dfwe.scoring.decoding import Classify, Greedy
-from dfwe.scoring.scorer import evaluate
+from dfwe.scoring.scorer import Scorer
 from dfwe.stages.merge import Base
 from dfwe.tasks.answers import FreeText, Label, Labels
 from dfwe.tasks.metrics import Accuracy, MultilabelF1
@@ -28,12 +28,12 @@ from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.weights.loading import load, save
 
-pytestmark = [  # Lightning's own, not ours to mend
+pytestmark = [  # Lightning's own
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
 ]
 WORDS = "the film was good bad great poor plot actor and a of it how who".split()
-FIT = TrainingConfig(batch=4, effective_batch=12, learning_rate=3e-3, epochs=2, monitor="own")
+TRAINING = TrainingConfig(batch=4, effective_batch=12, learning_rate=3e-3, epochs=2, monitor="own")
 
 
 class Texts:
@@ -79,20 +79,26 @@ MANY = make_task("many", ("x", "y", "z", "w"), Labels("x"), MultilabelF1())
 
 
 @pytest.fixture(scope="module")
+def fitted(build_trainer):
+    """Encoder, start, task, tasks, folder -> the trained module and the dev split."""
+    return partial(fit, build_trainer)
+
+
+@pytest.fixture(scope="module")
 def encoder(bert):
     return SequenceClassifier("bert", str(bert), max_input=12)
 
 
-def fitted(encoder, start, task, tasks, tmp_path, seed=3):
+def fit(build_trainer, encoder, start, task, tasks, tmp_path, seed=3):
     """The network that training gives."""
     network, tokenizer = encoder.start(start, task, CORPUS, seed)
     train = {t.name: encoder.tokenize(t, CORPUS, "train", tokenizer) for t in tasks}
     dev = encoder.tokenize(task, CORPUS, "dev", tokenizer)
-    module = encoder.module(network, task, Classify(), dev, train=train, training=FIT, seed=seed)
-    trainer = LightningTrainer("cpu")(
-        logger=False, max_epochs=2, reload_dataloaders_every_n_epochs=1, default_root_dir=tmp_path
+    module = encoder.module(
+        network, task, Classify(), dev, train=train, training=TRAINING, seed=seed
     )
-    trainer.fit(module, TaskDataModule(train, dev, FIT, seed=seed))
+    trainer = build_trainer(tmp_path, max_epochs=2, reload_dataloaders_every_n_epochs=1)
+    trainer.fit(module, TaskDataModule(train, dev, TRAINING, seed=seed))
     save(module.network, tokenizer, tmp_path)
     return module, dev
 
@@ -123,7 +129,7 @@ def test_a_base_is_another_for_another_head(other, encoder):
 
 
 def test_a_checkpoint_of_the_task_keeps_its_head_and_loads_with_transformers(
-    encoder, bert, tmp_path
+    fitted, encoder, bert, tmp_path
 ):
     module, _ = fitted(encoder, bert, MOOD, [MOOD], tmp_path)
     trained = module.network.classifier.weight
@@ -155,7 +161,7 @@ def test_answers_are_the_heads(encoder, bert):
     network, tokenizer = encoder.start(bert, MANY, CORPUS, 0)
     torch.nn.init.normal_(network.classifier.weight)
     split = encoder.tokenize(MANY, CORPUS, "test", tokenizer)
-    scores = evaluate(network, evaluation_batches(split), split, MANY, Classify())
+    scores = Scorer(network, split, MANY, Classify())()
     several = 0
     for ids, text in zip(split.sources, scores.texts, strict=True):
         with torch.no_grad():
@@ -166,8 +172,24 @@ def test_answers_are_the_heads(encoder, bert):
     assert several
 
 
+@pytest.mark.parametrize("task", [MOOD, MANY], ids=["one label", "several labels"])
+def test_every_labels_likelihood_is_kept(task, encoder, bert):
+    network, tokenizer = encoder.start(bert, task, CORPUS, 0)
+    torch.nn.init.normal_(network.classifier.weight)
+    split = encoder.tokenize(task, CORPUS, "test", tokenizer)
+    answers = Scorer(network, split, task, Classify())().answers
+    for row, (ids, target) in enumerate(zip(split.sources, split.targets, strict=True)):
+        with torch.no_grad():
+            logits = network(torch.tensor([ids])).logits[0]
+        p = logits.softmax(0) if task is MOOD else logits.sigmoid()
+        assert answers.options[row] == pytest.approx(p.log().tolist(), abs=1e-4)
+        right = [p[target[0]]] if task is MOOD else p.where(torch.tensor(target) == 1, 1 - p)
+        gold = sum(float(value.log()) for value in right)
+        assert answers.log_likelihoods[row] == pytest.approx(gold, abs=1e-4)
+
+
 def test_training_on_several_tasks_leaves_the_scored_ones_head_in_the_network(
-    encoder, bert, tmp_path
+    fitted, encoder, bert, tmp_path
 ):
     module, dev = fitted(encoder, bert, MOOD, [MOOD, KIND, MANY], tmp_path)
     fresh = encoder.module(
@@ -183,11 +205,10 @@ def test_training_on_several_tasks_leaves_the_scored_ones_head_in_the_network(
     assert module.network.classifier.weight.shape == (3, 16)
     assert set(fresh.heads) == {"kind"}
     network, _ = load(tmp_path)
-    again = evaluate(network, evaluation_batches(dev), dev, MOOD, Classify())
-    assert again == module.scores
+    assert Scorer(network, dev, MOOD, Classify())() == module.scores
 
 
-def test_fine_tunings_of_different_experts_interpolate(encoder, bert, tmp_path):
+def test_fine_tunings_of_different_experts_interpolate(fitted, encoder, bert, tmp_path):
     from dfwe.weights.space import WeightSpace
 
     places = []
@@ -249,7 +270,7 @@ def test_an_idle_pooler_starts_as_the_identity_and_is_kept_once_trained(encoder,
 
 
 def test_a_pooler_is_one_of_two_and_has_to_be_there(tmp_path, bert):
-    with pytest.raises(UserError, match=r"^model\.pooler=mean is unknown"):
+    with pytest.raises(UserError, match=r"^model\.pooler=mean should be 'own' or 'identity'"):
         SequenceClassifier("bert", pooler="mean")
     config = RobertaConfig(
         vocab_size=30,
@@ -316,10 +337,10 @@ def test_what_a_head_cannot_answer_is_refused(encoder, bert):
 
 def test_the_wrong_decoding_and_the_wrong_monitor_are_refused(encoder):
     with pytest.raises(UserError, match="leave decoding= out"):
-        encoder.check(Greedy(), FIT)
+        encoder.check(Greedy(), TRAINING)
     with pytest.raises(UserError, match=r"set training\.monitor=own"):
-        encoder.check(Classify(), replace(FIT, monitor="target"))
-    encoder.check(Classify(), FIT)
+        encoder.check(Classify(), replace(TRAINING, monitor="target"))
+    encoder.check(Classify(), TRAINING)
 
 
 def test_a_package_that_is_not_installed_is_named():

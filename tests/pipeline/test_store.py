@@ -1,20 +1,33 @@
 """The store: existence means complete, and weights are what they were."""
 
-import json
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import os
 
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import file_digest, temporary_sibling, write_json
+from dfwe.pipeline.files import file_digest
+from dfwe.pipeline.provenance import provenance
 from dfwe.pipeline.recipe import Recipe
-from dfwe.pipeline.store import WEIGHTS, Store
+from dfwe.pipeline.record import Record
+from dfwe.pipeline.store import PROVENANCE, PRUNED, RECIPE, RECORD, WEIGHTS, Store
 
-RECIPE = Recipe("experts", 1, {"task": "emory"})
+EXPERT = Recipe("train", 1, {"task": "emory"})
+WHERE = provenance("emory", 1.5, "cpu")
+CONFIG, TEMPLATE = "config.json", "templates/chat.jinja"
+FILES = {WEIGHTS: b"theta", CONFIG: b"{}", TEMPLATE: b"{{ text }}"}
 
 
-def fill(folder):
-    (folder / WEIGHTS).write_bytes(b"theta")
+class Score(Record):
+    score: float
+
+
+def commit(store, recipe=EXPERT, score=41.5, **changed):
+    """Stores a result of a model's files and a score."""
+    output = store.output(recipe)
+    for name, content in {**FILES, **changed}.items():
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_bytes(content)
+    return store.commit(recipe, Score(score=score), WHERE)
 
 
 @pytest.fixture
@@ -22,121 +35,178 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def test_a_committed_result_is_in_the_store_with_its_recipe_and_scores(store):
-    assert RECIPE not in store
-    folder = store.commit(RECIPE, fill, {"score": 41.5})
-    assert RECIPE in store
-    assert store.scores(RECIPE) == {"score": 41.5}
-    noted = json.loads((folder / "recipe.json").read_text())
-    assert noted["settings"] == {"task": "emory"}
-    assert noted["weights_sha256"] == file_digest(folder / WEIGHTS)
+def test_a_committed_result_is_in_the_store_with_its_recipe_record_and_provenance(store):
+    assert EXPERT not in store
+    folder = commit(store)
+    assert EXPERT in store
+    assert folder == store.root / f"train-{EXPERT.address}"
+    assert store.record(EXPERT, Score) == Score(score=41.5)
+    assert store.provenance(EXPERT) == WHERE
+    stored = store.stored(EXPERT)
+    assert (stored.kind, stored.address, stored.settings, stored.parents) == (
+        "train",
+        EXPERT.address,
+        {"task": "emory"},
+        [],
+    )
+
+
+def test_the_recipe_lists_digest_and_size_of_every_other_file(store):
+    folder = commit(store)
+    paths = {path for path in folder.rglob("*") if path.is_file()} - {folder / RECIPE}
+    listed = store.stored(EXPERT).files
+    assert set(listed) == {*FILES, RECORD, PROVENANCE}
+    assert {folder / name for name in listed} == paths
+    for name, entry in listed.items():
+        assert entry.sha256 == file_digest(folder / name)
+        assert entry.size == (folder / name).stat().st_size
 
 
 def test_a_result_is_readable_for_whoever_may_read_its_folder(store):
-    def private(folder):
-        (folder / WEIGHTS).write_bytes(b"theta")
-        (folder / WEIGHTS).chmod(0o600)
-        (folder / "templates").mkdir()  # as of a tokenizer with several
-        (folder / "templates" / "chat.jinja").write_text("{{ text }}")
-
-    folder = store.commit(RECIPE, private, {})
+    output = store.output(EXPERT)
+    (output / WEIGHTS).write_bytes(b"theta")
+    (output / WEIGHTS).chmod(0o600)
+    (output / "templates").mkdir()  # as of a tokenizer with several
+    (output / TEMPLATE).write_text("{{ text }}")
+    folder = store.commit(EXPERT, Score(score=1.0), WHERE)
     assert (folder / WEIGHTS).stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
     assert (folder / "templates").stat().st_mode == folder.stat().st_mode
 
 
-def test_a_result_that_fails_half_way_leaves_nothing_but_its_work(store):
-    def fail(folder):
-        (folder / WEIGHTS).write_bytes(b"half")
+def test_a_commit_that_fails_half_way_leaves_nothing_but_its_work(store, monkeypatch):
+    def full(*unused):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="space"):
-        store.commit(RECIPE, fail, {})
-    assert RECIPE not in store
-    assert not store.folder(RECIPE).exists()
-    store.commit(RECIPE, fill, {})
-    assert (store.folder(RECIPE) / WEIGHTS).read_bytes() == b"theta"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="space"):
+            commit(store, **{WEIGHTS: b"half"})
+    assert EXPERT not in store
+    assert not store.folder(EXPERT).exists()
+    commit(store)
+    assert (store.folder(EXPERT) / WEIGHTS).read_bytes() == b"theta"
 
 
-def test_changed_weights_are_refused_with_the_way_out(store):
-    folder = store.commit(RECIPE, fill, {})
-    assert store.weights(RECIPE) == folder
-    (folder / WEIGHTS).write_bytes(b"thetb")
-    with pytest.raises(UserError, match="delete that folder"):
-        store.weights(RECIPE)
+def test_the_output_folder_is_empty_whatever_an_earlier_attempt_left(store):
+    (store.output(EXPERT) / WEIGHTS).write_bytes(b"half")
+    (store.work(EXPERT) / "resume.ckpt").write_text("x")
+    assert list(store.output(EXPERT).iterdir()) == []
+    assert (store.work(EXPERT) / "resume.ckpt").exists()
+
+
+CHANGES = [
+    (WEIGHTS, b"thetb", "is damaged"),
+    (WEIGHTS, b"thet", "is damaged"),
+    (CONFIG, b"[]", "is damaged"),
+    (WEIGHTS, None, "is missing"),
+    (TEMPLATE, None, "is missing"),
+    ("adapter_config.json", b"{}", "is not one of its files"),
+    ("templates/other.jinja", b"", "is not one of its files"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "change"), CHANGES)
+def test_weights_in_a_folder_that_changed_are_refused_with_the_way_out(
+    name, content, change, store
+):
+    folder = commit(store)
+    assert store.weights(EXPERT) == folder
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} {change}.*; delete that folder"):
+        store.weights(EXPERT)
+
+
+def test_a_systems_hidden_file_changes_no_weights(store):
+    folder = commit(store)
+    (folder / ".nfs0001").write_text("x")
+    assert store.weights(EXPERT) == folder
 
 
 def test_the_work_folder_is_gone_after_the_commit(store):
-    (store.work(RECIPE) / "resume.ckpt").write_text("x")
-    store.commit(RECIPE, fill, {})
+    (store.work(EXPERT) / "resume.ckpt").write_text("x")
+    commit(store)
     assert list((store.root / ".work").glob("*")) == []
 
 
-def test_damaged_scores_name_the_file_and_the_way_out(store):
-    folder = store.commit(RECIPE, fill, {})
-    (folder / "scores.json").write_text("{")
-    with pytest.raises(UserError, match="delete the folder"):
-        store.scores(RECIPE)
-
-
 def test_a_recipe_is_claimed_once_at_a_time(store):
-    with store.claim(RECIPE):
-        assert Store(store.root).claim(RECIPE) is None
-    with store.claim(RECIPE):
-        store.commit(RECIPE, fill, {})
+    with store.claim(EXPERT):
+        assert Store(store.root).claim(EXPERT) is None
+    with store.claim(EXPERT):
+        commit(store)
     assert list((store.root / ".work").iterdir()) == []
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
-    value = {"text": "x" * 100_000}
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: write_json(tmp_path / "results.json", value), range(200)))
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
-    assert json.loads((tmp_path / "results.json").read_text()) == value
+def test_pruning_takes_the_weights_alone_and_leaves_a_mark(store):
+    folder = commit(store)
+    assert store.prune(EXPERT) == len(b"theta")
+    assert store.prune(EXPERT) == 0
+    assert EXPERT in store
+    assert not store.has_weights(EXPERT)
+    assert not (folder / WEIGHTS).exists()
+    assert (folder / PRUNED).exists()
+    assert store.record(EXPERT, Score) == Score(score=41.5)
+    with pytest.raises(UserError, match=r"were pruned; give the command again with stage=all"):
+        store.weights(EXPERT)
 
 
-def test_what_a_killed_writer_has_left_is_removed_and_a_living_one_keeps_its_own(tmp_path):
-    target = tmp_path / "model"
-    with ProcessPoolExecutor(1) as pool:
-        dead = pool.submit(temporary_sibling, target).result()
-    dead.mkdir()
-    (dead / "weights").write_text("half")
-    with ProcessPoolExecutor(1) as pool:
-        living = pool.submit(temporary_sibling, target).result()
-        living.write_text("half")
-        assert temporary_sibling(target) not in (living, dead)
-        assert not dead.exists()
-        assert living.exists()
-    temporary_sibling(target)
-    assert list(tmp_path.iterdir()) == []
+def test_recomputed_weights_are_to_be_those_that_were_pruned(store):
+    folder = commit(store)
+    store.prune(EXPERT)
+    with pytest.raises(UserError, match="are not those that were pruned"):
+        commit(store, **{WEIGHTS: b"thetb"})
+    assert not store.has_weights(EXPERT)
+    commit(store, score=40.0)
+    assert store.weights(EXPERT) == folder
+    assert store.record(EXPERT, Score) == Score(score=41.5)  # what was stored stays
+
+
+def test_nothing_is_pruned_where_there_are_no_weights(store):
+    folder = store.folder(EXPERT)
+    store.output(EXPERT)
+    store.commit(EXPERT, Score(score=1.0), WHERE)
+    assert store.prune(EXPERT) == 0
+    assert not (folder / PRUNED).exists()
 
 
 def test_what_is_left_of_a_result_gives_way_to_the_new_one(store):
-    folder = store.commit(RECIPE, fill, {"by": "them"})
-    (folder / "recipe.json").unlink()
-    store.commit(RECIPE, fill, {"by": "us"})
-    assert store.scores(RECIPE) == {"by": "us"}
+    (commit(store, score=1.0) / RECIPE).unlink()
+    assert EXPERT not in store
+    commit(store, score=2.0)
+    assert store.record(EXPERT, Score) == Score(score=2.0)
 
 
 def test_a_result_that_another_process_has_just_put_there_stays(store):
-    store.commit(RECIPE, fill, {"by": "them"})
-    store.commit(RECIPE, fill, {"by": "us"})
-    assert store.scores(RECIPE) == {"by": "them"}
+    commit(store, score=1.0)
+    commit(store, score=2.0)
+    assert store.record(EXPERT, Score) == Score(score=1.0)
     assert list((store.root / ".work").iterdir()) == []
 
 
 def test_a_store_is_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    for root, said in (
+    for root, message in (
         (None, "names no folder"),
         ("", "names no folder"),
         (tmp_path / "file", "is a file"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             Store(root)
 
 
-@pytest.mark.parametrize(("name", "content"), [("recipe.json", ""), ("scores.json", "[]")])
-def test_a_damaged_description_is_named(name, content, store):
-    (store.commit(RECIPE, fill, {}) / name).write_text(content)
-    with pytest.raises(UserError, match=f"{name} cannot be read .* delete the folder"):
-        store.weights(RECIPE), store.scores(RECIPE)
+DAMAGE = [(RECIPE, ""), (RECIPE, "{}"), (RECORD, "{"), (RECORD, "[]"), (RECORD, '{"score": "1"}')]
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGE)
+def test_a_damaged_description_is_named_with_the_way_out(name, content, store):
+    (commit(store) / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name} cannot be read as a .*; delete the folder"):
+        store.stored(EXPERT), store.record(EXPERT, Score)
+
+
+def test_a_result_that_is_missing_is_named(store):
+    for read in (store.stored, store.provenance, store.weights, store.prune):
+        with pytest.raises(UserError, match=f"has no {EXPERT.name}; give the command again"):
+            read(EXPERT)

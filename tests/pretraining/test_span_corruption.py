@@ -9,9 +9,12 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config
 
 from dfwe.data.dialogue import Dialogue, Turn
 from dfwe.models.family import Seq2SeqLM
+from dfwe.pipeline.executor import compute
 from dfwe.pipeline.store import Store
 from dfwe.pretraining import span_corruption as pretrain
-from dfwe.stages.pretrain import Pretrain
+from dfwe.pretraining.config import PretrainingConfig
+from dfwe.pretraining.module import SpanCorruptionModule
+from dfwe.stages.pretrain import Pretrain, PretrainRecord
 from dfwe.weights.loading import load, save
 
 SENTINELS = list(range(900, 1000))
@@ -46,11 +49,11 @@ def test_any_text_comes_back_from_its_tokens(text, tokenizer):
 
 
 def test_frequent_words_are_one_token_beside_any_punctuation():
-    made = pretrain.train_tokenizer(TEXTS, 500)
-    word = made.convert_tokens_to_ids("▁boat")
-    assert word != made.unk_token_id
+    trained = pretrain.train_tokenizer(TEXTS, 500)
+    word = trained.convert_tokens_to_ids("▁boat")
+    assert word != trained.unk_token_id
     for text in ("the boat.", "boat? the", "a boat!"):
-        assert word in made(text).input_ids
+        assert word in trained(text).input_ids
 
 
 def test_special_tokens_stand_where_t5_has_them(tokenizer):
@@ -61,14 +64,14 @@ def test_special_tokens_stand_where_t5_has_them(tokenizer):
 
 
 def test_model_and_tokenizer_come_back_the_same_from_a_folder(tokenizer, tmp_path):
-    made = pretrain.build(tokenizer, d_model=16, d_ff=32, layers=1, heads=2, seed=3)
-    save(made.half(), tokenizer, tmp_path)
+    built = pretrain.build(tokenizer, d_model=16, d_ff=32, layers=1, heads=2, seed=3)
+    save(built.half(), tokenizer, tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     for text in [*FOREIGN, "the <extra_id_0> boat"]:
         assert again(text).input_ids == tokenizer(text).input_ids
     network, _ = load(tmp_path)
     plain = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, dtype=torch.float32)
-    for name, wanted in made.float().named_parameters():
+    for name, wanted in built.float().named_parameters():
         assert torch.equal(network.get_parameter(name), wanted)
         assert torch.equal(plain.get_parameter(name), wanted)
 
@@ -211,12 +214,14 @@ def full(*unused):
 def test_what_a_full_disk_kept_from_the_store_is_committed_by_the_next_call(
     make_study, context, monkeypatch
 ):
-    step = Pretrain(Seq2SeqLM("small", pretraining=SIZES), make_study().corpus)
+    small = Seq2SeqLM("small", pretraining=PretrainingConfig(**SIZES))
+    step = Pretrain(small, make_study().corpus)
     with monkeypatch.context() as patched:
         patched.setattr(Store, "commit", full)
         with pytest.raises(OSError, match="full"):
-            step.run(context)
-    step.run(context)  # nothing is left to train
-    scores = context.store.scores(step.recipe)
-    assert scores["loss"] > 0
-    assert scores["seconds"] > 0
+            compute(step, context)
+    with monkeypatch.context() as patched:
+        patched.setattr(SpanCorruptionModule, "training_step", full)  # nothing is left to train
+        compute(step, context)
+    assert context.store.record(step.recipe, PretrainRecord).loss > 0
+    assert context.store.provenance(step.recipe).seconds > 0

@@ -1,12 +1,14 @@
 """Decoding against transformers' own generate and plain teacher forcing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dfwe.data.batches import evaluation_batches
 from dfwe.data.tokenization import tokenize
 from dfwe.scoring.decoding import Greedy, Likelihood
-from dfwe.scoring.scorer import predict
+from dfwe.scoring.scorer import Scorer
 from dfwe.tasks.answers import FreeText, Label
 from dfwe.tasks.metrics import Accuracy, ExactMatch
 from dfwe.tasks.task import Task
@@ -15,14 +17,10 @@ LABEL_TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
 TEXT_TASK = Task("q", "q", lambda *a: [], FreeText(), (ExactMatch(),), 20)
 
 
-def predicted(network, tokenized, task, decoding, tokens=300):
-    texts, log_likelihoods = {}, {}
-    with torch.inference_mode():
-        for batch in evaluation_batches(tokenized, tokens):
-            (found,) = predict(network, batch, tokenized, task, decoding)
-            texts.update(zip(found.index, found.texts, strict=True))
-            log_likelihoods.update(zip(found.index, found.log_likelihoods, strict=True))
-    return texts, log_likelihoods
+def answered(network, tokenized, task, decoding, tokens=300):
+    """The answers in the order of the examples, from several batches."""
+    scorer = Scorer(network, tokenized, task, decoding)
+    return scorer.reduce(map(scorer.predict, evaluation_batches(tokenized, tokens))).answers
 
 
 def teacher_forced(network, source, target):
@@ -36,7 +34,7 @@ def teacher_forced(network, source, target):
 def test_greedy_answers_are_those_of_generate(seed, make_network, tokenizer, text_examples):
     network = make_network(seed)
     tokenized = tokenize(text_examples, tokenizer, max_input=80, max_target=16)
-    texts, _ = predicted(network, tokenized, TEXT_TASK, Greedy())
+    texts = answered(network, tokenized, TEXT_TASK, Greedy()).texts
     lengths = set()
     for i, source in enumerate(tokenized.sources):
         out = network.generate(
@@ -60,18 +58,18 @@ def test_an_mt5_is_read_as_a_t5(decoding, make_network, tokenizer, label_example
     other.lm_head.weight = network.lm_head.weight  # untied, as network's
     other.load_state_dict(network.state_dict())
     tokenized = tokenize(label_examples[:9], tokenizer, max_input=80, max_target=16)
-    found = [predicted(net, tokenized, LABEL_TASK, decoding) for net in (network, other)]
-    assert found[0][0] == found[1][0]
-    assert found[1][1] == pytest.approx(found[0][1], abs=1e-5)
+    t5, mt5 = (answered(net, tokenized, LABEL_TASK, decoding) for net in (network, other))
+    assert t5.texts == mt5.texts
+    assert mt5.log_likelihoods == pytest.approx(t5.log_likelihoods, abs=1e-5)
 
 
 @pytest.mark.parametrize("decoding", [Greedy(), Likelihood()])
-def test_target_logliks_are_those_of_teacher_forcing(
+def test_target_likelihoods_are_those_of_teacher_forcing(
     decoding, make_network, tokenizer, label_examples
 ):
     network = make_network()
     tokenized = tokenize(label_examples, tokenizer, max_input=80, max_target=16)
-    _, log_likelihoods = predicted(network, tokenized, LABEL_TASK, decoding)
+    log_likelihoods = answered(network, tokenized, LABEL_TASK, decoding).log_likelihoods
     for i, (source, target) in enumerate(zip(tokenized.sources, tokenized.targets, strict=True)):
         assert log_likelihoods[i] == pytest.approx(
             teacher_forced(network, source, target), abs=1e-4
@@ -81,14 +79,37 @@ def test_target_logliks_are_those_of_teacher_forcing(
 def test_the_likeliest_option_is_chosen(make_network, tokenizer, label_examples):
     network = make_network(1)
     tokenized = tokenize(label_examples, tokenizer, max_input=80, max_target=16)
-    texts, _ = predicted(network, tokenized, LABEL_TASK, Likelihood())
+    answers = answered(network, tokenized, LABEL_TASK, Likelihood())
     for i, source in enumerate(tokenized.sources):
         values = [teacher_forced(network, source, option) for option in tokenized.options[i]]
         best = max(range(len(values)), key=values.__getitem__)
-        assert texts[i] == label_examples[i].options[best]
+        assert answers.texts[i] == label_examples[i].options[best]
+        assert answers.options[i] == pytest.approx(values, abs=1e-4)
 
 
-def test_packed_option_logliks_equal_one_by_one(make_network, tokenizer, label_examples):
+def test_examples_with_fewer_options_have_fewer_likelihoods(
+    make_network, tokenizer, label_examples
+):
+    fewer = tuple(
+        replace(e, options=tuple(o for o in e.options if o == e.target or i % 3))
+        for i, e in enumerate(label_examples)
+    )
+    some, every = (
+        answered(
+            make_network(1),
+            tokenize(examples, tokenizer, max_input=80, max_target=16),
+            LABEL_TASK,
+            Likelihood(),
+        ).options
+        for examples in (fewer, label_examples)
+    )
+    assert {len(row) for row in some} == {1, 4}
+    for example, whole, row, known in zip(fewer, label_examples, some, every, strict=True):
+        same = [known[whole.options.index(option)] for option in example.options]
+        assert row == pytest.approx(same, abs=1e-4)
+
+
+def test_packed_option_likelihoods_equal_one_by_one(make_network, tokenizer, label_examples):
     from dfwe.scoring.backends.t5 import encode_sources, log_likelihoods
 
     network = make_network(2)
@@ -109,6 +130,6 @@ def test_packed_option_logliks_equal_one_by_one(make_network, tokenizer, label_e
 def test_likelihood_answers_free_text_greedily(make_network, tokenizer, text_examples):
     network = make_network(3)
     tokenized = tokenize(text_examples, tokenizer, max_input=80, max_target=16)
-    assert predicted(network, tokenized, TEXT_TASK, Likelihood()) == predicted(
-        network, tokenized, TEXT_TASK, Greedy()
-    )
+    answers = answered(network, tokenized, TEXT_TASK, Likelihood())
+    assert answers == answered(network, tokenized, TEXT_TASK, Greedy())
+    assert answers.options is None

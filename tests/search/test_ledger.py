@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.search.ledger import Ledger, recorded_seconds
-from dfwe.search.loop import Evaluation, search
+from dfwe.search.evaluation import Answers, Evaluation
+from dfwe.search.ledger import Ledger, recorded_seconds, row_of
+from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
 
 
@@ -26,6 +27,12 @@ def score(alpha):
 
 def run(path, score=score, **options):
     return search(nelder_mead(3, evaluations=30), score, ledger=Ledger(path), **options)
+
+
+ROW = (
+    b'{"index": %s, "alpha": [0.5, 0.5, 0.0], "score": 1.0, "log_likelihood": null, '
+    b'"metrics": {}, "precision": "fp32", "error": null, "answers": null}\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,67 @@ def test_every_line_is_synced(tmp_path, monkeypatch, whole):
     monkeypatch.setattr(os, "fsync", synced.append)
     run(tmp_path / "trials.jsonl")
     assert len(synced) == 2 * len(whole.splitlines())  # the ledger's and the timings'
+
+
+def answered(alpha):
+    """A score with answers, whose texts and likelihoods depend on alpha."""
+    likelihoods = tuple((alpha - 1.5).tolist())
+    answers = Answers(tuple(f"{weight:.3f} \u00e9" for weight in alpha), likelihoods)
+    return Evaluation(score_of(answers), sum(likelihoods), answers=answers)
+
+
+def score_of(answers):
+    return answers.rescore(lambda texts: -max(abs(float(text[:5]) - 0.4) for text in texts))
+
+
+@pytest.fixture(scope="module")
+def with_answers(tmp_path_factory):
+    path = tmp_path_factory.mktemp("answered") / "trials.jsonl"
+    run(path, answered)
+    return path
+
+
+def copied(whole, folder):
+    for path in whole.parent.glob("*.jsonl"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder / whole.name
+
+
+def test_kept_answers_repeat_every_score_of_the_ledger(with_answers, tmp_path):
+    path = copied(with_answers, tmp_path)
+    trials = run(path, score=None).trials
+    assert len(trials) == len(path.read_bytes().splitlines())
+    assert [score_of(trial.answers) for trial in trials] == [trial.score for trial in trials]
+
+
+def test_ledger_and_answers_are_cut_to_what_both_have(with_answers, tmp_path):
+    whole = {path.name: path.read_bytes() for path in with_answers.parent.glob("*s.jsonl")}
+    path = copied(with_answers, tmp_path)
+    answers = path.with_name("answers.jsonl")
+    lines = whole["answers.jsonl"].splitlines(keepends=True)
+    for kept in range(len(lines)):
+        answers.write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
+        assert len(Ledger(path).rows) == kept
+        run(path, answered)  # completes both
+        copied(with_answers, tmp_path)
+    rows = whole["trials.jsonl"].splitlines(keepends=True)
+    for kept in range(len(rows)):
+        path.write_bytes(b"".join(rows[:kept]))
+        run(path, answered)
+        assert path.read_bytes() == whole["trials.jsonl"]
+        assert answers.read_bytes() == whole["answers.jsonl"]
+
+
+def test_changed_answers_are_scored_again(with_answers, tmp_path, caplog):
+    path = copied(with_answers, tmp_path)
+    answers = path.with_name("answers.jsonl")
+    whole = answers.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    lines[3] = lines[2]
+    answers.write_bytes(b"".join(lines))
+    run(path, answered)
+    assert answers.read_bytes() == whole
+    assert "lacks the answers of trial 3" in caplog.text
 
 
 def test_what_is_noted_is_not_scored_again(tmp_path, whole):
@@ -100,7 +168,7 @@ def test_a_search_killed_at_ten_random_moments_ends_with_the_same_bytes(
     again = attempt(path, 1000)
     assert deaths >= 8
     assert path.read_bytes() == (tmp_path / "unbroken" / "trials.jsonl").read_bytes()
-    assert again.best.row() == unbroken.best.row()
+    assert row_of(again.best) == row_of(unbroken.best)
 
 
 def test_a_screened_search_cut_within_any_line_is_completed_to_the_same_bytes(tmp_path):
@@ -117,7 +185,7 @@ def test_a_screened_search_cut_within_any_line_is_completed_to_the_same_bytes(tm
         path.write_bytes(b"".join(lines[:number]) + line[: len(line) // 2])
         again = run(path, screen=screen, top=3)
         assert path.read_bytes() == whole
-        assert again.best.row() == first.best.row()
+        assert row_of(again.best) == row_of(first.best)
 
 
 def test_floats_and_failures_are_read_back_as_they_were(tmp_path, whole):
@@ -125,7 +193,7 @@ def test_floats_and_failures_are_read_back_as_they_were(tmp_path, whole):
     path.write_bytes(whole)
     found = run(path, score=None)
     fresh = search(nelder_mead(3, evaluations=30), score)
-    assert [t.row() for t in found.trials] == [t.row() for t in fresh.trials]
+    assert [row_of(t) for t in found.trials] == [row_of(t) for t in fresh.trials]
     assert found.trials[1].error == "RuntimeError: no such expert"
     assert found.trials[2].error == "the score is nan"
     assert found.trials[1].score is None
@@ -172,10 +240,10 @@ def test_two_ledgers_in_a_folder_have_timings_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b'{"index": 0, "alpha": [0.5, 0.5, 0.0], "score": 1.0}\n', "another search"),
-        (b'{"index": 1, "alpha": [1.0, 0.0, 0.0], "score": 1.0}\n', "another search"),
+        (ROW % b"0", "another search"),
+        (ROW % b"1", "another search"),
         (b"nonsense\n", "damaged"),
-        (b"[]\n", "not a search's"),
+        (b"[]\n", "no search's"),
     ],
 )
 def test_a_ledger_of_something_else_is_refused(tmp_path, content, found):

@@ -9,7 +9,8 @@ import pytest
 from dfwe.errors import UserError
 from dfwe.search.baselines import dirichlet, line, single_experts
 from dfwe.search.config import Search
-from dfwe.search.loop import Evaluation, search
+from dfwe.search.evaluation import Evaluation
+from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.search.simplex import Outcome
 from dfwe.weights.groups import matching, part
@@ -27,15 +28,15 @@ def from_first(batch):
 
 
 def test_an_alpha_scored_before_is_answered_from_its_trial():
-    scored, told = [], []
+    scored, sent = [], []
 
     def strategy():
         for batch in ([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5]]):
-            told.append((yield np.array(batch)).tolist())
+            sent.append((yield np.array(batch)).values.tolist())
 
     found = search(strategy(), lambda alpha: scored.append(alpha[0]) or alpha[0])
     assert scored == [1.0, 0.5]
-    assert told == [[1.0, 0.5, 1.0], [0.5]]
+    assert sent == [[1.0, 0.5, 1.0], [0.5]]
     assert (found.evaluations, found.repeats) == (2, 2)
 
 
@@ -54,29 +55,30 @@ def test_ties_go_to_the_likelihood_then_to_the_earlier_trial():
 
 
 def test_a_search_by_likelihood_climbs_it_and_its_ties_go_to_the_score():
-    log_likelihoods, told = {0.0: -3.0, 0.2: -1.0, 0.4: -1.0, 0.6: None}, []
+    log_likelihoods, sent = {0.0: -3.0, 0.2: -1.0, 0.4: -1.0, 0.6: None}, []
 
     def strategy():
-        told.append((yield from_first(log_likelihoods)).tolist())
+        sent.append((yield from_first(log_likelihoods)).values.tolist())
 
     found = search(
         strategy(),
         lambda alpha: Evaluation(100 * alpha[0], log_likelihoods[alpha[0]]),
         objective="log_likelihood",
     )
-    assert told == [[-3.0, -1.0, -1.0, -np.inf]]
+    assert sent == [[-3.0, -1.0, -1.0, -np.inf]]
     assert (found.alpha[0], found.score, found.best.log_likelihood) == (0.4, 40.0, -1.0)
-    assert "by" not in Search(nelder_mead).settings()
-    assert Search(nelder_mead, objective="log_likelihood").settings()["by"] == "log_likelihood"
+    assert Search(nelder_mead).settings()["objective"] == "score"
+    likely = Search(nelder_mead, objective="log_likelihood")
+    assert likely.settings()["objective"] == "log_likelihood"
 
 
 def test_a_search_by_likelihood_needs_one():
-    with pytest.raises(UserError, match=r"returns a Evaluation .* or search by score"):
+    with pytest.raises(UserError, match=r"returns an Evaluation .* or search by score"):
         search(listed([0.1, 0.4]), lambda alpha: alpha[0], objective="log_likelihood")
-    with pytest.raises(UserError, match="by=loss is unknown"):
+    with pytest.raises(UserError, match="objective=loss is unknown"):
         search(listed([0.1]), lambda alpha: alpha[0], objective="loss")
     with pytest.raises(
-        UserError, match=r"search\.objective=loss is unknown; choose score or log_likelihood"
+        UserError, match=r"search\.objective=loss should be 'score' or 'log_likelihood'"
     ):
         Search(nelder_mead, objective="loss")
 
@@ -94,17 +96,17 @@ def shifted(alpha):
 
 
 def test_a_screen_steers_and_the_best_are_scored_again():
-    told = []
+    sent = []
 
     def strategy():
         for batch in ([0.1, 0.5], [0.2, 0.7, 0.9], [0.6]):
-            told.append((yield np.array([[first, 1 - first] for first in batch])).tolist())
+            sent.append((yield np.array([[first, 1 - first] for first in batch])).values.tolist())
 
     def score(alpha):
         return Evaluation(0.0 if alpha[0] > 0.8 else 100 * alpha[0])
 
     found = search(strategy(), score, screen=shifted, top=2)
-    assert told == [[10.0, 50.0], [pytest.approx(v) for v in (10.0, 60.0, 110.0)], [50.0]]
+    assert sent == [[10.0, 50.0], [pytest.approx(v) for v in (10.0, 60.0, 110.0)], [50.0]]
     rows = [(trial.precision, trial.alpha[0], trial.score) for trial in found.trials[-2:]]
     assert rows == [("fp32", 0.9, 0.0), ("fp32", 0.7, pytest.approx(70.0))]
     assert (found.best.index, found.best.precision) == (7, "fp32")
@@ -138,26 +140,26 @@ def test_a_score_may_change_the_alpha_it_is_given():
     assert search(nelder_mead(2), score).alpha.tolist() == [1.0, 0.0]
 
 
-def test_proposals_are_made_by_a_call_for_at_least_one_expert():
+def test_a_search_takes_a_strategy_of_at_least_one_expert():
     with pytest.raises(UserError, match=r"search\(nelder_mead\(n\), score\)"):
         search(nelder_mead, len)
     with pytest.raises(UserError, match="n=0 must be"):
         search(nelder_mead(0), len)
-    with pytest.raises(UserError, match="cannot shrink by nan"):
+    with pytest.raises(UserError, match="shrink=nan should be a finite number"):
         search(nelder_mead(2, shrink=float("nan")), len)
 
 
-def test_screening_is_part_of_a_searchs_settings_only_when_asked_for():
-    assert "screen" not in Search(nelder_mead).settings()
+def test_screening_is_part_of_a_searchs_settings():
+    assert Search(nelder_mead).settings()["screen"] is None
     assert Search(nelder_mead, screen=3).settings()["screen"] == 3
     with pytest.raises(UserError, match=r"search\.screen=0"):
         Search(nelder_mead, screen=0)
 
 
-def test_folds_are_part_of_a_searchs_settings_only_when_asked_for():
-    assert Search(nelder_mead).settings() == {"name": "nelder_mead"}
-    assert Search(nelder_mead, folds=5).settings() == {"name": "nelder_mead", "folds": 5}
-    with pytest.raises(UserError, match=r"search\.folds=1 .* at least 2"):
+def test_folds_are_part_of_a_searchs_settings():
+    assert Search(nelder_mead).settings()["folds"] is None
+    assert Search(nelder_mead, folds=5).settings()["folds"] == 5
+    with pytest.raises(UserError, match=r"search\.folds=1 should be greater than or equal to 2"):
         Search(nelder_mead, folds=1)
 
 
@@ -175,10 +177,10 @@ def test_a_method_that_settles_among_equals_takes_the_likelier(strategy):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, ValueError("broken"), None])
 def test_a_failing_candidate_counts_as_the_worst(bad):
-    told = []
+    sent = []
 
     def strategy():
-        told.append((yield np.array([[1.0, 0.0], [0.0, 1.0]])))
+        sent.append((yield np.array([[1.0, 0.0], [0.0, 1.0]])).values)
 
     def score(alpha):
         if alpha[0] == 1.0:
@@ -186,7 +188,7 @@ def test_a_failing_candidate_counts_as_the_worst(bad):
         return -1e6
 
     found = search(strategy(), score)
-    assert told[0].tolist() == [-np.inf, -1e6]
+    assert sent[0].tolist() == [-np.inf, -1e6]
     assert found.trials[0].score is None
     assert found.trials[0].error
     assert found.alpha.tolist() == [0.0, 1.0]
@@ -260,15 +262,15 @@ def test_steps_below_the_resolution_are_told(caplog):
     assert "The last 12 candidates all scored 1.00" in caplog.text
 
 
-@pytest.mark.parametrize(("objective", "told"), [("score", True), ("log_likelihood", False)])
-def test_steps_are_those_of_what_is_climbed(objective, told, caplog):
+@pytest.mark.parametrize(("objective", "sent"), [("score", True), ("log_likelihood", False)])
+def test_steps_are_those_of_what_is_climbed(objective, sent, caplog):
     with caplog.at_level(logging.WARNING):
         search(
             nelder_mead(3),
             lambda alpha: Evaluation(50.0, -float(np.ptp(alpha))),
             objective=objective,
         )
-    assert ("all scored 50.00" in caplog.text) is told
+    assert ("all scored 50.00" in caplog.text) is sent
 
 
 def test_a_search_that_moves_warns_of_nothing(caplog):
@@ -279,48 +281,63 @@ def test_a_search_that_moves_warns_of_nothing(caplog):
 
 def test_settings_name_the_proposals_and_what_they_are_given():
     declared = Search(partial(nelder_mead, evaluations=60, shrink=0.4))
-    assert declared.settings() == {"name": "nelder_mead", "evaluations": 60, "shrink": 0.4}
-    assert Search(nelder_mead).settings() == {"name": "nelder_mead"}
+    arguments = {
+        "evaluations": 60,
+        "iterations": 40,
+        "start": "best",
+        "shrink": 0.4,
+        "groups": 1,
+    }
+    strategy = {"name": "nelder_mead", "version": 1, "arguments": arguments}
+    assert declared.settings()["strategy"] == strategy
+    spelled_out = Search(partial(nelder_mead, evaluations=120, iterations=40))
+    assert spelled_out.settings() == Search(nelder_mead).settings()
     assert declared.evaluations == 60
     assert search(declared(5), lambda alpha: float(np.cos(9 * alpha).sum())).evaluations <= 60
 
 
 def test_groups_are_part_of_the_settings_and_reach_the_proposals():
     declared = Search(partial(nelder_mead, evaluations=40), groups=partial(part))
-    assert declared.settings()["groups"] == {"name": "part"}
+    assert declared.settings()["groups"]["name"] == "part"
     found = search(declared(3, groups=2), lambda alpha: -float(np.ptp(alpha)))
     assert found.alpha.shape == (2, 3)
     orders = [{"a": ["x*"], "b": ["*"]}, {"b": ["*"], "a": ["x*"]}]
-    noted = [
+    first, second = (
         Search(nelder_mead, partial(matching, patterns=order)).settings()["groups"]
         for order in orders
-    ]
-    assert noted[0]["patterns"] == [("a", ["x*"]), ("b", ["*"])]
-    assert noted[0] != noted[1]
+    )
+    assert first["arguments"]["patterns"] == [["a", ["x*"]], ["b", ["*"]]]
+    assert first != second
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"evaluations": "ten"}, "evaluations=ten must be a whole number"),
-        ({"shrink": "little"}, "shrink=little must be a number"),
+        ({"evaluations": "ten"}, "evaluations=ten should be a valid integer"),
+        ({"shrink": "little"}, "shrink=little should be a valid number"),
+        ({"shrink": 2.0}, "shrink=2.0 should be less than or equal to 1"),
+        ({"start": "middle"}, "start=middle should be 'best' or 'centroid'"),
+        ({"stop": 3}, "search.strategy.stop= is not known"),
     ],
 )
-def test_a_setting_that_is_no_number_is_told_as_it_is_declared(wrong, sentence):
+def test_a_setting_out_of_its_type_or_range_is_refused_when_it_is_declared(wrong, sentence):
     with pytest.raises(UserError, match=sentence):
         Search(partial(nelder_mead, **wrong))
+
+
+def test_nelder_mead_refuses_the_same_without_a_configuration():
+    with pytest.raises(UserError, match="start=middle should be 'best' or 'centroid'"):
+        next(nelder_mead(3, start="middle"))
 
 
 @pytest.mark.parametrize(
     ("declared", "sentence"),
     [
-        (Search(partial(nelder_mead, start="middle")), "choose best or centroid"),
-        (Search(partial(nelder_mead, shrink=2)), "at most 1"),
         (Search(partial(line, end=5)), "cannot end at 5"),
         (Search(line, groups=partial(part)), "gives all parameters one alpha"),
     ],
 )
-def test_what_proposals_refuse_is_told_without_a_score(declared, sentence):
+def test_what_a_strategy_refuses_is_refused_without_a_score(declared, sentence):
     with pytest.raises(UserError, match=sentence):
         declared.check(4)
 

@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 from dfwe.errors import UserError
+from dfwe.search.evaluation import Evaluations
 from dfwe.search.loop import search
 from dfwe.search.nelder_mead import RESOLUTION, first_simplex, nelder_mead, parallel_nelder_mead
 from dfwe.search.simplex import initial_alphas
@@ -76,10 +77,14 @@ def drive(strategy, score):
     """Every batch of alphas, without the loop; and what is returned."""
     batches = []
     try:
-        alphas = next(strategy)
+        shape = next(strategy)
+        alphas = (
+            initial_alphas(*reversed(shape)) if isinstance(shape, tuple) else initial_alphas(shape)
+        )
         while True:
             batches.append(alphas)
-            alphas = strategy.send(np.array([score(alpha) for alpha in alphas]))
+            values = np.array([score(alpha) for alpha in alphas])
+            alphas = strategy.send(Evaluations((), values))
     except StopIteration as stop:
         return batches, stop.value
 
@@ -91,7 +96,7 @@ def test_with_two_experts_it_is_the_standard_nelder_mead_of_one_dimension(monkey
 
 
 def test_an_unknown_start_is_named():
-    with pytest.raises(UserError, match="choose best or centroid"):
+    with pytest.raises(UserError, match="should be 'best' or 'centroid'"):
         next(nelder_mead(3, start="middle"))
 
 

@@ -1,7 +1,6 @@
-"""A person's own checkpoints on a toy corpus: what they are called, and what moves with them."""
+"""A person's own checkpoints on a toy corpus: their names, and what a move leaves as it is."""
 
 import csv
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,10 +10,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from dfwe.errors import UserError
 from dfwe.models.encoder import SequenceClassifier
 from dfwe.pipeline.executor import Stage, execute
-from dfwe.pipeline.files import write_json
 from dfwe.pipeline.store import Store
 from dfwe.scoring.decoding import Classify
-from dfwe.stages.import_checkpoint import ROLES, by_label, import_checkpoints
+from dfwe.stages.evaluate import TestRecord
+from dfwe.stages.import_checkpoint import import_checkpoints
+from dfwe.stages.interpolate import SearchRecord
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.results import present, results
 from dfwe.training.config import TrainingConfig
@@ -38,7 +38,7 @@ def folder(tmp_path, make_network, tokenizer, monkeypatch):
 
 @pytest.fixture
 def mixed(make_study, context):
-    """Checkpoints -> their plan, made, and its results."""
+    """Checkpoints -> their plan, computed, and its results."""
 
     def run(*names, context=context):
         plan = Plan(make_study(sources=(), checkpoints=names))
@@ -48,11 +48,11 @@ def mixed(make_study, context):
     return run
 
 
-def measured(found):
-    """The numbers of a run, without the names and the times."""
-    alpha = list(found["dfwe"]["alpha"].values())
-    experts = [(row["dev"], row["test"]) for row in found["experts"]]
-    return alpha, experts, found["baseline"], found["uniform"], found["delta"]
+def scores_of(results):
+    """The numbers of a run, without names and times."""
+    alpha = list(results.dfwe.alpha.values())
+    experts = [(row.dev, row.test) for row in results.experts]
+    return alpha, experts, results.baseline, results.uniform, results.delta
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json", "merges.txt"])
@@ -65,15 +65,10 @@ def test_all_that_decides_answers_is_in_the_address(name, folder):
     assert import_checkpoints(("a", "b"))[1].recipe.address != one.recipe.address
 
 
-@pytest.mark.parametrize("names", [("a", "baseline"), ("dfwe", "b"), ("x/a", "a")])
-def test_labels_are_distinct_and_no_roles(names, folder):
-    for name, place in zip("ab", names, strict=True):
-        (folder / name).rename(temporary := folder / f"{name}.aside")
-        (folder / place).parent.mkdir(exist_ok=True)
-        temporary.rename(folder / place)
-    labels = [step.label for step in import_checkpoints(names)]
-    assert labels == [f"1 {names[0]}", f"2 {names[1]}"]
-    assert not ROLES & set(labels)
+def test_folders_of_one_name_without_parents_that_differ_are_numbered(folder):
+    (folder / "x").mkdir()
+    (folder / "b").rename(folder / "x" / "a")
+    assert [step.label for step in import_checkpoints(("x/a", "a"))] == ["1 x/a", "2 a"]
 
 
 def test_folders_of_one_name_are_called_after_the_parents_that_differ(folder, monkeypatch):
@@ -88,19 +83,29 @@ def test_folders_of_one_name_are_called_after_the_parents_that_differ(folder, mo
     assert [step.label for step in import_checkpoints((".", "../../b/final/"))] == ["a", "b"]
 
 
-@pytest.mark.parametrize("role", sorted(ROLES))
+@pytest.mark.parametrize("role", ["baseline", "uniform", "mixture"])
 def test_a_checkpoint_named_like_a_role_is_tested_as_itself(role, folder, mixed, context):
     _, expected = mixed("a", "b")
     (folder / "b").rename(folder / role)
     again = folder / "again"
-    _, found = mixed(
-        "a", role, context=replace(context, store=Store(again / "store"), output=again)
-    )
-    assert measured(found) == measured(expected)
-    assert found["baseline"]["test"] == found["experts"][0]["test"]
+    renamed = replace(context, store=Store(again / "store"), output=again)
+    plan, results = mixed("a", role, context=renamed)
+    assert scores_of(results) == scores_of(expected)
+    assert results.baseline.test == results.experts[0].test
+    assert list(results.dfwe.alpha) == ["a", role]
+    present(plan, ALL, renamed)
+    columns = _columns(again / "answers.csv")
+    assert columns[f"2 {role}"] == columns_of(plan, renamed)[1]
+    assert columns[role] == columns_of(plan, renamed)[role]
 
 
-def test_weights_that_stand_twice_are_scored_once(folder, mixed, monkeypatch):
+def columns_of(plan, context):
+    """Tested model -> its answers, as stored."""
+    answers = plan.evaluation.answers(context.store)
+    return {key: value.texts for key, value in answers.items()}
+
+
+def test_equal_weights_are_scored_once(folder, mixed, monkeypatch):
     import dfwe.callbacks.progress as progress
 
     scored, bar = {}, progress.scoring_bar
@@ -110,63 +115,67 @@ def test_weights_that_stand_twice_are_scored_once(folder, mixed, monkeypatch):
         return bar(label, total)
 
     monkeypatch.setattr(progress, "scoring_bar", counted)
-    _, found = mixed("a", "b")
-    assert found["one_standard_error"]["test"] is not None
+    _, results = mixed("a", "b")
+    assert results.one_standard_error.test is not None
     assert 4 <= scored["test mood"] <= 5  # a, b, the mixture, the average; perhaps the plainest
 
 
 @pytest.mark.parametrize("names", [("c", "b"), ("b", "a")])
 def test_checkpoints_that_moved_keep_their_results(names, folder, mixed, context):
-    plan, found = mixed("a", "b")
+    plan, before = mixed("a", "b")
     for name, now in zip("ab", names, strict=True):
         (folder / name).rename(folder / f"{now}.new")
     for now in names:
         (folder / f"{now}.new").rename(folder / now)
     moved, after = mixed(*names)
-    assert moved.evaluation.recipe == plan.evaluation.recipe  # nothing was made again
-    assert measured(after) == measured(found)
-    assert list(after["dfwe"]["alpha"]) == list(names)
-    assert list(after["one_standard_error"]["alpha"]) == list(names)
-    assert [row["label"] for row in after["experts"]] == list(names)
+    assert moved.evaluation.recipe == plan.evaluation.recipe  # nothing was computed again
+    assert scores_of(after) == scores_of(before)
+    assert list(after.dfwe.alpha) == list(names)
+    assert list(after.one_standard_error.alpha) == list(names)
+    assert [row.label for row in after.experts] == list(names)
     present(moved, ALL, context)
     assert (context.output / "search.png").is_file()
-    texts = {name: column for name, *column in _columns(context.output / "answers.csv")}
-    stored = _columns(context.store.folder(plan.evaluation.recipe) / "answers.csv")
-    noted = {name: column for name, *column in stored}
-    assert [texts[name] for name in names] == [noted[name] for name in "ab"]
-    card = (context.store.folder(plan.interpolation.recipe) / "README.md").read_text()
-    for name, alpha in after["dfwe"]["alpha"].items():
+    columns = _columns(context.output / "answers.csv")
+    stored = columns_of(plan, context)
+    assert [columns[name] for name in names] == [stored[0], stored[1]]
+    card = (context.output / "model_card.md").read_text()
+    for name, alpha in after.dfwe.alpha.items():
         assert f"| {name} | {alpha:.6f} |" in card
 
 
-def test_an_alpha_of_groups_keeps_its_groups():
-    noted = {"encoder": {"a": 0.25, "b": 0.75}, "decoder": {"a": 1.0, "b": 0.0}}
-    now = {"encoder": {"b": 0.25, "c": 0.75}, "decoder": {"b": 1.0, "c": 0.0}}
-    assert by_label(noted, ["b", "c"]) == now
+def test_a_record_knows_members_by_place_and_no_names(folder, mixed, context):
+    plan, results = mixed("a", "b")
+    search = context.store.record(plan.interpolation.recipe, SearchRecord)
+    assert search.members == (0, 1)
+    assert search.alpha.tolist() == list(results.dfwe.alpha.values())
+    tested = context.store.record(plan.evaluation.recipe, TestRecord)
+    assert tested.keys[-2:] == (0, 1)
+    assert [scores.score for scores in tested.experts] == [row.test for row in results.experts]
 
 
 def test_a_move_between_search_and_test_leaves_alpha_with_its_weights(folder, mixed, context):
-    plan, found = mixed("a", "b")
+    plan, before = mixed("a", "b")
     context.store.folder(plan.evaluation.recipe).rename(folder / "tested")
     (folder / "a").rename(folder / "c")
     _, after = mixed("c", "b")
-    assert after["one_standard_error"]["test"] == found["one_standard_error"]["test"]
-    assert measured(after) == measured(found)
+    assert after.one_standard_error.test == before.one_standard_error.test
+    assert scores_of(after) == scores_of(before)
 
 
-def test_a_test_of_fewer_models_than_were_brought_is_refused(folder, mixed, context):
+def test_answers_that_are_fewer_than_the_tested_models_are_refused(folder, mixed, context):
     plan, _ = mixed("a", "b")
-    path = context.store.folder(plan.evaluation.recipe) / "scores.json"
-    scores = json.loads(path.read_text())
-    scores["test"].pop("b")  # as when a checkpoint called `baseline` took the baseline's place
-    write_json(path, scores)
-    with pytest.raises(UserError, match="delete that folder"):
-        results(plan, ALL, context.store)
+    path = context.store.folder(plan.evaluation.recipe) / "answers.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=r"answers\.jsonl is missing or damaged"):
+        plan.evaluation.answers(context.store)
 
 
 def _columns(path):
+    """Name -> texts of a table with distinct columns."""
     with path.open(newline="") as file:
-        return list(zip(*csv.reader(file), strict=True))
+        names, *rows = csv.reader(file)
+    assert len(set(names)) == len(names)
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("other", ["a", "a/", "./a", "link"])

@@ -1,14 +1,14 @@
-"""Cross-fitted dev against searches made by hand; no alpha sees what it is scored on."""
+"""Cross-fitted dev against searches done by hand; no alpha sees what it is scored on."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
 from dfwe.data.dialogue import Example
-from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
-from dfwe.scoring.scorer import Predictions, summarise
-from dfwe.search.loop import Evaluation, search
+from dfwe.scoring.scorer import scores_of
+from dfwe.search.evaluation import Answers, Evaluation
+from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.statistics.cross_fitting import cross_fit, fold_of
 from dfwe.tasks.answers import Label
@@ -49,10 +49,7 @@ def mixed(logits, alpha, examples):
 
 def summarised(texts, log_likelihoods, examples):
     """Scores of such answers."""
-    tokenized = TokenizedSplit(tuple(examples), [], [], [], None)
-    return summarise(
-        [Predictions([*range(len(texts))], texts, [*log_likelihoods])], tokenized, TASK
-    )
+    return scores_of(Answers(tuple(texts), tuple(log_likelihoods)), examples, TASK)
 
 
 def answering(logits, examples):
@@ -64,8 +61,8 @@ def find(answers, fold=None):
     """Nelder-Mead by the answers' score."""
 
     def score(alpha):
-        found = answers(alpha, "fp32")
-        return Evaluation(found.score, found.log_likelihood)
+        scores = answers(alpha, "fp32")
+        return Evaluation(scores.score, scores.log_likelihood)
 
     return search(nelder_mead(EXPERTS, evaluations=30), score)
 
@@ -77,7 +74,7 @@ def crossed(logits, examples, k=FOLDS):
 
 def by_hand(logits, examples, member):
     """alpha of each fold, and the F1 of the answers pooled over the folds."""
-    alphas, said = [], [""] * len(examples)
+    alphas, answered = [], [""] * len(examples)
     for fold in range(member.max() + 1):
         inside = [i for i in range(len(examples)) if member[i] != fold]
         some = [examples[i] for i in inside]
@@ -91,22 +88,22 @@ def by_hand(logits, examples, member):
         alphas.append(search(nelder_mead(EXPERTS, evaluations=30), score).alpha)
         texts, _ = mixed(logits, alphas[-1], examples)
         for i in set(range(len(examples))) - {*inside}:
-            said[i] = texts[i]
+            answered[i] = texts[i]
     golds = [example.target for example in examples]
-    return alphas, 100 * f1_score(golds, said, average="weighted", zero_division=0.0)
+    return alphas, 100 * f1_score(golds, answered, average="weighted", zero_division=0.0)
 
 
 def test_it_is_k_searches_by_hand(logits, label_examples):
-    found = crossed(logits, label_examples)
+    fitted = crossed(logits, label_examples)
     alphas, f1 = by_hand(logits, label_examples, fold_of(label_examples, FOLDS))
     assert len({alpha.tobytes() for alpha in alphas}) > 1
-    np.testing.assert_allclose([search.alpha for search in found.searches], alphas)
-    assert found.score == pytest.approx(f1)
-    assert found.metrics == {"f1_weighted": pytest.approx(f1)}
+    np.testing.assert_allclose([search.alpha for search in fitted.searches], alphas)
+    assert fitted.score == pytest.approx(f1)
+    assert fitted.metrics == {"f1_weighted": pytest.approx(f1)}
 
 
 @pytest.mark.parametrize("fold", range(FOLDS))
-def test_held_out_answers_never_touch_their_alpha(fold, logits, label_examples):
+def test_left_out_answers_never_touch_their_alpha(fold, logits, label_examples):
     before = crossed(logits, label_examples)
     member = fold_of(label_examples, FOLDS)
     changed = logits.copy()
@@ -117,7 +114,7 @@ def test_held_out_answers_never_touch_their_alpha(fold, logits, label_examples):
         for one, other in zip(before.searches, after.searches, strict=True)
     ]
     assert same[fold]
-    assert not all(same)  # the others have seen the change
+    assert not all(same)  # the others were searched on the change
     assert after.score != before.score
 
 
@@ -151,9 +148,9 @@ def test_it_is_nearer_than_dev_to_what_the_search_is_worth():
         rng = np.random.default_rng(seed)
         skill = rng.uniform(0.2, 0.8, size=(EXPERTS, 1, 1))
         small, large = (world(rng, skill, size) for size in (60, 3000))
-        found = crossed(*small, k=5)
+        fitted = crossed(*small, k=5)
         alpha = find(answering(*small)).alpha
         true = summarised(*mixed(large[0], alpha, large[1]), large[1]).score
         dev.append(answering(*small)(alpha, "fp32").score - true)
-        cross_fitted.append(found.score - true)
+        cross_fitted.append(fitted.score - true)
     assert np.mean(dev) > 2 * abs(np.mean(cross_fitted))

@@ -34,6 +34,12 @@ def test_an_invalid_answer_is_wrong_but_no_class():
     assert F1("weighted")(said, golds) == pytest.approx(100 * (2 * 2 / 3 + 1) / 3)
 
 
+def test_f1_takes_labels_that_are_texts():
+    golds, said = ["x", "x", "z", "y"], ["x", "y", "z", "z"]
+    wanted = sk.f1_score(golds, said, average="macro")
+    assert F1("macro")(said, golds) == pytest.approx(100 * wanted)
+
+
 def test_accuracy_is_scikit_learns():
     assert Accuracy()(SAID, GOLDS) == pytest.approx(100 * sk.accuracy_score(GOLDS, SAID))
 
@@ -75,6 +81,12 @@ def test_tlidbs_micro_token_f1_ignores_answers_without_overlap():
     assert TokenF1("micro")(said, golds) == pytest.approx(40)  # 2 * 1 / (3 + 2)
 
 
+@pytest.mark.parametrize("metric", [ExactMatch(), TokenF1("micro")])
+def test_a_metric_of_texts_refuses_answers_that_are_none(metric):
+    with pytest.raises(UserError, match=r"got the answer 1 .*FreeText"):
+        metric([1], [2])
+
+
 @pytest.mark.parametrize("average", ["macro", "micro"])
 @pytest.mark.parametrize("compatibility", [None, "tlidb"])
 def test_answers_all_wrong_score_nought_without_a_warning(average, compatibility):
@@ -84,9 +96,9 @@ def test_answers_all_wrong_score_nought_without_a_warning(average, compatibility
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: F1("samples"), "average=samples is unknown; choose one of micro, macro"),  # type: ignore[arg-type]
-        (lambda: TokenF1("weighted"), "average=weighted is unknown"),  # type: ignore[arg-type]
-        (lambda: F1("micro", "feta"), "compatibility=feta is unknown; choose null or tlidb"),  # type: ignore[arg-type]
+        (lambda: F1("samples"), "average=samples should be 'micro', 'macro' or 'weighted'"),  # type: ignore[arg-type]
+        (lambda: TokenF1("weighted"), "average=weighted should be 'macro' or 'micro'"),  # type: ignore[arg-type]
+        (lambda: F1("micro", "feta"), "compatibility=feta should be 'tlidb' or None"),  # type: ignore[arg-type]
     ],
 )
 def test_an_unknown_choice_is_named_when_the_metric_is_made(make, message):

@@ -70,6 +70,24 @@ def test_an_incomplete_annotation_is_an_error_that_names_the_dialogue():
         emory().examples(Invented({"instance_id": "i"}), "train")
 
 
+def test_an_annotation_of_another_type_is_an_error_that_names_the_field():
+    with pytest.raises(UserError, match=r"annotation has a wrong 'label' \(input should be a"):
+        emory().examples(Invented({"instance_id": "i", "label": 3}), "train")
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda dialogues, *_: [dialogues[0].annotations["mood"]], "its annotation has no 'mood'"),
+        (lambda dialogues, *_: [dialogues[0].turns[7]], "its annotation refers to what is not"),
+    ],
+)
+def test_what_a_reader_does_not_find_is_an_error_that_names_the_dialogue(read, message):
+    task = Task("mood", "mood", read, Label(), [Accuracy()], 5)
+    with pytest.raises(UserError, match=rf"Dialogue 'one' cannot be read as task=mood: {message}"):
+        task.examples(Invented({}), "train")
+
+
 def test_the_score_is_the_mean_of_the_metrics_in_points():
     examples = emory().examples(MINI, "train")  # sad, joyful
     scores = emory().score(["sad", "mad"], examples)
@@ -98,7 +116,16 @@ def test_settings_are_plain_and_know_the_compatibility(name, configured):
     assert "_target_" not in str(plain.settings())
 
 
-@pytest.mark.parametrize("labels", [[True, False], [0, 1], ["sad", None], True, "sad"])
-def test_labels_that_yaml_read_as_something_else_are_to_be_quoted(labels):
-    with pytest.raises(UserError, match=r"task=emory has labels=.*quote each"):
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([True, False], r"task\.labels\.0=True should be a valid string; quote it, since YAML"),
+        ([0, 1], r"task\.labels\.0=0 should be a valid string; quote it, since YAML"),
+        (["sad", None], r"task\.labels\.1=None should be a valid string"),
+        (True, r"task\.labels=True should be a list"),
+        ("sad", r"task\.labels=sad should be a list"),
+    ],
+)
+def test_labels_that_yaml_read_as_something_else_are_to_be_quoted(labels, sentence):
+    with pytest.raises(UserError, match=sentence):
         emory(labels=labels)

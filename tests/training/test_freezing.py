@@ -6,7 +6,6 @@ import torch
 from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.models.encoder import SequenceClassifier
-from dfwe.pipeline.context import LightningTrainer
 from dfwe.scoring.decoding import Classify
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
@@ -15,16 +14,24 @@ from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.training.freezing import freeze
 
-pytestmark = [  # Lightning's own, not ours to mend
+pytestmark = [  # Lightning's own
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
 ]
-SAID = ("good", "bad")
+LABELS = ("good", "bad")
 EXAMPLES = [
-    Example(f"e{i}", f"e{i}", f"the film was {SAID[i % 2]}", "", SAID[i % 2], (SAID[i % 2],), SAID)
+    Example(
+        f"e{i}",
+        f"e{i}",
+        f"the film was {LABELS[i % 2]}",
+        "",
+        LABELS[i % 2],
+        (LABELS[i % 2],),
+        LABELS,
+    )
     for i in range(16)
 ]
-TASK = Task("mood", "mood", lambda *a: EXAMPLES, Label(), (Accuracy(),), 1, labels=SAID)
+TASK = Task("mood", "mood", lambda *a: EXAMPLES, Label(), (Accuracy(),), 1, labels=LABELS)
 
 
 class Corpus:
@@ -35,20 +42,20 @@ class Corpus:
 
 
 @pytest.mark.parametrize(("trained", "last"), [("biases", "bias"), ("norms", "LayerNorm")])
-def test_only_the_chosen_parameters_and_the_head_change_bit_for_bit(trained, last, bert, tmp_path):
+def test_only_the_chosen_parameters_and_the_head_change_bit_for_bit(
+    trained, last, bert, tmp_path, build_trainer
+):
     encoder, corpus = SequenceClassifier("bert", str(bert), max_input=12), Corpus()
     network, tokenizer = encoder.start(bert, TASK, corpus, 0)
-    before = {name: held.detach().clone() for name, held in network.named_parameters()}
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
     split = encoder.tokenize(TASK, corpus, "train", tokenizer)
     training = TrainingConfig(learning_rate=1e-2, epochs=2, monitor="own", parameters=trained)
     module = encoder.module(
         network, TASK, Classify(), split, train={"mood": split}, training=training
     )
-    trainer = LightningTrainer("cpu")(
-        logger=False, max_epochs=2, reload_dataloaders_every_n_epochs=1, default_root_dir=tmp_path
-    )
+    trainer = build_trainer(tmp_path, max_epochs=2, reload_dataloaders_every_n_epochs=1)
     trainer.fit(module, TaskDataModule({"mood": split}, split, training, seed=0))
-    changed = {n for n, held in network.named_parameters() if not torch.equal(held, before[n])}
+    changed = {n for n, value in network.named_parameters() if not torch.equal(value, before[n])}
     head = ("classifier", "bert.pooler")
     allowed = {n for n in before if n.startswith(head) or last in n.split(".")}
     assert changed <= allowed
@@ -58,16 +65,16 @@ def test_only_the_chosen_parameters_and_the_head_change_bit_for_bit(trained, las
 
 def test_a_model_without_biases_offers_layer_norms(make_network):
     network = make_network()
-    with pytest.raises(UserError, match=r"has none in its body; set training\.parameters=norms"):
+    with pytest.raises(UserError, match=r"none in its backbone; set training\.parameters=norms"):
         freeze(network, "biases")
     freeze(network, "norms")
-    trained = [name for name, held in network.named_parameters() if held.requires_grad]
+    trained = [name for name, value in network.named_parameters() if value.requires_grad]
     assert trained
     assert all("layer_norm" in name for name in trained)
 
 
-def test_all_is_the_default_and_leaves_recipes_as_they_were():
-    assert "parameters" not in TrainingConfig().settings()
+def test_what_is_trained_is_part_of_a_recipe():
+    assert TrainingConfig().settings()["parameters"] == "all"
     assert TrainingConfig(parameters="biases").settings()["parameters"] == "biases"
-    with pytest.raises(UserError, match=r"training\.parameters=bias is unknown"):
+    with pytest.raises(UserError, match=r"training\.parameters=bias should be 'all', 'biases' or"):
         TrainingConfig(parameters="bias")

@@ -1,19 +1,19 @@
 """Training through Lightning: Adam's own steps, exact resume, validation by the scoring path."""
 
 from dataclasses import replace
+from functools import partial
 
 import lightning as L
 import pytest
 import torch
 
 from dfwe.callbacks.checkpoint import BestEpoch, EpochCheckpoint
-from dfwe.data.batches import evaluation_batches, scoring_loader
+from dfwe.data.batches import scoring_loader
 from dfwe.data.tokenization import tokenize
 from dfwe.errors import UserError
-from dfwe.pipeline.context import LightningTrainer
 from dfwe.scoring.backends.t5 import token_losses
 from dfwe.scoring.decoding import Greedy
-from dfwe.scoring.scorer import evaluate
+from dfwe.scoring.scorer import Scorer
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
 from dfwe.tasks.task import Task
@@ -21,12 +21,18 @@ from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.training.module import GenerationModule
 
-pytestmark = [  # Lightning's own, not ours to mend
+pytestmark = [  # Lightning's own
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
 ]
 TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
-FIT = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=3)
+TRAINING = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def trained(build_trainer):
+    """Network, split, folder, settings -> the trained module and its trainer."""
+    return partial(fit, build_trainer)
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +40,23 @@ def tokenized(tokenizer, label_examples):
     return tokenize(label_examples, tokenizer, max_input=60, max_target=16)
 
 
-def trained(network, tokenized, tmp_path, training=FIT, callbacks=(), resume=None, epochs=3):
+def fit(
+    cpu_trainer,
+    network,
+    tokenized,
+    tmp_path,
+    training=TRAINING,
+    callbacks=(),
+    resume=None,
+    epochs=3,
+):
     module = GenerationModule(network, TASK, Greedy(), tokenized, training, seed=7)
-    trainer = LightningTrainer("cpu")(
-        logger=False,
-        enable_progress_bar=False,
+    trainer = cpu_trainer(
+        tmp_path,
         max_epochs=epochs,
         precision=training.precision,
         reload_dataloaders_every_n_epochs=1,
         callbacks=list(callbacks),
-        default_root_dir=tmp_path,
     )
     data = TaskDataModule({"t": tokenized}, tokenized, training, seed=7)
     trainer.fit(module, data, ckpt_path=resume, weights_only=False)
@@ -58,7 +71,7 @@ class SaveEpoch(L.Callback):
         trainer.save_checkpoint(self.path)
 
 
-def test_a_resumed_training_ends_with_the_same_weights(tmp_path, make_network, tokenized):
+def test_a_resumed_training_ends_with_the_same_weights(trained, tmp_path, make_network, tokenized):
     whole, _ = trained(make_network(), tokenized, tmp_path)
     path = tmp_path / "resume.ckpt"
     trained(make_network(), tokenized, tmp_path, callbacks=[SaveEpoch(path)], epochs=2)
@@ -70,7 +83,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, make_network, t
     assert resumed.scores == whole.scores
 
 
-def test_an_epoch_is_plain_adam_on_the_steps(tmp_path, make_network, tokenized):
+def test_an_epoch_is_plain_adam_on_the_steps(trained, tmp_path, make_network, tokenized):
     training = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=1, warmup=3)
     network = make_network()
     for part in network.modules():
@@ -95,7 +108,9 @@ def test_an_epoch_is_plain_adam_on_the_steps(tmp_path, make_network, tokenized):
         assert torch.allclose(a, b, atol=2e-5), name
 
 
-def test_training_lowers_the_loss_and_logs_what_is_watched(tmp_path, make_network, tokenized):
+def test_training_lowers_the_loss_and_logs_what_is_watched(
+    trained, tmp_path, make_network, tokenized
+):
     _, trainer = trained(make_network(), tokenized, tmp_path, epochs=1)
     first = float(trainer.callback_metrics["train/loss_epoch"])
     _, trainer = trained(make_network(), tokenized, tmp_path, epochs=3)
@@ -111,24 +126,29 @@ def test_training_lowers_the_loss_and_logs_what_is_watched(tmp_path, make_networ
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_validation_is_the_float32_scoring_path(precision, tmp_path, make_network, tokenized):
+def test_validation_is_the_float32_scoring_path(
+    trained, precision, tmp_path, make_network, tokenized
+):
     training = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, precision=precision)
     module, _ = trained(make_network(), tokenized, tmp_path, training, epochs=1)
-    own = evaluate(module.network, evaluation_batches(tokenized), tokenized, TASK, Greedy())
-    assert module.scores == own
+    assert module.scores == Scorer(module.network, tokenized, TASK, Greedy())()
 
 
-def test_validate_alone_scores_a_module_without_a_fit(make_network, tokenized):
+def test_validate_alone_scores_a_module_without_a_fit(
+    build_trainer, make_network, tokenized, tmp_path
+):
     module = GenerationModule(make_network(), TASK, Greedy(), tokenized)
-    trainer = LightningTrainer("cpu")(logger=False)
+    trainer = build_trainer(tmp_path)
     (shown,) = trainer.validate(
         module, scoring_loader(tokenized, trainer.strategy.root_device), verbose=False
     )
     assert module.scores is not None
-    assert shown["dev/score"] == pytest.approx(module.scores.score)
+    assert shown["dev/score"] == module.scores.score
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path, make_network, tokenized):
+def test_a_loss_that_is_not_finite_stops_with_a_way_out(
+    trained, tmp_path, make_network, tokenized
+):
     network = make_network()
     with torch.no_grad():
         network.lm_head.weight[5] = torch.nan
@@ -153,7 +173,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path, make_network, 
     ],
     ids=str,
 )
-def test_a_fit_that_makes_no_sense_is_refused(wrong):
+def test_a_setting_out_of_its_range_is_refused(wrong):
     with pytest.raises(UserError, match=f"training.{next(iter(wrong))}="):
         TrainingConfig(**wrong)
 
@@ -163,8 +183,37 @@ def test_what_decides_weights_is_part_of_a_recipe(other):
     assert TrainingConfig(**other).settings() != TrainingConfig().settings()
 
 
-def test_who_is_monitored_is_the_monitored_tasks_part_of_a_recipe():
+def test_the_monitor_shows_in_a_recipe_as_the_monitored_task():
     assert TrainingConfig(monitor="own").settings() == TrainingConfig(monitor="target").settings()
+
+
+class KeepEpochs(L.Callback):
+    """Each epoch's weights, its validation's scores and what was logged of them."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        weights = {name: value.clone() for name, value in pl_module.network.state_dict().items()}
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.epochs.append((weights, pl_module.scores, logged))
+
+
+def test_each_epochs_validation_scores_that_epochs_weights(
+    trained, tmp_path, make_network, tokenized
+):
+    kept, training = KeepEpochs(), replace(TRAINING, learning_rate=1e-2)
+    trained(make_network(), tokenized, tmp_path, training, [kept])
+    network = make_network(5)
+    for weights, scores, logged in kept.epochs:
+        network.load_state_dict(weights)
+        assert Scorer(network, tokenized, TASK, Greedy())() == scores
+        assert logged["dev/score"] == scores.score
+        assert logged["dev/log_likelihood"] == scores.log_likelihood
+        assert logged["dev/accuracy"] == scores.metrics["accuracy"]
+    assert len({scores.log_likelihood for _, scores, _ in kept.epochs}) == 3
+    assert len({scores.texts for _, scores, _ in kept.epochs}) > 1
+    assert len({logged["dev/score"] for *_, logged in kept.epochs}) > 1
 
 
 class EverWorse(L.Callback):
@@ -172,11 +221,13 @@ class EverWorse(L.Callback):
         pl_module.scores = replace(pl_module.scores, score=float(-trainer.current_epoch))
 
 
-def test_a_training_whose_patience_ran_out_is_not_gone_on_with(tmp_path, make_network, tokenized):
+def test_a_training_whose_patience_ran_out_is_not_continued(
+    trained, tmp_path, make_network, tokenized
+):
     def run():
         best, last = BestEpoch(tmp_path, patience=1), EpochCheckpoint(tmp_path)
         callbacks = [EverWorse(), best, last]
-        trained(make_network(), tokenized, tmp_path, FIT, callbacks, last.found, epochs=5)
+        trained(make_network(), tokenized, tmp_path, TRAINING, callbacks, last.found, epochs=5)
         return best
 
     first, again = run(), run()  # the second as after a kill between the last epoch and the store
@@ -184,7 +235,7 @@ def test_a_training_whose_patience_ran_out_is_not_gone_on_with(tmp_path, make_ne
     assert (again.epochs, again.weights) == (first.epochs, first.weights)
 
 
-def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path, caplog):
+def test_a_damaged_checkpoint_is_not_resumed(tmp_path, caplog):
     last = EpochCheckpoint(tmp_path)
     last.path.write_bytes(b"damaged")
     assert last.found is None

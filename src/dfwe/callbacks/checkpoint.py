@@ -17,11 +17,8 @@ class Epochs(L.Callback):
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, Any]] = []
+        self.earlier_seconds = 0.0  # of the epochs that an earlier attempt trained
         self._began = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return sum(row["seconds"] for row in self.epochs)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._began = time.monotonic()
@@ -40,6 +37,7 @@ class Epochs(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs = list(state_dict["epochs"])
+        self.earlier_seconds = sum(row["seconds"] for row in self.epochs)
 
 
 class BestEpoch(Epochs):

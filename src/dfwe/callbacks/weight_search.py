@@ -1,26 +1,33 @@
 """The gradient-free search over the experts' weights, as a Lightning callback (section 4.4)."""
 
-import logging
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, cast
 
 import lightning as L
-import torch
-from numpy.typing import NDArray
+from lightning.pytorch import LightningModule
 
-from dfwe.data.batches import Batch
+from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
-from dfwe.scoring.scorer import Scores, predictions, summarise
-from dfwe.scoring.workers import ParallelScorer
+from dfwe.scoring.decoding import Decoding
+from dfwe.scoring.scorer import Scorer, Scores
 from dfwe.search.config import Search
+from dfwe.search.evaluation import Alpha, Evaluation
 from dfwe.search.ledger import Ledger
-from dfwe.search.loop import Evaluation, Result, search
-from dfwe.statistics.cross_fitting import Answers, CrossFitted, cross_fit
+from dfwe.search.loop import Result, search
+from dfwe.statistics.cross_fitting import CrossFitted, cross_fit
+from dfwe.tasks.task import Task
 from dfwe.weights.space import WeightSpace
 
-log = logging.getLogger(__name__)
+
+class ScoredModule(Protocol):
+    """What the search needs of a module: `dfwe.training.module.TaskModule`."""
+
+    network: Any
+    task: Task
+    decoding: Decoding
+    dev: TokenizedSplit
+    scores: Scores | None
 
 
 class WeightSearch(L.Callback):
@@ -31,13 +38,12 @@ class WeightSearch(L.Callback):
 
     Args:
         space: the fine-tuned experts.
-        settings: the search's settings (`conf/search`).
-        ledger: where every trial is noted; an unfinished one is gone on with. A fold's search
-            has its own beside it, `fold0.jsonl` and so on.
+        settings: the search's (`conf/search`).
+        ledger: records every trial; an unfinished one is resumed. A fold's search has its own
+            beside it, `fold0.jsonl` and so on.
         on_trial: called after each trial with it, the best so far and, in the search without a
             fold, that fold's number.
         workers: processes that share the dev split, on a CPU.
-        on_scores: called with each alpha scored here and its answers.
     """
 
     def __init__(
@@ -47,57 +53,57 @@ class WeightSearch(L.Callback):
         ledger: Ledger,
         on_trial: Callable[..., None] | None = None,
         workers: int = 1,
-        on_scores: Callable[[NDArray[Any], Scores], None] | None = None,
     ) -> None:
         self.space = space
         self.settings = settings
         self.ledger = ledger
         self.on_trial = on_trial
         self.workers = workers
-        self.on_scores = on_scores
         self.result: Result | None = None
         self.cross_fitted: CrossFitted | None = None
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        loader: Sequence[Batch] = trainer.val_dataloaders  # type: ignore[assignment]
-        batches = [batch.to(pl_module.device) for batch in loader]
-
-        network = pl_module.network
-        networks = {"fp32": network}
-        if self.settings.screen is not None:
-            networks["bf16"] = deepcopy(network).to(torch.bfloat16)
-        dev, task = pl_module.dev, pl_module.task
-
-        def predict(part: Sequence[Batch], precision: str, alpha: NDArray[Any]) -> Any:
-            self.space.write(alpha, networks[precision])
-            return predictions(networks[precision], part, dev, task, pl_module.decoding)
-
-        with ParallelScorer(predict, batches, self.workers) as parallel:
-            known: dict[tuple[bytes, str], Scores] = {}  # a fold's search need not score it again
-
-            def answers(alpha: NDArray[Any], precision: str) -> Scores:
-                key = alpha.tobytes(), precision
-                if key not in known:
-                    known[key] = summarise(parallel(precision, alpha), dev, task)
-                    if self.on_scores is not None:
-                        self.on_scores(alpha, known[key])
-                return known[key]
-
-            self.result = self._search(answers)
+    def on_validation_start(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
+        module = cast(ScoredModule, pl_module)
+        scorer = Scorer(
+            module.network,
+            module.dev,
+            module.task,
+            module.decoding,
+            space=self.space,
+            workers=self.workers,
+            precisions=("fp32",) if self.settings.screen is None else ("fp32", "bf16"),
+        )
+        with scorer:
+            self.result = self._search(scorer)
             if (k := self.settings.folds) is not None:
-                self.cross_fitted = cross_fit(self._search, answers, task, dev.examples, k)
-        self.space.write(self.result.alpha, network)  # theta(alpha*), Eq. 2
+                examples = module.dev.examples
+                self.cross_fitted = cross_fit(self._search, scorer, module.task, examples, k)
+        self.space.write(self.result.alpha, module.network)  # theta(alpha*), Eq. 2
 
-    def _search(self, answers: Answers, fold: int | None = None) -> Result:
-        """The search by the answers' score: on all of dev, or on all but a fold."""
-        ledger, follow = self.ledger, self.on_trial
+    def on_validation_end(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
+        assert self.result is not None
+        scores = cast(ScoredModule, pl_module).scores
+        assert scores is not None
+        measured, recorded = scores.score, self.result.score
+        if abs(measured - recorded) > 1e-6:
+            raise UserError(
+                f"theta(alpha*) scores {measured:.4f} on dev, but its ledger says "
+                f"{recorded:.4f}: the ledger was written on another machine or by other code; "
+                f"delete {self.ledger.path.parent} and search again."
+            )
+
+    def _search(self, scores: Callable[[Alpha, str], Scores], fold: int | None = None) -> Result:
+        """The search by these scores: on all of dev, or on all but a fold."""
+        ledger, on_trial = self.ledger, self.on_trial
         if fold is not None:
             ledger = Ledger(ledger.path.with_name(f"fold{fold}.jsonl"))
-            follow = follow and partial(follow, fold=fold)
+            on_trial = on_trial and partial(on_trial, fold=fold)
 
-        def score(alpha: NDArray[Any], precision: str = "fp32") -> Evaluation:
-            found = answers(alpha, precision)
-            return Evaluation(found.score, found.log_likelihood, found.metrics, precision)
+        def score(alpha: Alpha, precision: str = "fp32") -> Evaluation:
+            value = scores(alpha, precision)
+            return Evaluation(
+                value.score, value.log_likelihood, value.metrics, precision, value.answers
+            )
 
         screen = self.settings.screen
         return search(
@@ -107,15 +113,5 @@ class WeightSearch(L.Callback):
             top=screen or 0,
             objective=self.settings.objective,
             ledger=ledger,
-            on_trial=follow,
+            on_trial=on_trial,
         )
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        assert self.result is not None
-        seen, noted = pl_module.scores.score, self.result.score
-        if abs(seen - noted) > 1e-6:
-            raise UserError(
-                f"theta(alpha*) scores {seen:.4f} on dev, but its ledger says {noted:.4f}: the "
-                "ledger was written on another machine or by other code; delete "
-                f"{self.ledger.path.parent} and search again."
-            )

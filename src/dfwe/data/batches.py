@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from dfwe.data.tokenization import TokenizedSplit
 
 IGNORED = -100  # a target position without a token
-SCORING_TOKENS = 4096  # a decoder step reads all weights once a batch: fewer batches
+SCORING_TOKENS = 4096  # a decoder step reads all weights once per batch: fewer batches
 SCORING_TOKENS_ON_DEVICE = 32768  # an accelerator waits for launches, not for arithmetic
 
 
@@ -20,11 +19,12 @@ class Batch:
     """Examples as padded tensors.
 
     Args:
-        index: (m,) positions in the split.
-        source: (m, s) token ids; mask: (m, s), 1 where there is one.
+        index: (m,) positions of the examples in the split.
+        source: (m, s) token ids of the inputs.
+        mask: (m, s), 1 where `source` has a token, 0 where it is padded.
         target: (m, t) token ids, end token included, -100 where there is none.
-        weight: (m, t) what a target token's loss counts for.
-        task: whose examples they are, in training.
+        weight: (m, t), the weight of each target token's loss.
+        task: the task that the examples belong to, in training.
     """
 
     index: Tensor
@@ -34,14 +34,14 @@ class Batch:
     weight: Tensor
     task: str = ""
 
-    def to(self, device: Any, non_blocking: bool = False) -> "Batch":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on a device."""
         parts = (self.index, self.source, self.mask, self.target, self.weight)
         moved = (part.to(device, non_blocking=non_blocking) for part in parts)
         return Batch(*moved, task=self.task)
 
     def halves(self) -> list["Batch"]:
-        """Its first rows and the rest; needs at least two."""
+        """The first half of the rows and the rest; it needs at least two rows."""
         parts = (self.index, self.source, self.mask, self.target, self.weight)
         middle = len(self.index) // 2
         return [
@@ -53,7 +53,14 @@ class Batch:
 def collate(
     tokenized: TokenizedSplit, index: Sequence[int], weights: Sequence[float], task: str = ""
 ) -> Batch:
-    """The examples `index` of a split; `weights` (m,) are the weight of each one's tokens."""
+    """Some examples of a split as one batch.
+
+    Args:
+        tokenized: the split.
+        index: positions of m examples in the split.
+        weights: (m,), the loss weight of every target token of each example.
+        task: the task that the examples belong to, in training.
+    """
     sources = [tokenized.sources[i] for i in index]
     targets = [tokenized.targets[i] for i in index]
     source = padded(sources, tokenized.tokenizer.pad_token_id)
@@ -65,27 +72,46 @@ def collate(
 
 
 def evaluation_batches(tokenized: TokenizedSplit, tokens: int = SCORING_TOKENS) -> list[Batch]:
-    """The whole split once, longest first, at most `tokens` padded source tokens a batch."""
+    """The whole split once, longest first, at most `tokens` padded source tokens per batch."""
     lengths = [len(ids) for ids in tokenized.sources]
-    groups = _budgeted(range(len(tokenized)), lengths, tokens)
+    groups = group_by_length(range(len(tokenized)), lengths, tokens)
     return [collate(tokenized, group, [1.0] * len(group)) for group in groups]
 
 
 def scoring_tokens(device: torch.device) -> int:
-    """The token budget of `evaluation_batches` where a network scores."""
+    """The token budget of `evaluation_batches` for a network on `device`."""
     return SCORING_TOKENS if device.type == "cpu" else SCORING_TOKENS_ON_DEVICE
 
 
-def scoring_loader(tokenized: TokenizedSplit, device: torch.device) -> DataLoader:
-    """The split's evaluation batches as Lightning wants them, sized for the device."""
-    batches: Any = evaluation_batches(tokenized, scoring_tokens(device))
+class _Batches(Dataset[Batch]):
+    """Batches as a data loader takes them."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batches[index]
+
+
+def scoring_loader(tokenized: TokenizedSplit, device: torch.device) -> DataLoader[Batch]:
+    """The split's evaluation batches as a loader for Lightning, sized for the device."""
+    batches = _Batches(evaluation_batches(tokenized, scoring_tokens(device)))
     return DataLoader(batches, batch_size=None)
 
 
-def _budgeted(items: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Groups of similar length, longest first, each at most `tokens` when padded."""
+def group_by_length(items: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Items in groups of similar length, longest first.
+
+    Args:
+        items: numbers of the items.
+        lengths: length by item number, in tokens.
+        tokens: the most that a group may have once padded; an item longer than that is alone.
+    """
     groups: list[list[int]] = []
-    longest = 0
+    longest = 0  # of the last group, whose first item is its longest
     for item in sorted(items, key=lambda i: -lengths[i]):
         if groups and longest * (len(groups[-1]) + 1) <= tokens:
             groups[-1].append(item)
@@ -96,6 +122,6 @@ def _budgeted(items: Sequence[int], lengths: Sequence[int], tokens: int) -> list
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    """Rows of ids as one tensor (m, longest), filled up at the end."""
+    """Rows of ids as one tensor (m, longest), filled up at the end with `filler`."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

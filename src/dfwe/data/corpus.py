@@ -4,21 +4,22 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfwe.data.dialogue import Dialogue, Turn
-from dfwe.errors import UserError, check_choice
+from dfwe.errors import UserError, schema_fault
+from dfwe.settings import settings
 
 SPLITS = ("train", "dev", "test")
-TURN_FIELDS = {"turn_id", "speakers", "utterance"}
-DIALOGUE_FIELDS = {"dialogue_id", "dialogue_metadata", "dialogue"}
 
 
 class Corpus(Protocol):
-    """What a task reads from."""
+    """The source of a task's dialogues."""
 
     @property
     def name(self) -> str: ...
@@ -26,12 +27,14 @@ class Corpus(Protocol):
     def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
         """The split's dialogues, in the corpus's order.
 
-        `title` is the task that will read them, so that a corpus may leave out what it does not.
+        Args:
+            split: `train`, `dev` or `test`.
+            title: the task that will read them; a corpus may leave out dialogues without it.
         """
         ...
 
     def labels(self, title: str) -> tuple[str, ...]:
-        """The labels the corpus declares for a task."""
+        """The labels that the corpus declares for a task."""
         ...
 
     def whole(self) -> "Corpus":
@@ -39,19 +42,76 @@ class Corpus(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+class _TurnEntry(BaseModel):
+    """A turn as in the file; a further field is the annotation of the task of that title."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    speakers: list[str]
+    utterance: str
+    turn_id: object = None
+
+
+class _DialogueEntry(BaseModel):
+    """A dialogue as in the file; a further field is the annotation of the task of that title."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    dialogue_id: str
+    dialogue: list[_TurnEntry]
+    dialogue_metadata: dict[str, object] = {}
+
+    def parsed(self) -> Dialogue:
+        """The dialogue with its annotations by title."""
+        turns = tuple(
+            Turn(tuple(turn.speakers), turn.utterance, turn.model_extra or {})
+            for turn in self.dialogue
+        )
+        return Dialogue(self.dialogue_id, turns, self.model_extra or {}, self.dialogue_metadata)
+
+
+class _TaskEntry(BaseModel):
+    """What the metadata says of a task."""
+
+    model_config = ConfigDict(strict=True)
+
+    labels: list[str] = []
+
+
+class _MetadataEntry(BaseModel):
+    """What the file says of the whole corpus."""
+
+    model_config = ConfigDict(strict=True)
+
+    task_metadata: dict[str, _TaskEntry] = {}
+
+
+class _File(BaseModel):
+    """The JSON of a corpus."""
+
+    model_config = ConfigDict(strict=True)
+
+    metadata: _MetadataEntry = _MetadataEntry()
+    data: list[_DialogueEntry]
+
+
+@settings("corpus")
 class TLiDBCorpus:
     """A corpus in TLiDB's format.
 
     Args:
-        name: what the tables call it.
-        path: the zip, a folder that holds the zip, or the unpacked folder; `shipped:NAME` for
+        name: the corpus's name in tables of results.
+        path: the zip, a folder that contains the zip, or the unpacked folder; `shipped:NAME` for
             a zip inside the package.
         shots: `few` reads the 10 % few-shot lists for train and dev, `full` the whole splits;
             test is always whole.
-        url: where the zip can be had; fetched into `path` when nothing is there and
-            `download` is true.
-        size, sha256: what a fetched zip must be, where known.
+        download: whether to fetch `url` into `path` when nothing is there.
+        url: where the zip can be downloaded.
+        size: bytes that a fetched zip must have; None checks nothing.
+        sha256: the digest, in hex, that a fetched zip must have; None checks nothing.
+
+    Raises:
+        UserError: `shots` is neither `few` nor `full`.
     """
 
     name: str
@@ -62,9 +122,6 @@ class TLiDBCorpus:
     size: int | None = None
     sha256: str | None = None
 
-    def __post_init__(self) -> None:
-        check_choice("corpus.shots", self.shots, ("few", "full"))
-
     def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
         """The split's dialogues in the order of the JSON, whatever they are annotated for.
 
@@ -74,22 +131,30 @@ class TLiDBCorpus:
         if split not in SPLITS:
             raise UserError(f"Unknown split '{split}'; known: {', '.join(SPLITS)}.")
         few = self.shots == "few" and split != "test"
-        listed = f"TTiDB_0.1_percent_few_shot_{split}_ids.txt" if few else f"TTiDB_{split}_ids.txt"
-        wanted = set(self._text(listed).split())
-        found = tuple(self._dialogues[name] for name in self._dialogues if name in wanted)
-        if len(found) < len(wanted):
-            lost = min(wanted - set(self._dialogues))
-            raise UserError(f"{listed} names the dialogue '{lost}', which {self._source} lacks.")
-        return found
+        file = f"TTiDB_0.1_percent_few_shot_{split}_ids.txt" if few else f"TTiDB_{split}_ids.txt"
+        wanted = set(self._text(file).split())
+        _, dialogues = self._content
+        selected = tuple(dialogues[name] for name in dialogues if name in wanted)
+        if len(selected) < len(wanted):
+            lost = min(wanted - set(dialogues))
+            raise UserError(
+                f"{file} names the dialogue '{lost}', which {self._source} lacks; take it out of "
+                "the list, or get the corpus again."
+            )
+        return selected
 
     def labels(self, title: str) -> tuple[str, ...]:
-        """The labels that the corpus's metadata declares for the task `title`."""
-        tasks = self._raw.get("metadata", {}).get("task_metadata", {})
-        if title not in tasks:
+        """The labels that the corpus's metadata declares for a task.
+
+        Raises:
+            UserError: there is no such task, or the data are missing or damaged.
+        """
+        labels, _ = self._content
+        if title not in labels:
             raise UserError(
-                f"corpus={self.name} has no task '{title}'; it has: {', '.join(tasks)}."
+                f"corpus={self.name} has no task '{title}'; it has: {', '.join(labels)}."
             )
-        return tuple(tasks[title].get("labels", ()))
+        return labels[title]
 
     def whole(self) -> "TLiDBCorpus":
         """The same corpus with its whole train and dev splits."""
@@ -106,7 +171,7 @@ class TLiDBCorpus:
             unpacked = [path, *sorted(child for child in path.iterdir() if child.is_dir())]
             folder = next((f for f in unpacked if (f / "TTiDB_train_ids.txt").is_file()), None)
             if folder is None and len(zips) > 1:
-                raise UserError(f"{path} holds {len(zips)} zips; name one of them as corpus.path.")
+                raise UserError(f"{path} has {len(zips)} zips; name one of them as corpus.path.")
             if folder or zips:
                 return folder or zips[0]
         elif path.is_file():
@@ -116,8 +181,8 @@ class TLiDBCorpus:
 
             return fetch(self.url, path, self.size, self.sha256)
         raise UserError(
-            f"No data at {path}: point DFWE_DATA (or corpus.path) at the zip, a folder that holds "
-            "it or the unpacked folder, or set corpus.download=true to fetch it."
+            f"No data at {path}: point DFWE_DATA (or corpus.path) at the zip, a folder with "
+            "the zip or the unpacked folder, or set corpus.download=true to fetch it."
         )
 
     @cached_property
@@ -146,49 +211,36 @@ class TLiDBCorpus:
         return self._members[name].decode()
 
     @cached_property
-    def _raw(self) -> dict[str, Any]:
-        named = [n for n in self._members if n.endswith(".json") and n != "sample_format.json"]
-        if len(named) != 1:
-            raise UserError(f"{self._source} holds {len(named)} JSON files; one was expected.")
-        try:
-            raw = json.loads(self._members[named[0]])
-        except ValueError as error:
+    def _content(self) -> tuple[dict[str, tuple[str, ...]], dict[str, Dialogue]]:
+        """Labels by task title; dialogues by id, in the order of the JSON."""
+        file = self._file()
+        dialogues = {entry.dialogue_id: entry.parsed() for entry in file.data}
+        if len(dialogues) < len(file.data):
             raise UserError(
-                f"{named[0]} in {self._source} is damaged ({error}); get it again."
-            ) from None
-        if not isinstance(raw, dict) or "data" not in raw:
-            raise UserError(
-                f"{named[0]} in {self._source} has no 'data'; TLiDB's format is "
-                '{"metadata": ..., "data": [dialogues]}.'
-            )
-        return raw
-
-    @cached_property
-    def _dialogues(self) -> dict[str, Dialogue]:
-        entries = self._raw["data"]
-        try:
-            found = {entry["dialogue_id"]: _dialogue(entry) for entry in entries}
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"A dialogue in {self._source} lacks the field {error}; TLiDB's "
-                "format needs dialogue_id, dialogue, speakers and utterance."
-            ) from None
-        if len(found) < len(entries):
-            raise UserError(
-                f"{self._source} has {len(entries) - len(found)} dialogues whose id "
+                f"{self._source} has {len(file.data) - len(dialogues)} dialogues whose id "
                 "another one has too; make the ids unique."
             )
-        return found
+        tasks = file.metadata.task_metadata
+        return {title: tuple(entry.labels) for title, entry in tasks.items()}, dialogues
 
-
-def _dialogue(entry: Mapping[str, Any]) -> Dialogue:
-    turns = tuple(
-        Turn(tuple(turn["speakers"]), turn["utterance"], _without(turn, TURN_FIELDS))
-        for turn in entry["dialogue"]
-    )
-    metadata = entry.get("dialogue_metadata", {})
-    return Dialogue(entry["dialogue_id"], turns, _without(entry, DIALOGUE_FIELDS), metadata)
-
-
-def _without(fields: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key not in known}
+    def _file(self) -> _File:
+        """The corpus's JSON."""
+        files = [n for n in self._members if n.endswith(".json") and n != "sample_format.json"]
+        if len(files) != 1:
+            raise UserError(
+                f"{self._source} has {len(files)} JSON files where one was expected; leave only "
+                "the corpus's there."
+            )
+        name = files[0]
+        try:
+            return _File.model_validate(json.loads(self._members[name]))
+        except ValidationError as error:
+            raise UserError(
+                f"{name} in {self._source} {schema_fault(error)}; TLiDB's format is "
+                '{"metadata": ..., "data": [dialogues]}, where a dialogue has dialogue_id and '
+                "dialogue, a list of turns with speakers and utterance."
+            ) from None
+        except ValueError as error:
+            raise UserError(
+                f"{name} in {self._source} is damaged ({error}); get it again."
+            ) from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from dfwe.errors import UserError
 from dfwe.pipeline.recipe import digest
@@ -10,35 +10,60 @@ from dfwe.pipeline.recipe import digest
 
 @dataclass(frozen=True)
 class Turn:
-    """One utterance with the annotations that stand on it, by task title."""
+    """One utterance.
+
+    Args:
+        speakers: the names of who speaks; none for stage directions.
+        text: the utterance.
+        annotations: task title -> what the corpus says of this turn, as plain data.
+    """
 
     speakers: tuple[str, ...]
     text: str
-    annotations: Mapping[str, Any]
+    annotations: Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """One dialogue with its annotations and metadata, by task title."""
+    """One dialogue.
+
+    Args:
+        id: its name in the corpus.
+        turns: its utterances, in order.
+        annotations: task title -> what the corpus says of the dialogue, as plain data.
+        metadata: task title -> what the task needs besides; a title is here if and only if the
+            dialogue is annotated for the task.
+    """
 
     id: str
     turns: tuple[Turn, ...]
-    annotations: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+    annotations: Mapping[str, object]
+    metadata: Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One instance of a task: what the model reads and what it should answer."""
+    """One instance of a task: what the model reads and what it should answer.
+
+    Args:
+        id: the instance's name.
+        dialogue: its dialogue's id; the bootstrap resamples dialogues, not instances.
+        context: what precedes the prompt; may be shortened to fit the model's input.
+        prompt: is never shortened, unless it alone is longer than the model's input.
+        target: the answer that training teaches.
+        references: every accepted answer.
+        options: the texts to choose from; empty for free text.
+        keep: which end of the context survives shortening.
+    """
 
     id: str
-    dialogue: str  # the bootstrap resamples dialogues, not instances
-    context: str  # may be shortened to fit the model's input
-    prompt: str  # always survives
-    target: str  # what training teaches
-    references: tuple[str, ...]  # every accepted answer
-    options: tuple[str, ...] = ()  # the texts to choose from; empty for free text
-    keep: Literal["start", "end"] = "end"  # which end of the context survives shortening
+    dialogue: str
+    context: str
+    prompt: str
+    target: str
+    references: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    keep: Literal["start", "end"] = "end"
 
     @property
     def source(self) -> str:
@@ -51,8 +76,17 @@ def fingerprint(examples: Iterable[Example]) -> str:
     return digest([asdict(example) for example in examples])
 
 
-def known_label(label: Any, labels: Collection[str], instance: str) -> str:
-    """The label itself; UserError naming the instance and the known labels if it is not one."""
+def known_label(label: str, labels: Collection[str], instance: str) -> str:
+    """The label itself.
+
+    Args:
+        label: the label of an instance.
+        labels: the known labels.
+        instance: the instance's name, for the message.
+
+    Raises:
+        UserError: the label is not a known one.
+    """
     if label not in labels:
         raise UserError(f"{instance} has the unknown label '{label}'; known: {', '.join(labels)}.")
     return label

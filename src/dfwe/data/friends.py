@@ -2,16 +2,89 @@
 
 Each reader takes the dialogues of a split, the task's title, its labels and the prompt's template.
 Dialogues are capped at 512 words by dropping whole turns, as in TLiDB; a model with a shorter
-input shortens further.
+input shortens further. An annotation that lacks a field or has a wrong one raises pydantic's
+ValidationError, which `Task.examples` turns into a sentence.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dfwe.data.dialogue import Dialogue, Example, Turn, known_label
 from dfwe.errors import UserError
 
 MAX_WORDS = 512
 PHRASE_WORDS = 4
+
+
+class _Annotation(BaseModel):
+    """A part of the corpus's annotations; fields that no reader needs are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Emotion(_Annotation):
+    instance_id: str
+    label: str
+
+
+class _Mention(_Annotation):
+    instance_id: str
+    start: int  # the mention's first character in the utterance
+    entity_reference: str
+    normalized_entity: str
+
+
+class _Scene(_Annotation):
+    scene_entities: list[str]
+
+
+class _Cloze(_Annotation):
+    instance_id: str
+    query: str
+    answer: str
+
+
+class _Span(_Annotation):
+    text: str
+    answer_utterance_id: int  # the number of the answer's turn in the dialogue
+
+
+class _Question(_Annotation):
+    instance_id: str
+    question: str
+    answers: Annotated[list[_Span], Field(min_length=1)]
+
+
+class _Questions(_Annotation):
+    qas: list[_Question]
+
+
+class _Personality(_Annotation):
+    instance_id: str
+    focus_speaker: str
+    turns: list[int]
+    personality_characteristics: dict[str, str]
+
+
+class _Relation(_Annotation):
+    instance_id: str
+    head: str
+    tail: str
+    relations: list[str]
+
+
+class _Relations(_Annotation):
+    turns: list[int]
+    relation_triples: list[_Relation]
+
+
+_MENTIONS = TypeAdapter(list[_Mention])
+_CLOZES = TypeAdapter(list[_Cloze])
+_QUESTIONS = TypeAdapter(list[_Questions])
+_PERSONALITIES = TypeAdapter(list[_Personality])
+_RELATIONS = TypeAdapter(list[_Relations])
 
 
 def render(turns: Sequence[Turn]) -> str:
@@ -31,54 +104,58 @@ def cap(turns: Sequence[Turn]) -> Sequence[Turn]:
 def emotion(
     dialogues: Sequence[Dialogue], title: str, labels: Sequence[str], prompt: str
 ) -> list[Example]:
-    """The emotion of an utterance, read with everything said before it."""
-    examples = []
+    """The emotion of an utterance, read with the utterances before it.
+
+    Args:
+        dialogues: of a split.
+        title: the task's title in the corpus.
+        labels: the emotions to choose from.
+        prompt: what follows the context, as it is.
+
+    Raises:
+        UserError: an annotation is missing, or has a label that is not one of `labels`.
+    """
+    examples: list[Example] = []
     for dialogue in _annotated(dialogues, title):
         for number, turn in enumerate(dialogue.turns):
             if title not in turn.annotations:
                 continue
-            noted = turn.annotations[title]
-            label = known_label(noted["label"], labels, noted["instance_id"])
+            annotation = _Emotion.model_validate(turn.annotations[title])
+            name = annotation.instance_id
+            label = known_label(annotation.label, labels, name)
             context = _context(cap(dialogue.turns[: number + 1]))
-            examples.append(
-                Example(
-                    noted["instance_id"],
-                    dialogue.id,
-                    context,
-                    prompt,
-                    label,
-                    (label,),
-                    tuple(labels),
-                )
-            )
+            examples.append(_choice(name, dialogue, context, prompt, answer=label, options=labels))
     return examples
 
 
 def character(
     dialogues: Sequence[Dialogue], title: str, labels: Sequence[str], prompt: str
 ) -> list[Example]:
-    """Whom a mention refers to, read with everything said so far."""
-    examples = []
+    """The character to whom a mention refers, read with the utterances up to it.
+
+    Args:
+        dialogues: of a split.
+        title: the task's title in the corpus.
+        labels: the characters to choose from.
+        prompt: a template over `labels`, joined by `or`, `mention` and `phrase`, the words
+            around the mention.
+
+    Raises:
+        UserError: an annotation is missing, or has a label that is not one of `labels`.
+    """
+    examples: list[Example] = []
     for dialogue in _annotated(dialogues, title):
         for number, turn in enumerate(dialogue.turns):
-            mentions = turn.annotations.get(title, ())
+            mentions = _MENTIONS.validate_python(turn.annotations.get(title, []))
             context = _context(cap(dialogue.turns[: number + 1])) if mentions else ""
             for mention in mentions:
-                phrase = _phrase(turn.text, mention["start"], mention["entity_reference"])
-                asked = prompt.format(
-                    labels=" or ".join(labels), mention=mention["entity_reference"], phrase=phrase
-                )
-                label = known_label(mention["normalized_entity"], labels, mention["instance_id"])
+                text = mention.entity_reference
+                phrase = _phrase(turn.text, mention.start, text)
+                filled = prompt.format(labels=" or ".join(labels), mention=text, phrase=phrase)
+                name = mention.instance_id
+                label = known_label(mention.normalized_entity, labels, name)
                 examples.append(
-                    Example(
-                        mention["instance_id"],
-                        dialogue.id,
-                        context,
-                        asked,
-                        label,
-                        (label,),
-                        tuple(labels),
-                    )
+                    _choice(name, dialogue, context, filled, answer=label, options=labels)
                 )
     return examples
 
@@ -86,18 +163,27 @@ def character(
 def reading(
     dialogues: Sequence[Dialogue], title: str, labels: Sequence[str], prompt: str
 ) -> list[Example]:
-    """Who stands behind the placeholder of a sentence about the dialogue."""
-    examples = []
+    """The entity behind the placeholder of a sentence about the dialogue.
+
+    Args:
+        dialogues: of a split.
+        title: the task's title in the corpus.
+        labels: unused: each dialogue has its entities in its metadata.
+        prompt: a template over `query`, the sentence, and `entities`, joined by `or`.
+
+    Raises:
+        UserError: an annotation is missing, or has an answer that is not one of the entities.
+    """
+    examples: list[Example] = []
     for dialogue in _annotated(dialogues, title):
-        entities = tuple(dialogue.metadata[title]["scene_entities"])
+        entities = _Scene.model_validate(dialogue.metadata[title]).scene_entities
         context = _context(cap(dialogue.turns))
-        for item in dialogue.annotations[title]:
-            answer = known_label(item["answer"], entities, item["instance_id"])
-            asked = prompt.format(query=item["query"], entities=" or ".join(entities))
+        for item in _CLOZES.validate_python(dialogue.annotations[title]):
+            name = item.instance_id
+            answer = known_label(item.answer, entities, name)
+            filled = prompt.format(query=item.query, entities=" or ".join(entities))
             examples.append(
-                Example(
-                    item["instance_id"], dialogue.id, context, asked, answer, (answer,), entities
-                )
+                _choice(name, dialogue, context, filled, answer=answer, options=entities)
             )
     return examples
 
@@ -107,39 +193,58 @@ def question(
 ) -> list[Example]:
     """A free-text answer to a question about the dialogue.
 
-    TLiDB trains on a gold answer drawn anew each time; here it is always the first. Its cap keeps
-    the turns around the answer; shortening beyond it must not look at the answer and keeps the
+    TLiDB trains on another gold answer each time; here it is always the first. Its cap keeps
+    the turns around the answer; shortening beyond it must not depend on the answer and keeps the
     start, as the original's tokenizer does.
+
+    Args:
+        dialogues: of a split.
+        title: the task's title in the corpus.
+        labels: unused: answers are free text.
+        prompt: a template over `question`.
+
+    Raises:
+        UserError: an annotation is missing.
     """
-    examples = []
+    examples: list[Example] = []
     for dialogue in _annotated(dialogues, title):
-        for item in (item for entry in dialogue.annotations[title] for item in entry["qas"]):
-            golds = tuple(answer["text"] for answer in item["answers"])
-            around = item["answers"][-1]["answer_utterance_id"]  # TLiDB keeps the last one's cut
-            context = _context(_cap_around(dialogue.turns, around))
-            asked = prompt.format(question=item["question"])
-            examples.append(
-                Example(
-                    item["instance_id"], dialogue.id, context, asked, golds[0], golds, keep="start"
+        for entry in _QUESTIONS.validate_python(dialogue.annotations[title]):
+            for item in entry.qas:
+                golds = tuple(answer.text for answer in item.answers)
+                around = item.answers[-1].answer_utterance_id  # TLiDB cuts around the last one
+                context = _context(_cap_around(dialogue.turns, around))
+                filled = prompt.format(question=item.question)
+                name = item.instance_id
+                examples.append(
+                    Example(name, dialogue.id, context, filled, golds[0], golds, keep="start")
                 )
-            )
     return examples
 
 
 def personality(
     dialogues: Sequence[Dialogue], title: str, labels: Sequence[str], prompt: str
 ) -> list[Example]:
-    """Whether a speaker has each of five traits: one example a trait."""
-    examples = []
+    """Whether a speaker has each of five traits: one example per trait.
+
+    Args:
+        dialogues: of a split.
+        title: the task's title in the corpus.
+        labels: the two answers.
+        prompt: a template over `speaker` and `trait`.
+
+    Raises:
+        UserError: an annotation is missing, or has a label that is not one of `labels`.
+    """
+    examples: list[Example] = []
     for dialogue in _annotated(dialogues, title):
-        for sample in dialogue.annotations[title]:
-            context = _context(cap(_chosen(dialogue, sample["turns"])))
-            for trait, value in sample["personality_characteristics"].items():
-                name = f"{sample['instance_id']}_{trait}"
+        for sample in _PERSONALITIES.validate_python(dialogue.annotations[title]):
+            context = _context(cap(_selected(dialogue, sample.turns)))
+            for trait, value in sample.personality_characteristics.items():
+                name = f"{sample.instance_id}_{trait}"
                 label = known_label(value, labels, name)
-                asked = prompt.format(speaker=sample["focus_speaker"], trait=trait)
+                filled = prompt.format(speaker=sample.focus_speaker, trait=trait)
                 examples.append(
-                    Example(name, dialogue.id, context, asked, label, (label,), tuple(labels))
+                    _choice(name, dialogue, context, filled, answer=label, options=labels)
                 )
     return examples
 
@@ -154,23 +259,42 @@ def relation(
     """The relations between two entities, as their names joined by `and`.
 
     Args:
+        dialogues: of a split.
+        title: the task's title in the corpus.
         labels: unused: a corpus may declare fewer than the columns the metric counts in.
+        prompt: a template over `head` and `tail`, the entities.
         names: label -> its name in natural language; the label set, in the metric's order.
+
+    Raises:
+        UserError: an annotation is missing, or has a label that is not one of `names`.
     """
-    examples = []
+    examples: list[Example] = []
     options = tuple(names.values())
     for dialogue in _annotated(dialogues, title):
-        for sample in dialogue.annotations[title]:
-            context = _context(cap(_chosen(dialogue, sample["turns"])))
-            for triple in sample["relation_triples"]:
-                name = triple["instance_id"]
-                found = [known_label(label, names, name) for label in triple["relations"]]
-                target = " and ".join(names[label] for label in found)
-                asked = prompt.format(head=triple["head"], tail=triple["tail"])
+        for sample in _RELATIONS.validate_python(dialogue.annotations[title]):
+            context = _context(cap(_selected(dialogue, sample.turns)))
+            for triple in sample.relation_triples:
+                name = triple.instance_id
+                relations = [known_label(label, names, name) for label in triple.relations]
+                target = " and ".join(names[label] for label in relations)
+                filled = prompt.format(head=triple.head, tail=triple.tail)
                 examples.append(
-                    Example(name, dialogue.id, context, asked, target, (target,), options)
+                    _choice(name, dialogue, context, filled, answer=target, options=options)
                 )
     return examples
+
+
+def _choice(
+    name: str,
+    dialogue: Dialogue,
+    context: str,
+    prompt: str,
+    *,
+    answer: str,
+    options: Sequence[str],
+) -> Example:
+    """An example with one accepted answer, to be chosen from options."""
+    return Example(name, dialogue.id, context, prompt, answer, (answer,), tuple(options))
 
 
 def _annotated(dialogues: Sequence[Dialogue], title: str) -> Iterator[Dialogue]:
@@ -190,7 +314,8 @@ def _context(turns: Sequence[Turn]) -> str:
     return f"context: {render(turns)}"
 
 
-def _chosen(dialogue: Dialogue, turns: Sequence[int]) -> list[Turn]:
+def _selected(dialogue: Dialogue, turns: Sequence[int]) -> list[Turn]:
+    """The turns of these numbers."""
     return [dialogue.turns[number] for number in turns]
 
 

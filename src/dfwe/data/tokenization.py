@@ -2,11 +2,11 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypedDict, TypeVar, cast, overload
 
 from dfwe.data.dialogue import Example, fingerprint
 from dfwe.pipeline.files import temporary_sibling
@@ -15,47 +15,131 @@ from dfwe.pipeline.recipe import digest
 LAYOUT = 1  # of the cached tables; raised when encoding changes
 
 
+class _Backend(Protocol):
+    """What is used of a fast tokenizer's implementation."""
+
+    def to_str(self) -> str: ...
+
+
+class Tokenizer(Protocol):
+    """What is used of a tokenizer of transformers."""
+
+    @property
+    def pad_token_id(self) -> int: ...
+
+    @property
+    def eos_token_id(self) -> int: ...
+
+    @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
+    def cls_token_id(self) -> int | None: ...
+
+    @property
+    def sep_token_id(self) -> int | None: ...
+
+    @property
+    def is_fast(self) -> bool: ...
+
+    @property
+    def backend_tokenizer(self) -> _Backend: ...
+
+    @overload
+    def __call__(
+        self, text: str, *, add_special_tokens: bool = True, verbose: bool = True
+    ) -> Mapping[str, list[int]]: ...
+
+    @overload
+    def __call__(
+        self, text: list[str], *, add_special_tokens: bool = True, verbose: bool = True
+    ) -> Mapping[str, list[list[int]]]: ...
+
+    def __len__(self) -> int: ...
+
+    def get_vocab(self) -> Mapping[str, int]: ...
+
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
+
+    def batch_decode(
+        self, sequences: list[list[int]], skip_special_tokens: bool = False
+    ) -> list[str]: ...
+
+
+class _Table(Protocol):
+    """What is used of a table of `datasets`."""
+
+    def to_dict(self) -> object: ...
+
+    def save_to_disk(self, dataset_path: Path) -> None: ...
+
+
+class _Inputs(TypedDict):
+    """Columns of a cached table for an encoder with a head."""
+
+    source: list[list[int]]
+
+
+class _Columns(_Inputs):
+    """Columns of a cached table for a model that generates."""
+
+    target: list[list[int]]
+    options: list[list[list[int]]]
+
+
+_Cached = TypeVar("_Cached", _Inputs, _Columns)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenizedSplit:
     """A split as token ids, end tokens included.
 
     Args:
-        sources: the inputs, shortened to `max_input` where the prompt allows.
-        targets: what training teaches, each at most `max_target` long; for an encoder with a
-            head the label's number, or 0 and 1 for each label of a multi-label task.
-        options: the ids of each option of each example, whole; empty lists for free text and for
-            an encoder with a head.
-        tokenizer: what made them.
+        examples: the split, of m examples.
+        sources: (m, tokens), the inputs, shortened to `max_input` where the prompt allows.
+        targets: (m, tokens), what training teaches, each at most `max_target` long; for an
+            encoder with a head the label's number, or 0 and 1 for each label of a multi-label
+            task.
+        options: (m, options, tokens), the ids of each option, never shortened; empty lists for
+            free text and for an encoder with a head.
+        tokenizer: the one that the ids belong to.
     """
 
     examples: tuple[Example, ...]
     sources: Sequence[Sequence[int]]
     targets: Sequence[Sequence[int]]
     options: Sequence[Sequence[Sequence[int]]]
-    tokenizer: Any
+    tokenizer: Tokenizer
 
     def __len__(self) -> int:
         return len(self.examples)
 
     @cached_property
     def tokens(self) -> int:
-        """How many a pass over the split reads and teaches."""
+        """How many tokens a pass over the split has, sources and targets together."""
         return sum(map(len, self.sources)) + sum(map(len, self.targets))
 
 
 def tokenize(
     examples: tuple[Example, ...],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     max_input: int,
     max_target: int,
     cache: Path | None = None,
 ) -> TokenizedSplit:
-    """Token ids of the examples; read from `cache` where an equal table was made before.
+    """Token ids for a sequence-to-sequence model.
 
     A source that is too long loses tokens of its context, at the end that the example does not
     `keep`; prompt and end token always survive, also a prompt that alone is longer than
     `max_input` (a T5's positions are relative: the limit is one of cost, not of the network).
+
+    Args:
+        examples: a split.
+        tokenizer: the model's.
+        max_input: the most tokens of a source, end token included.
+        max_target: the most tokens of a target, end token included.
+        cache: a folder of tables; an equal one is read from there, a new one is added.
     """
     name = [LAYOUT, fingerprint(examples), _tokenizer_digest(tokenizer), max_input, max_target]
     table = _cached(cache, name, lambda: _table(examples, tokenizer, max_input, max_target))
@@ -64,13 +148,21 @@ def tokenize(
 
 def tokenize_continued(
     examples: tuple[Example, ...],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     max_input: int,
     max_target: int,
     cache: Path | None = None,
 ) -> TokenizedSplit:
-    """Token ids for a causal model: an answer continues its source, after a space."""
+    """Token ids for a causal model: an answer continues its source, after a space.
+
+    Args:
+        examples: a split.
+        tokenizer: the model's.
+        max_input: the most tokens of a source.
+        max_target: the most tokens of a target, end token included.
+        cache: a folder of tables; an equal one is read from there, a new one is added.
+    """
     limits = [max_input, max_target]
     name = [LAYOUT, "causal", fingerprint(examples), _tokenizer_digest(tokenizer), *limits]
     end, lead = tokenizer.eos_token_id, len(tokenizer(":", add_special_tokens=False)["input_ids"])
@@ -78,76 +170,97 @@ def tokenize_continued(
     def answer(text: str) -> list[int]:
         return tokenizer(f": {text}", add_special_tokens=False)["input_ids"][lead:]
 
-    def make() -> dict[str, Any]:
+    def columns() -> _Columns:
         table = _table(examples, tokenizer, max_input, max_target, answer)
-        unended = [ids[:-1] if ids[-1] == end else ids for ids in table["source"]]
-        return {**table, "source": unended}
+        without_end = [ids[:-1] if ids[-1] == end else ids for ids in table["source"]]
+        return {**table, "source": without_end}
 
-    table = _cached(cache, name, make)
+    table = _cached(cache, name, columns)
     return TokenizedSplit(examples, table["source"], table["target"], table["options"], tokenizer)
 
 
 def tokenize_labels(
     examples: tuple[Example, ...],
     golds: Sequence[Sequence[int]],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     max_input: int,
     cache: Path | None = None,
 ) -> TokenizedSplit:
-    """Token ids for an encoder with a head, and `golds`, what the head should say.
+    """Token ids for an encoder with a head.
 
-    A source is shortened like `encode`'s; a prompt that alone is too long loses its end, since an
-    encoder has no positions beyond its limit.
+    A source is shortened like `tokenize`'s; a prompt that alone is too long loses its end, since
+    an encoder has no positions beyond its limit.
+
+    Args:
+        examples: a split, of m examples.
+        golds: (m, labels or 1), the targets: what the head should give.
+        tokenizer: the model's.
+        max_input: the most tokens of a source, end token included.
+        cache: a folder of tables; an equal one is read from there, a new one is added.
     """
     name = [LAYOUT, "encoder", fingerprint(examples), _tokenizer_digest(tokenizer), max_input]
-    table = _cached(cache, name, lambda: {"source": _sources(examples, tokenizer, max_input)})
+
+    def columns() -> _Inputs:
+        return {"source": _sources(examples, tokenizer, max_input)}
+
+    table = _cached(cache, name, columns)
     end = [] if tokenizer.sep_token_id is None else [tokenizer.sep_token_id]
     sources = [
         ids if len(ids) <= max_input else [*ids[: max_input - len(end)], *end]
         for ids in table["source"]
     ]
-    return TokenizedSplit(examples, sources, golds, [[]] * len(examples), tokenizer)
+    options: list[list[list[int]]] = [[]] * len(examples)
+    return TokenizedSplit(examples, sources, golds, options, tokenizer)
 
 
-def _cached(cache: Path | None, name: list[Any], make: Callable[[], Any]) -> dict[str, Any]:
-    """The table of that name in `cache`, made there if need be."""
+def _cached(cache: Path | None, name: Sequence[object], columns: Callable[[], _Cached]) -> _Cached:
+    """The table of that name in `cache`; computed, and added there, where it is not."""
     if cache is None:
-        return make()
-    from datasets import Dataset, disable_progress_bars, load_from_disk
+        return columns()
+    from datasets import (  # pyright: ignore[reportMissingTypeStubs]
+        Dataset,
+        disable_progress_bars,
+        load_from_disk,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     folder = cache / digest(name)[:20]
     try:
-        return load_from_disk(folder).to_dict()  # type: ignore[return-value]
+        return cast(_Cached, cast(_Table, load_from_disk(folder)).to_dict())
     except (OSError, ValueError):  # none there, or a damaged one
         shutil.rmtree(folder, ignore_errors=True)
     disable_progress_bars()
-    made = Dataset.from_dict(make())
+    table = cast(_Table, Dataset.from_dict(dict(columns())))  # pyright: ignore[reportUnknownMemberType]
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(folder)
-    made.save_to_disk(temporary)
+    table.save_to_disk(temporary)
     try:
         temporary.rename(folder)
     except OSError:  # another process has just put the same table there
         shutil.rmtree(temporary)
-    return made.to_dict()  # type: ignore[return-value]
+    return cast(_Cached, table.to_dict())
 
 
 def _table(
     examples: tuple[Example, ...],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     max_input: int,
     max_target: int,
     answer: Callable[[str], list[int]] | None = None,
-) -> dict[str, Any]:
-    """`answer` spells an answer without its end; the tokenizer alone by default."""
+) -> _Columns:
+    """Sources, targets and options as token ids.
+
+    Args:
+        answer: the token ids of an answer without its end; None takes the tokenizer's.
+    """
     end = [tokenizer.eos_token_id]
 
-    def plainly(text: str) -> list[int]:
+    def alone(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    spell = answer or plainly
-    spelled = {text: spell(text) + end for text in {t for e in examples for t in e.options}}
+    spell = answer or alone
+    texts = {text for example in examples for text in example.options}
+    spelled = {text: spell(text) + end for text in texts}
     return {
         "source": _sources(examples, tokenizer, max_input),
         "target": [spell(example.target)[: max_target - 1] + end for example in examples],
@@ -155,7 +268,9 @@ def _table(
     }
 
 
-def _sources(examples: tuple[Example, ...], tokenizer: Any, max_input: int) -> list[list[int]]:
+def _sources(
+    examples: tuple[Example, ...], tokenizer: Tokenizer, max_input: int
+) -> list[list[int]]:
     # verbose=False: what is too long for the model is shortened here, no reason for a warning.
     sources = tokenizer([example.source for example in examples], verbose=False)["input_ids"]
     return [
@@ -164,17 +279,17 @@ def _sources(examples: tuple[Example, ...], tokenizer: Any, max_input: int) -> l
     ]
 
 
-def _shorten(example: Example, tokenizer: Any, max_input: int) -> list[int]:
+def _shorten(example: Example, tokenizer: Tokenizer, max_input: int) -> list[int]:
     prompt = tokenizer(example.prompt)["input_ids"]
-    initial_alphas = {tokenizer.cls_token_id, tokenizer.bos_token_id} - {None}
-    opens = len(initial_alphas.intersection(prompt[:1]))  # a first token stays the first
+    first_tokens = {tokenizer.cls_token_id, tokenizer.bos_token_id} - {None}
+    opens = len(first_tokens.intersection(prompt[:1]))  # a first token stays the first
     room = max(0, max_input - len(prompt))
     context = tokenizer(example.context, add_special_tokens=False, verbose=False)["input_ids"]
     kept = context[:room] if example.keep == "start" else context[max(0, len(context) - room) :]
     return prompt[:opens] + kept + prompt[opens:]
 
 
-def _tokenizer_digest(tokenizer: Any) -> str:
+def _tokenizer_digest(tokenizer: Tokenizer) -> str:
     if tokenizer.is_fast:
         return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
     return digest([type(tokenizer).__name__, tokenizer.get_vocab()])  # in Python, such as ByT5's

@@ -1,16 +1,16 @@
 """Causal language models as a family: the answer continues the prompt."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.tokenization import TokenizedSplit, tokenize_continued
 from dfwe.models.family import ModelFamily
+from dfwe.settings import settings
 from dfwe.tasks.task import Task
 
 
-@dataclass(frozen=True)
+@settings("model")
 class CausalLM(ModelFamily):
     """A pretrained decoder, taught and scored on the tokens of the answer alone."""
 

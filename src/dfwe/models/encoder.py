@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit, tokenize_labels
-from dfwe.errors import UserError, check_choice
+from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.files import file_digest
 from dfwe.pipeline.store import WEIGHTS
 from dfwe.scoring.decoding import Decoding
+from dfwe.settings import settings
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.weights.loading import load_as
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
     from dfwe.training.module import TaskModule
 
 
-POOLERS = ("own", "identity")
-
-
-@dataclass(frozen=True)
+@settings("model")
 class SequenceClassifier(ModelFamily):
     """A pretrained encoder; each task it is trained on gets a classification head.
 
@@ -41,13 +39,9 @@ class SequenceClassifier(ModelFamily):
     """
 
     sha256: str | None = None
-    pooler: str = "own"
+    pooler: Literal["own", "identity"] = "own"
 
     family: ClassVar[str] = "encoder"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("model.pooler", self.pooler, POOLERS)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -155,6 +149,7 @@ class SequenceClassifier(ModelFamily):
         train: Mapping[str, TokenizedSplit] | None = None,
         training: TrainingConfig | None = None,
         seed: int = 0,
+        test: TokenizedSplit | None = None,
     ) -> "TaskModule":
         from dfwe.training.classifier import ClassificationModule, fresh_head
 
@@ -163,7 +158,7 @@ class SequenceClassifier(ModelFamily):
             for name, split in (train or {}).items()
             if name != task.name
         }
-        return ClassificationModule(heads, network, task, decoding, dev, training, seed)
+        return ClassificationModule(heads, network, task, decoding, dev, training, seed, test)
 
 
 def _gold(task: Task, options: tuple[str, ...], example: Example) -> list[int]:
@@ -183,4 +178,5 @@ def _gold(task: Task, options: tuple[str, ...], example: Example) -> list[int]:
             "but an encoder's head has one set of labels; choose other tasks."
         )
     gold = task.answer.gold(example)
+    assert not isinstance(gold, tuple)  # the accepted texts of a task in free text
     return [int(value) for value in gold] if isinstance(gold, list) else [int(gold)]

@@ -4,7 +4,6 @@ import importlib.util
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
 from dfwe.data.tokenization import TokenizedSplit, tokenize
-from dfwe.errors import UserError, check_whole
+from dfwe.errors import UserError
 from dfwe.pipeline.files import file_digest
+from dfwe.pretraining.config import PretrainingConfig
 from dfwe.scoring.decoding import Decoding
+from dfwe.settings import Count, settings
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.weights.hub import local_folder
@@ -44,7 +45,7 @@ CHOICES = {
 COUNTED_FROM_PAD = ("camembert", "longformer", "mpnet")  # their first position is pad_token_id + 1
 
 
-@dataclass(frozen=True)
+@settings("model")
 class ModelFamily(ABC):
     """A pretrained model and the limits of its input; a subclass says how its family reads.
 
@@ -61,15 +62,11 @@ class ModelFamily(ABC):
     name: str
     path: str | None = None
     revision: str | None = None
-    max_input: int = 512
-    max_target: int = 128
-    pretraining: Mapping[str, Any] | None = None
+    max_input: Count = 512
+    max_target: Count = 128
+    pretraining: PretrainingConfig | None = None
 
     family: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        check_whole("model.max_input", self.max_input, 1)
-        check_whole("model.max_target", self.max_target, 1)
 
     @cached_property
     def folder(self) -> Path:
@@ -185,6 +182,7 @@ class ModelFamily(ABC):
         train: Mapping[str, TokenizedSplit] | None = None,
         training: TrainingConfig | None = None,
         seed: int = 0,
+        test: TokenizedSplit | None = None,
     ) -> "TaskModule":
         """The LightningModule that trains the network on `train` and scores it on `dev`.
 
@@ -192,10 +190,10 @@ class ModelFamily(ABC):
         """
         from dfwe.training.module import GenerationModule
 
-        return GenerationModule(network, task, decoding, dev, training, seed)
+        return GenerationModule(network, task, decoding, dev, training, seed, test)
 
 
-@dataclass(frozen=True)
+@settings("model")
 class Seq2SeqLM(ModelFamily):
     """A pretrained encoder and decoder, which generates the answer."""
 

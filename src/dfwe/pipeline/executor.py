@@ -1,126 +1,182 @@
-"""Run a graph of steps: what is in the store is skipped, the rest is made in order."""
+"""Runs a graph of steps: walks back from what a stage asks for and stops at what is stored."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
-from time import sleep
-from typing import Any, Protocol
+from typing import Any
 
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
-from dfwe.pipeline.recipe import Recipe
+from dfwe.pipeline.provenance import provenance
+from dfwe.pipeline.step import Run, Step
+from dfwe.pipeline.store import Store
 
 log = logging.getLogger(__name__)
-POLL = 1.0  # seconds between two looks at what other processes are at
-
-
-class Step(Protocol):
-    """One node of a plan."""
-
-    @property
-    def stage(self) -> str:
-        """The stage that makes it, as in `stage=`."""
-        ...
-
-    @property
-    def label(self) -> str:
-        """What a person calls it."""
-        ...
-
-    @cached_property
-    def recipe(self) -> Recipe: ...
-
-    @property
-    def parents(self) -> tuple["Step", ...]: ...
-
-    def run(self, context: Context) -> None:
-        """Make the result and commit it to the store."""
-        ...
+POLL = 1.0  # seconds between two looks at what other processes compute
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Which kinds of step a call makes; the others must be in the store already.
+    """Which steps a call computes; the others must be in the store already.
 
     Args:
         name: as in `stage=`.
-        makes: the kinds of step.
-        work: called with what builds the configured study, this stage and the lab; None makes
-            DFWE's plan of the study.
+        computes: the stages of the steps that it computes.
+        work: called with what builds the configured study, this stage and the context; None
+            computes DFWE's plan of the study.
     """
 
     name: str
-    makes: tuple[str, ...]
+    computes: tuple[str, ...]
     work: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "makes", tuple(self.makes))
+        object.__setattr__(self, "computes", tuple(self.computes))
 
 
 def execute(steps: Iterable[Step], stage: Stage, context: Context) -> None:
-    """Make the steps (parents first) that the stage makes and the store lacks.
+    """Computes what the stage asks for and the store lacks.
 
-    Processes with a store in common share the work: a step that another one is at is left to it
-    while there are others to make.
+    Asked for are those of the stage's steps that no other of them starts from. Processes with a
+    store in common share the work: a step that another one computes is left to it while there
+    are others.
 
     Raises:
-        UserError: a parent is missing and this stage does not make it.
+        UserError: a parent is missing and this stage does not compute it.
     """
-    wanted = {step.recipe.address: step for step in steps if step.stage in stage.makes}
-    lacking = _lacking(wanted.values(), context)
+    wanted = _unique(step for step in steps if step.stage in stage.computes)
+    lacking = _lacking(wanted, context)
     if not wanted:
-        log.info("There is nothing for stage=%s to make here.", stage.name)
+        log.info("There is nothing for stage=%s to compute here.", stage.name)
     elif not lacking:
-        log.info("Everything stage=%s makes is in the store; nothing to train.", stage.name)
-    _check_parents(lacking, context)
+        log.info("Everything stage=%s computes is in the store.", stage.name)
     if lacking:
         context.check()
-    whole = len(lacking)
+    total = len(lacking)
     while lacking:
         step, claim = _claim(lacking, context)
         with claim:
-            if step.recipe not in context.store:  # another process may have just made it
-                log.info("[%d/%d] %s", whole - len(lacking) + 1, whole, _named(step))
-                step.run(context)
-        lacking = _lacking(lacking, context)
+            if not _is_ready(step, context.store):  # another process may just have computed it
+                number = total - len(lacking) + 1
+                log.info("[%d/%d] %s", number, total, describe(step))
+                compute(step, context)
+        lacking = [step for step in lacking if not _is_ready(step, context.store)]
 
 
-def _lacking(steps: Iterable[Step], context: Context) -> list[Step]:
-    return [step for step in steps if step.recipe not in context.store]
+def compute(step: Step, context: Context) -> None:
+    """Runs one step whose parents are stored: log, time, commit, digest and lineage."""
+    from dfwe.pipeline.run_log import RunOf, open_log
+
+    began = time.monotonic()
+    store, recipe = context.store, step.recipe
+    run_of = RunOf(
+        recipe, f"{recipe.kind}: {step.label}", step.group, context.study, context.output
+    )
+    run_log = open_log(context.loggers, run_of)
+    try:
+        run = Run(step, context, store.output(recipe), store.work(recipe), run_log)
+        record = step.run(run)
+        seconds = time.monotonic() - began + run.earlier_seconds
+        where = provenance(step.label, seconds, context.device.type)
+        folder = store.commit(recipe, record, where)
+        run_log.result(recipe, folder, store.stored(recipe))
+    except BaseException:
+        run_log.finish(failed=True)
+        raise
+    run_log.finish()
+
+
+def lineage(step: Step) -> Iterator[Step]:
+    """The step's ancestors, parents first, and the step; one that is reached twice comes once."""
+    seen: set[str] = set()
+    yield from _lineage(step, seen)
+
+
+def describe(step: Step) -> str:
+    """A step as the log names it."""
+    return f"{step.stage}: {step.label} ({step.recipe.name})"
+
+
+def _lineage(step: Step, visited: set[str]) -> Iterator[Step]:
+    if step.recipe.name in visited:
+        return
+    visited.add(step.recipe.name)
+    for parent in step.parents:
+        yield from _lineage(parent, visited)
+    yield step
+
+
+def _unique(steps: Iterable[Step]) -> list[Step]:
+    return list({step.recipe.name: step for step in steps}.values())
+
+
+def _is_ready(step: Step, store: Store) -> bool:
+    """Whether the store has all of the step's result: weights that were pruned are lacking."""
+    return store.has_weights(step.recipe) if step.has_weights else step.recipe in store
+
+
+def _lacking(wanted: Sequence[Step], context: Context) -> list[Step]:
+    """The steps to compute, parents first.
+
+    Raises:
+        UserError: one of them is not among the wanted.
+    """
+    inner = {parent.recipe.name for step in wanted for parent in lineage(step) if parent != step}
+    known = {step.recipe.name: step for step in wanted}
+    lacking: dict[str, Step] = {}
+
+    def visit(step: Step, child: Step | None) -> None:
+        name = step.recipe.name
+        if name in lacking:
+            return
+        if child is None or not child.reads_weights:  # its record is enough
+            if step.recipe in context.store:
+                return
+        elif _is_ready(step, context.store):
+            return
+        if name not in known:
+            raise _missing(step, child, context)
+        for parent in step.parents:
+            visit(parent, step)
+        lacking[name] = known[name]
+
+    for step in wanted:
+        if step.recipe.name not in inner:
+            visit(step, None)
+    return [step for step in wanted if step.recipe.name in lacking]
 
 
 def _claim(lacking: Sequence[Step], context: Context) -> tuple[Step, AbstractContextManager[Any]]:
-    """The first step whose parents are made and that no other process is at; waits for one."""
+    """The first step with stored parents that no other process computes; waits for one."""
     waits = False
+    pending = {step.recipe.name for step in lacking}
     while True:
-        taken = []
+        taken: list[Step] = []
         for step in lacking:
-            if _lacking(step.parents, context):
+            missing = [parent for parent in step.parents if not _has(parent, step, context.store)]
+            for parent in missing:
+                if parent.recipe.name not in pending:  # someone may have emptied the store
+                    raise _missing(parent, step, context)
+            if missing:
                 continue
             if claim := context.store.claim(step.recipe):
                 return step, claim
             taken.append(step)
-        _check_parents(lacking, context)  # someone may have emptied the store
         if not waits:
-            log.info("Waiting for the process that is at %s", _named(taken[0]))
+            log.info("Waiting for the process that computes %s", describe(taken[0]))
         waits = True
-        sleep(POLL)
+        time.sleep(POLL)
 
 
-def _check_parents(lacking: Sequence[Step], context: Context) -> None:
-    coming = {step.recipe.address for step in lacking}
-    for step in lacking:
-        for parent in _lacking(step.parents, context):
-            if parent.recipe.address not in coming:
-                raise UserError(
-                    f"{step.stage} of '{step.label}' needs the result of stage={parent.stage} for "
-                    f"'{parent.label}', which is not in the store {context.store.root}; "
-                    "make it with: "
-                    f"{context.command(parent.stage)}"
-                )
+def _has(parent: Step, child: Step, store: Store) -> bool:
+    return _is_ready(parent, store) if child.reads_weights else parent.recipe in store
 
 
-def _named(step: Step) -> str:
-    return f"{step.stage}: {step.label} ({step.recipe.address})"
+def _missing(step: Step, child: Step | None, context: Context) -> UserError:
+    needed_by = "" if child is None else f"{child.recipe.kind} of '{child.label}' needs "
+    return UserError(
+        f"{needed_by}the result of stage={step.stage} for '{step.label}', which is not in the "
+        f"store {context.store.root}; compute it with: {context.command(step.stage)}"
+    )

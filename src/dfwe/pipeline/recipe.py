@@ -1,4 +1,4 @@
-"""Recipes: weights named by what decides them."""
+"""Recipes: results named by what decides them."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 ADDRESS_LENGTH = 20  # hex digits: 80 bits, short enough for a W&B run id and a folder name
 
@@ -24,11 +24,13 @@ def canonical(value: Any) -> Any:
             raise TypeError(f"{value} cannot stand in a recipe")
         return int(value) if value.is_integer() else value  # 1.0 and 1 are one setting
     if isinstance(value, Mapping):
-        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+        items = cast(Mapping[Any, Any], value)
+        return {str(key): canonical(items[key]) for key in sorted(items, key=str)}
     if isinstance(value, Set):
-        return sorted((canonical(item) for item in value), key=json.dumps)
+        members = [canonical(item) for item in cast(Set[Any], value)]
+        return sorted(members, key=json.dumps)
     if isinstance(value, Sequence):
-        return [canonical(item) for item in value]
+        return [canonical(item) for item in cast(Sequence[Any], value)]
     raise TypeError(f"{type(value).__name__} {value!r} cannot stand in a recipe")
 
 
@@ -40,25 +42,30 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a result: the stage, its version and settings, the recipes it starts from."""
+    """What decides a result: its kind, the kind's version, settings, and the parents' recipes."""
 
-    stage: str
+    kind: str
     version: int
     settings: Mapping[str, Any]
     parents: tuple["Recipe", ...] = field(default=())
 
     @cached_property
     def address(self) -> str:
-        """The name of the result in the store."""
-        parts = [self.stage, self.version, self.settings, [p.address for p in self.parents]]
+        """The result's name among those of its kind."""
+        parts = [self.kind, self.version, self.settings, [p.address for p in self.parents]]
         return digest(parts)[:ADDRESS_LENGTH]
+
+    @property
+    def name(self) -> str:
+        """The result's folder in the store and its artifact's name: kind and address."""
+        return f"{self.kind}-{self.address}"
 
     def describe(self) -> dict[str, Any]:
         """The recipe as plain data, for `recipe.json` and the logger's config."""
         return {
-            "stage": self.stage,
+            "kind": self.kind,
             "version": self.version,
             "address": self.address,
             "settings": canonical(self.settings),
-            "parents": [parent.address for parent in self.parents],
+            "parents": [parent.name for parent in self.parents],
         }

@@ -1,40 +1,47 @@
-"""The LightningModule behind `stage=pretrain`: span corruption from nothing."""
+"""The LightningModule behind `stage=pretrain`: span corruption from random weights."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import lightning as L
-import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Adafactor
 
 from dfwe.data.batches import IGNORED, padded
-from dfwe.pretraining.span_corruption import Blocks, learning_rate
+from dfwe.pretraining.span_corruption import Blocks, Pair, learning_rate
 
-Pairs = list[tuple[list[int], list[int]]]
+if TYPE_CHECKING:
+    from transformers import T5ForConditionalGeneration
 
 
 class SpanCorruptionModule(L.LightningModule):
-    """A fresh network learning to fill in hidden spans.
+    """A fresh network that learns to fill in hidden spans.
 
     Args:
+        network: a T5.
         steps: optimizer steps of the whole run, for the learning rate's schedule.
-        peak, warmup: the schedule's highest rate, relative to the root mean square of each tensor,
-            and the steps until it is reached.
+        peak: the schedule's highest rate, relative to the root mean square of each tensor.
+        warmup: the steps until the peak is reached.
     """
 
-    def __init__(self, network: Any, steps: int, peak: float, warmup: int) -> None:
+    def __init__(
+        self, network: "T5ForConditionalGeneration", steps: int, peak: float, warmup: int
+    ) -> None:
         super().__init__()
         self.network = network.eval()  # no dropout, as T5 1.1; Lightning keeps it so
         self.steps = steps
         self.peak = peak
         self.warmup = warmup
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # A T5 starts with weights of very different size; Adafactor's steps follow each tensor's.
         optimizer = Adafactor(
             self.network.parameters(), lr=1.0, scale_parameter=True, relative_step=False
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
+        schedule = LambdaLR(
             optimizer, lambda step: learning_rate(step, self.steps, self.peak, self.warmup)
         )
         return {
@@ -42,7 +49,8 @@ class SpanCorruptionModule(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def training_step(self, batch: Pairs, batch_idx: int) -> Any:
+    def training_step(self, batch: list[Pair], batch_idx: int) -> Tensor:
+        """The loss of one step's pairs of source and target."""
         source = padded([source for source, _ in batch], 0).to(self.device)
         target = padded([target for _, target in batch], IGNORED).to(self.device)
         loss = self.network(input_ids=source, attention_mask=source != 0, labels=target).loss
@@ -51,21 +59,28 @@ class SpanCorruptionModule(L.LightningModule):
 
 
 class Passes(L.LightningDataModule):
-    """The blocks of each pass; an epoch is decided by (seed, epoch) alone."""
+    """The blocks of each pass; an epoch is decided by (seed, epoch) alone.
+
+    Args:
+        blocks: the text.
+        seed: decides the passes.
+    """
 
     def __init__(self, blocks: Blocks, seed: int) -> None:
         super().__init__()
         self.blocks = blocks
         self.seed = seed
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[list[Pair]]:
         assert self.trainer is not None
         return DataLoader(
             _Pass(self.blocks, self.seed, self.trainer.current_epoch), batch_size=None
         )
 
 
-class _Pass(IterableDataset):
+class _Pass(IterableDataset[list[Pair]]):
+    """The steps of one pass."""
+
     def __init__(self, blocks: Blocks, seed: int, epoch: int) -> None:
         self.blocks = blocks
         self.seed = seed
@@ -74,5 +89,5 @@ class _Pass(IterableDataset):
     def __len__(self) -> int:
         return self.blocks.steps
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[list[Pair]]:
         return self.blocks.epoch(self.seed, self.epoch)

@@ -1,20 +1,18 @@
 """From a batch to answers: greedy generation, the exact likelihood of every option, or a head.
 
 A decoding gives, for each example, its answer and the gold target's log-likelihood (summed over
-tokens, end token included), which breaks ties between equal scores. It is the one place of scoring
-that knows the network's family.
+tokens, end token included), which breaks ties between equal scores, and what it computed of the
+options. It is the one place of scoring that knows the network's family.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dfwe.data.tokenization import TokenizedSplit
+from dfwe.search.evaluation import Answers
 
 if TYPE_CHECKING:
     from dfwe.data.batches import Batch
-
-
-Answers = tuple[list[str], list[float]]
 
 
 class Decoding(Protocol):
@@ -25,7 +23,7 @@ class Decoding(Protocol):
     def __call__(
         self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
     ) -> Answers:
-        """Answers and the gold targets' log-likelihoods, one of each for every row."""
+        """The answers to the rows of a batch, in their order."""
         ...
 
     def settings(self) -> dict[str, Any]: ...
@@ -53,7 +51,8 @@ class Greedy:
         targets = [[tokenized.targets[i]] for i in batch.index.tolist()]
         gold = passes.log_likelihoods(network, encoder_cache, targets)[:, 0]
         answers = passes.greedy(network, encoder_cache, max_new_tokens)
-        return tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True), gold.tolist()
+        texts = tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        return Answers(tuple(texts), tuple(gold.tolist()))
 
     def settings(self) -> dict[str, Any]:
         return {"name": "greedy"}
@@ -77,12 +76,13 @@ class Likelihood:
         passes = backend_of(network)
         encoder_cache = passes.encode_sources(network, batch)
         texts = [[tokenized.targets[i], *tokenized.options[i]] for i in index]
-        found = passes.log_likelihoods(
-            network, encoder_cache, texts
-        )  # (m, 1 + k): the gold target, then the options
-        best = found[:, 1:].argmax(1).tolist()
+        # (m, 1 + k): the gold target, then the options
+        likelihoods = passes.log_likelihoods(network, encoder_cache, texts)
+        best = likelihoods[:, 1:].argmax(1).tolist()
         answers = [tokenized.examples[i].options[k] for i, k in zip(index, best, strict=True)]
-        return answers, found[:, 0].tolist()
+        rows = zip(likelihoods[:, 1:].tolist(), index, strict=True)
+        options = tuple(tuple(row[: len(tokenized.options[i])]) for row, i in rows)
+        return Answers(tuple(answers), tuple(likelihoods[:, 0].tolist()), options)
 
     def settings(self) -> dict[str, Any]:
         return {"name": "likelihood"}
@@ -100,21 +100,23 @@ class Classify:
     def __call__(
         self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
     ) -> Answers:
-        from dfwe.scoring.losses import label_losses
+        from dfwe.scoring.losses import label_log_likelihoods, label_losses
 
         logits = network(input_ids=batch.source, attention_mask=batch.mask).logits  # (m, k)
         gold = -label_losses(logits, batch.target).sum(1)
         best = logits.argmax(1, keepdim=True)
-        said = best.new_zeros(logits.shape).bool().scatter(1, best, True)
-        if batch.target.shape[1] > 1:
-            said |= logits > 0
+        chosen = best.new_zeros(logits.shape).bool().scatter(1, best, True)
+        several = batch.target.shape[1] > 1
+        if several:
+            chosen |= logits > 0
         answers = [
             " and ".join(
                 o for o, yes in zip(tokenized.examples[i].options, row, strict=True) if yes
             )
-            for i, row in zip(batch.index.tolist(), said.tolist(), strict=True)
+            for i, row in zip(batch.index.tolist(), chosen.tolist(), strict=True)
         ]
-        return answers, gold.tolist()
+        options = label_log_likelihoods(logits, several).tolist()
+        return Answers(tuple(answers), tuple(gold.tolist()), tuple(map(tuple, options)))
 
     def settings(self) -> dict[str, Any]:
         return {"name": "classify"}

@@ -2,7 +2,12 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    log_softmax,
+    logsigmoid,
+)
 
 
 def label_losses(logits: Tensor, target: Tensor) -> Tensor:
@@ -16,3 +21,8 @@ def label_losses(logits: Tensor, target: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(
         logits.float(), target.to(torch.float32), reduction="none"
     )
+
+
+def label_log_likelihoods(logits: Tensor, several: bool) -> Tensor:
+    """log p of each label, (m, k); where several may be right, of that label's being right."""
+    return logsigmoid(logits.float()) if several else log_softmax(logits.float(), 1)

@@ -1,42 +1,48 @@
-"""A split scored by several processes: two of one thread are faster than one of two threads."""
+"""A split shared by several processes: two of one thread are faster than one of two threads."""
 
 import multiprocessing
 import signal
 import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from dfwe.data.batches import Batch
 from dfwe.errors import UserError
-from dfwe.scoring.scorer import Predictions
 
-Predict = Callable[..., list[Predictions]]  # batches, then the request -> their predictions
+Prediction = TypeVar("Prediction")
 
 
-class ParallelScorer:
-    """Forked processes that predict every `workers`-th batch, this one being the first of them.
+class Workers(Generic[Prediction]):
+    """Forked processes that predict every `count`-th batch, this one being the first of them.
 
-    They share what is memory-mapped, such as the experts' weights, and have a network of their
-    own to write into. The answers do not depend on the number of processes. Used in a `with`.
+    They share what is memory-mapped, such as the experts' weights, and have a model of their own
+    to write into. The answers do not depend on the number of processes.
 
     Args:
         predict: called in each process with its batches and the request.
-        batches: on the CPU if there are several workers.
-        workers: processes of one thread each; 1 forks none and leaves the threads as they are.
+        count: processes of one thread each; 1 forks none and leaves the threads as they are.
     """
 
-    def __init__(self, predict: Predict, batches: Sequence[Batch], workers: int) -> None:
-        workers = min(workers, len(batches))
+    def __init__(self, predict: Callable[..., list[Prediction]], count: int) -> None:
         self.predict = predict
-        self.parts = [list(batches[number::workers]) for number in range(workers)]
+        self.count = count
+        self.parts: list[list[Batch]] = []
         self.threads = torch.get_num_threads()
-        self.pipes: list[Connection] = []
+        self.pipes: list[Connection[Any, Any]] = []
 
-    def __enter__(self) -> "ParallelScorer":
-        if len(self.parts) > 1:
+    @property
+    def started(self) -> bool:
+        return bool(self.parts)
+
+    def start(self, batches: Sequence[Batch]) -> None:
+        """Forks the processes; `batches` are on the CPU if there are several."""
+        count = min(self.count, len(batches))
+        self.parts = [list(batches[number::count]) for number in range(count)]
+        self.threads = torch.get_num_threads()
+        if count > 1:
             torch.set_num_threads(1)  # before the fork: OpenMP's threads do not survive it
         context = multiprocessing.get_context("fork")
         for part in self.parts[1:]:
@@ -50,19 +56,20 @@ class ParallelScorer:
                 process.start()
             there.close()
             self.pipes.append(here)
-        return self
 
-    def __exit__(self, *unused: object) -> None:
+    def stop(self) -> None:
+        """Ends the processes."""
         for pipe in self.pipes:
             pipe.close()  # a worker ends when nobody is left to ask it
         self.pipes = []
+        self.parts = []
         torch.set_num_threads(self.threads)
 
-    def __call__(self, *request: Any) -> list[Predictions]:
+    def __call__(self, *request: Any) -> list[Prediction]:
         """Predictions of all batches.
 
         Raises:
-            UserError: a worker is gone.
+            UserError: a worker has ended.
             RuntimeError: a prediction failed in a worker.
         """
         if not self.pipes:
@@ -71,22 +78,25 @@ class ParallelScorer:
             for pipe in self.pipes:
                 pipe.send(request)
             answers = [_answer(self.predict, self.parts[0], request)]
-            answers += [pipe.recv() for pipe in self.pipes]  # all: the next request starts anew
+            answers += [pipe.recv() for pipe in self.pipes]  # all: the next request starts afresh
         except (EOFError, OSError):
             raise UserError(
-                "A scoring process was ended, most likely for lack of memory; give "
-                "the command again with fewer workers."
+                "A scoring process was ended, most likely for lack of memory; give the command "
+                "again with fewer workers."
             ) from None
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        return [found for answer in answers for found in answer]
+        return [prediction for answer in answers for prediction in answer]
 
 
 def _serve(
-    predict: Predict, part: list[Batch], pipe: Connection, inherited: list[Connection]
+    predict: Callable[..., list[Any]],
+    part: list[Batch],
+    pipe: "Connection[Any, Any]",
+    inherited: "list[Connection[Any, Any]]",
 ) -> None:
-    """Answer requests until the asking process closes its end or is gone."""
+    """Answers requests until the asking process closes its end or has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process says when to stop
     for other in inherited:  # else this copy of its end would keep a pipe open
         other.close()
@@ -98,7 +108,7 @@ def _serve(
         pipe.send(_answer(predict, part, request))
 
 
-def _answer(predict: Predict, part: list[Batch], request: Any) -> Any:
+def _answer(predict: Callable[..., list[Any]], part: list[Batch], request: Any) -> Any:
     """Predictions, or the error to raise in the asking process."""
     try:
         return predict(part, *request)

@@ -11,13 +11,16 @@ from dfwe.search.baselines import (
     uniform,
 )
 from dfwe.search.cma_es import cma_es
-from dfwe.search.ledger import Ledger, Trial
-from dfwe.search.loop import Evaluation, Result, search
+from dfwe.search.evaluation import Answers, Evaluation, Evaluations, Trial
+from dfwe.search.ledger import Ledger
+from dfwe.search.loop import Result, search
 from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.search.simplex import Outcome, Strategy
 
 __all__ = [
+    "Answers",
     "Evaluation",
+    "Evaluations",
     "Ledger",
     "Outcome",
     "Result",

@@ -1,4 +1,4 @@
-"""Strategy to compare Nelder-Mead with: soups, lines, coordinates, random search."""
+"""Strategies to compare Nelder-Mead with: soups, lines, coordinates, random search."""
 
 from itertools import combinations
 
@@ -7,37 +7,44 @@ from numpy.typing import NDArray
 
 from dfwe.errors import UserError
 from dfwe.search.nelder_mead import RESOLUTION, descend, first_simplex
-from dfwe.search.simplex import Alphas, Outcome, Strategy, centroid, experts, initial_alphas
-
-Scores = NDArray[np.float64]
+from dfwe.search.simplex import (
+    Alphas,
+    Outcome,
+    Strategy,
+    centroid,
+    experts,
+    initial_alphas,
+    shape_of,
+)
+from dfwe.settings import Count, Points, Positive, Share, Whole
 
 
 def uniform(n: int, *, groups: int = 1) -> Strategy:
     """The plain average of all experts (uniform soup), whatever the scores are."""
-    yield initial_alphas(n, groups)
+    yield shape_of(n, groups)
     return Outcome(candidates=centroid(n, groups))
 
 
 def single_experts(n: int, *, groups: int = 1) -> Strategy:
     """The best single expert."""
-    yield initial_alphas(n, groups)
+    yield shape_of(n, groups)
     return Outcome(candidates=experts(n, groups))
 
 
 def greedy_soup(n: int) -> Strategy:
     """Wortsman et al. (2022), recipe 1: experts by score, each kept if the average is no worse."""
-    scores = yield initial_alphas(n)
+    scores = (yield n).values
     first, *others = np.argsort(-scores[:n], kind="stable").tolist()
     soup, best = [first], scores[first]
     for expert in others:
-        score = (yield _average([*soup, expert], n)[None])[0]
+        score = (yield _average([*soup, expert], n)[None]).values[0]
         if score >= best:
             soup, best = [*soup, expert], score
     return Outcome(iterations=n - 1, candidates=_average(soup, n)[None])
 
 
 def line(
-    n: int, *, start: int | str = "centroid", end: int | str = "best", points: int = 11
+    n: int, *, start: int | str = "centroid", end: int | str = "best", points: Points = 11
 ) -> Strategy:
     """WiSE-FT (Wortsman et al. 2022): the best of (1 - t) start + t end, t evenly in 0..1.
 
@@ -50,7 +57,7 @@ def line(
     for name in (start, end):
         if name not in known:
             raise UserError(f"A line cannot end at {name!r}; choose one of {known}.")
-    scores = yield initial_alphas(n)
+    scores = (yield n).values
     ends = {"centroid": centroid(n)[0], "best": experts(n)[np.argmax(scores[:n])]}
     ends |= {expert: alpha for expert, alpha in enumerate(experts(n))}
     t = np.linspace(0.0, 1.0, points)[:, None]
@@ -59,13 +66,13 @@ def line(
     return Outcome(candidates=alphas)
 
 
-def lattice(n: int, *, points: int = 9) -> Strategy:
+def lattice(n: int, *, points: Points = 9) -> Strategy:
     """Every alpha whose entries are multiples of 1 / (points - 1): a landscape, for a few experts.
 
     Args:
         points: on each edge, both ends included.
     """
-    yield initial_alphas(n)
+    yield n
     steps = points - 1
     cuts = combinations(range(steps + n - 1), n - 1)  # stars and bars
     edges = np.array([(-1, *cut, steps + n - 1) for cut in cuts])
@@ -73,14 +80,14 @@ def lattice(n: int, *, points: int = 9) -> Strategy:
     return Outcome()
 
 
-def coordinate(n: int, *, evaluations: int = 120, width: float = 0.5) -> Strategy:
+def coordinate(n: int, *, evaluations: Count = 120, width: Positive = 0.5) -> Strategy:
     """Line searches from the best alpha toward and away from each expert in turn.
 
     Every step proposes (1 - t) alpha + t e_i at t = -w, -w/2, w/2, w, as far as alpha_i stays
     at or above zero; w begins at `width` and halves with each round over the experts.
     """
     alphas = initial_alphas(n)
-    scores = yield alphas
+    scores = (yield n).values
     spent, rounds = len(alphas), 0
     best, value = alphas[np.argmax(scores)], scores.max()
     while n > 1 and width > RESOLUTION:
@@ -89,7 +96,7 @@ def coordinate(n: int, *, evaluations: int = 120, width: float = 0.5) -> Strateg
             if spent + len(alphas) > evaluations:
                 return Outcome(rounds)
             if len(alphas) > 0:
-                scores = yield alphas
+                scores = (yield alphas).values
                 spent += len(alphas)
                 if scores.max() > value:
                     best, value = alphas[np.argmax(scores)], scores.max()
@@ -100,13 +107,13 @@ def coordinate(n: int, *, evaluations: int = 120, width: float = 0.5) -> Strateg
 def dirichlet(
     n: int,
     *,
-    evaluations: int = 120,
-    concentration: float = 1.0,
-    seed: int = 0,
+    evaluations: Count = 120,
+    concentration: Positive = 1.0,
+    seed: Whole = 0,
     groups: int = 1,
 ) -> Strategy:
     """Random search: alphas from the symmetric Dirichlet distribution, uniform at 1."""
-    yield initial_alphas(n, groups)
+    yield shape_of(n, groups)
     draws = evaluations - len(initial_alphas(n))
     if draws > 0 and n > 1:
         yield _draws(n, draws, concentration, seed, groups)
@@ -116,11 +123,11 @@ def dirichlet(
 def dirichlet_nelder_mead(
     n: int,
     *,
-    evaluations: int = 120,
-    iterations: int = 40,
-    shrink: float = 0.35,
-    draws: int = 10,
-    seed: int = 0,
+    evaluations: Count = 120,
+    iterations: Whole = 40,
+    shrink: Share = 0.35,
+    draws: Whole = 10,
+    seed: Whole = 0,
 ) -> Strategy:
     """A short random search, then Nelder-Mead from the simplex shrunk around its best alpha.
 
@@ -131,11 +138,11 @@ def dirichlet_nelder_mead(
         draws: the random alphas, uniform on the simplex.
     """
     alphas = initial_alphas(n)
-    scores = yield alphas
+    scores = (yield n).values
     draws = min(draws, evaluations - len(alphas))
     if draws > 0 and n > 1:
         drawn = _draws(n, draws, 1.0, seed)
-        alphas, scores = np.concatenate([alphas, drawn]), np.append(scores, (yield drawn))
+        alphas, scores = np.concatenate([alphas, drawn]), np.append(scores, (yield drawn).values)
     start = first_simplex(alphas[np.argmax(scores)], shrink)
     return (yield from descend(start, evaluations - len(alphas), iterations))
 

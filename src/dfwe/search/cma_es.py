@@ -1,12 +1,14 @@
 """CMA-ES (Hansen & Ostermeier 2001) over a parametrised simplex, by the package `cma`."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from dfwe.errors import UserError
-from dfwe.search.simplex import Alphas, Outcome, Strategy, initial_alphas
+from dfwe.search.simplex import Alphas, Outcome, Strategy, initial_alphas, shape_of
+from dfwe.settings import Count, Positive, Whole
 
 WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
 
@@ -14,10 +16,10 @@ WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infin
 def cma_es(
     n: int,
     *,
-    evaluations: int = 120,
-    sigma: float = 1.0,
-    population: int | None = None,
-    seed: int = 0,
+    evaluations: Count = 120,
+    sigma: Positive = 1.0,
+    population: Annotated[int, Field(ge=2)] | None = None,
+    seed: Whole = 0,
     groups: int = 1,
 ) -> Strategy:
     """Maximise over z with alpha = softmax(z), a softmax for each group.
@@ -34,31 +36,35 @@ def cma_es(
     """
     alphas = initial_alphas(n, groups)
     if n == 1:
-        yield alphas
+        yield shape_of(n, groups)
         return Outcome()
-    strategy = _strategy(groups * n, sigma, population, seed)
-    yield alphas
+    optimizer = _optimizer(groups * n, sigma, population, seed)
+    yield shape_of(n, groups)
     budget = evaluations - len(alphas)
     rounds = 0
-    while strategy.popsize <= budget and not strategy.stop():
-        z = np.array(strategy.ask())
-        scores = yield softmax(z.reshape(len(z), *alphas.shape[1:]))
-        strategy.tell(list(z), np.where(np.isfinite(scores), -scores, WORST).tolist())
+    while optimizer.popsize <= budget and not optimizer.stop():
+        z = np.array(optimizer.ask())
+        scores = (yield softmax(z.reshape(len(z), *alphas.shape[1:]))).values
+        optimizer.tell(list(z), np.where(np.isfinite(scores), -scores, WORST).tolist())
         budget -= len(z)
         rounds += 1
     return Outcome(rounds)
 
 
-def _strategy(dimension: int, sigma: float, population: int | None, seed: int) -> Any:
+def _optimizer(dimension: int, sigma: float, population: int | None, seed: int) -> Any:
     try:
-        import cma
+        import cma  # pyright: ignore[reportMissingTypeStubs]
     except ImportError:
         raise UserError(
             "search=cma_es needs the package cma, which is not installed; pip install cma==4.5.0."
         ) from None
-    draw = np.random.default_rng(seed).standard_normal
-    options = {
-        "randn": lambda *shape: draw(shape),
+    generator = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> NDArray[np.float64]:
+        return generator.standard_normal(shape)
+
+    options: dict[str, Any] = {
+        "randn": draw,
         "seed": np.nan,  # leave NumPy's global generator alone; None and 0 would mean the time
         "verbose": -9,
     }

@@ -3,49 +3,39 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, SupportsFloat, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfwe.errors import UserError, check_choice, machine_failed
-from dfwe.search.ledger import Ledger, Trial
-from dfwe.search.simplex import Alphas, Outcome, Strategy
+from dfwe.search.evaluation import Alpha, Evaluation, Evaluations, Scored, Trial
+from dfwe.search.ledger import Ledger
+from dfwe.search.simplex import Alphas, Outcome, Shape, Strategy, initial_alphas
 
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
-OBJECTIVES = ("score", "log_likelihood")
+Objective = Literal["score", "log_likelihood"]
 FLAT = 12  # so many last trials of one and the same score, and the search says so
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a score function may return beside the plain score."""
-
-    score: float
-    log_likelihood: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    precision: str = "fp32"
 
 
 class Score(Protocol):
     """alpha (n,), or (g, n) -> points, higher is better."""
 
-    def __call__(self, alpha: NDArray[np.float64]) -> float | Evaluation: ...
+    def __call__(self, alpha: Alpha) -> float | Scored | Evaluation: ...
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found.
+    """The outcome of a search.
 
     Args:
-        best: the best fp32 trial, ties by log-likelihood, then by the earlier one; or what the
-            strategy settled on.
-        trials: every scored alpha, in proposal order.
+        best: the best fp32 trial, ties by log-likelihood, then by the earlier one; or the best
+            of the strategy's candidates.
+        trials: every scored alpha, in the order of proposals.
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
     """
@@ -56,7 +46,7 @@ class Result:
     repeats: int
 
     @property
-    def alpha(self) -> NDArray[np.float64]:
+    def alpha(self) -> Alpha:
         return self.best.alpha
 
     @property
@@ -88,109 +78,166 @@ def search(
     *,
     screen: Score | None = None,
     top: int = 5,
-    objective: str = "score",
+    objective: Objective = "score",
     ledger: Ledger | str | Path | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
 ) -> Result:
     """alpha* = argmax of the score over what is proposed (Eq. 2).
 
-    An alpha scored before is answered from its trial. A candidate that fails, or scores NaN, is
-    noted and counts as the worst.
+    An alpha that was scored before is answered from its trial. A candidate that fails, or scores
+    NaN, is recorded and counts as the worst.
 
     Args:
-        strategy: `scores = yield alphas`, alphas (m, n), scores (m,).
-        score: alpha (n,) -> points, or a `Evaluation`.
+        strategy: `evaluations = yield n`, then `evaluations = yield alphas` with alphas (m, n).
+        score: alpha (n,) -> points, or points with what they rest on.
         screen: a cheaper score, whose `Evaluation.precision` is not "fp32", that steers after the
-            first batch; the `top` best of those that the strategy settles among are then scored
-            by `score`, and only what `score` has scored can win.
+            first batch; the `top` best of the strategy's candidates are then scored by `score`,
+            and only what `score` has scored can win.
+        top: how many of the screened candidates are scored again.
         objective: what the strategy climbs and the best is chosen by: "score", or
             "log_likelihood" of the `Evaluation`, which has no steps; ties by the other.
-        ledger: notes every trial, or the file to note them in; an unfinished one is replayed and
-            gone on with.
+        ledger: records every trial, or the file to record them in; an unfinished one is replayed
+            and continued.
         map: scores the new candidates of a batch, in order; that of an executor of
             `concurrent.futures` scores them in parallel.
         on_trial: called with each trial and the best so far.
 
     Raises:
-        UserError: the ledger belongs to another search, `by` is unknown, or no candidate could be
-            scored.
+        UserError: the ledger belongs to another search, `objective` is unknown, or no candidate
+            could be scored.
     """
-    if not isinstance(strategy, Generator):
-        raise UserError("search takes what a proposer returns: search(nelder_mead(n), score).")
-    check_choice("by", objective, OBJECTIVES)
+    if not isinstance(strategy, Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError("search takes what a strategy returns: search(nelder_mead(n), score).")
+    check_choice("objective", objective, get_args(Objective))
     ledger = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
-    merit = partial(_merit, objective=objective)
-    key = partial(_key, objective=objective)
-    trials: list[Trial] = []
-    known: dict[bytes, Trial] = {}
+    trials = _Trials(objective, ledger, map, on_trial)
     repeats = 0
-
-    def measure(alphas: list[NDArray[np.float64]], score: Score) -> None:
-        attempt = partial(_attempt, score, screening=score is screen)
-        for trial, seconds in _scored(alphas, len(trials), ledger, attempt, map):
-            if ledger is not None and seconds is not None:
-                ledger.append(trial, seconds)
-            trials.append(trial)
-            known[trial.alpha.tobytes()] = trial
-            if on_trial is not None:
-                on_trial(trial, max(trials, key=key))
-
     try:
-        alphas, steering = next(strategy), score
+        alphas, steering = _alphas(next(strategy)), partial(_attempt, score)
         while True:
-            alphas = _rows(alphas)
-            fresh = _fresh(alphas, known)
-            repeats += len(alphas) - len(fresh)
-            measure(fresh, steering)
-            _check_scored(trials, objective)
-            values = np.array([merit(known[alpha])[1] for alpha in _keys(alphas)])
-            alphas, steering = strategy.send(values), screen or score
+            repeats += trials.evaluate(alphas, steering)
+            evaluations = trials.evaluations(alphas)
+            alphas = _alphas(strategy.send(evaluations))
+            if screen is not None:
+                steering = partial(_attempt, screen, screening=True)
     except StopIteration as stop:
         outcome = stop.value or Outcome()
-    _check_scored(trials, objective)
-    _warn([merit(trial)[1] for trial in trials], repeats)
-    candidates = known.keys() if outcome.candidates is None else _keys(_rows(outcome.candidates))
+    trials.check_scored()
+    _warn([trials.merit(trial)[1] for trial in trials.all], repeats)
+    candidates = trials.candidates(outcome.candidates)
     if screen is not None:
-        leaders = sorted((known[alpha] for alpha in candidates), key=merit, reverse=True)[:top]
-        measure(_unsure(leaders), score)
+        leaders = sorted(candidates, key=trials.merit, reverse=True)[:top]
+        trials.record(_unsure(leaders), partial(_attempt, score))
     if ledger is not None:
-        ledger.check_end(len(trials))
-    best = max((known[alpha] for alpha in candidates), key=key)
-    return Result(best, tuple(trials), outcome.iterations, repeats)
+        ledger.check_end(len(trials.all))
+    best = max(trials.candidates(outcome.candidates), key=trials.key)
+    return Result(best, tuple(trials.all), outcome.iterations, repeats)
 
 
-def _unsure(trials: list[Trial]) -> list[NDArray[np.float64]]:
+Attempt = Callable[[int, Alpha], Trial]
+
+
+class _Trials:
+    """The trials of one search: scored, replayed, recorded, ranked."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        ledger: Ledger | None,
+        map: Callable[..., Iterable[Any]],
+        on_trial: Callable[[Trial, Trial], None] | None,
+    ) -> None:
+        self.objective = objective
+        self.ledger = ledger
+        self.map = map
+        self.on_trial = on_trial
+        self.all: list[Trial] = []
+        self.by_alpha: dict[bytes, Trial] = {}  # the last trial of an alpha
+
+    def evaluate(self, alphas: Alphas, attempt: Attempt) -> int:
+        """Scores the alphas that were not scored before; how many were."""
+        rows = {alpha.tobytes(): alpha.copy() for alpha in alphas}
+        fresh = [alpha for key, alpha in rows.items() if key not in self.by_alpha]
+        self.record(fresh, attempt)
+        self.check_scored()
+        return len(alphas) - len(fresh)
+
+    def record(self, alphas: Sequence[Alpha], attempt: Attempt) -> None:
+        """Replays what the ledger has of these alphas and scores the others, in order."""
+        first, pending = len(self.all), list(alphas)
+        while pending and (trial := self._replay(len(self.all), pending[0])) is not None:
+            pending.pop(0)
+            self._add(trial)
+        if not pending:
+            return
+        numbers = range(len(self.all), first + len(alphas))
+        for trial in self.map(attempt, numbers, pending):
+            if self.ledger is not None:
+                self.ledger.append(trial)
+            self._add(trial)
+
+    def evaluations(self, alphas: Alphas) -> Evaluations:
+        """What the strategy is sent for the alphas that it proposed."""
+        rows = tuple(self.by_alpha[alpha.tobytes()] for alpha in alphas)
+        return Evaluations(rows, np.array([self.merit(trial)[1] for trial in rows]))
+
+    def candidates(self, alphas: Alphas | None) -> list[Trial]:
+        """The last trial of each of these alphas; of every alpha for None."""
+        if alphas is None:
+            return list(self.by_alpha.values())
+        return [self.by_alpha[alpha.tobytes()] for alpha in _alphas(alphas)]
+
+    def merit(self, trial: Trial) -> tuple[bool, float, float, int]:
+        """By the objective, ties by the other one, then the earlier trial."""
+        likelihood = -np.inf if trial.log_likelihood is None else trial.log_likelihood
+        first, second = (
+            (trial.value, likelihood) if self.objective == "score" else (likelihood, trial.value)
+        )
+        return trial.score is not None, first, second, -trial.index
+
+    def key(self, trial: Trial) -> tuple[Any, ...]:
+        """The order of trials: a lower precision steers the search, but only fp32 can win."""
+        return trial.score is not None, trial.precision == "fp32", *self.merit(trial)
+
+    def check_scored(self) -> None:
+        """Raises UserError while no candidate could be scored."""
+        if all(trial.score is None for trial in self.all):
+            reason = self.all[0].error if self.all else "nothing was proposed"
+            raise UserError(
+                f"None of the {len(self.all)} candidates could be scored ({reason}); fix that, "
+                "delete the ledger where there is one, and search again."
+            )
+        likely = any(trial.log_likelihood is not None for trial in self.all)
+        if self.objective == "log_likelihood" and not likely:
+            raise UserError(
+                "A search by log_likelihood needs a score function that returns an Evaluation "
+                "with one; give it, or search by score."
+            )
+
+    def _replay(self, index: int, alpha: Alpha) -> Trial | None:
+        return None if self.ledger is None else self.ledger.replay(index, alpha)
+
+    def _add(self, trial: Trial) -> None:
+        self.all.append(trial)
+        self.by_alpha[trial.alpha.tobytes()] = trial
+        if self.on_trial is not None:
+            self.on_trial(trial, max(self.all, key=self.key))
+
+
+def _alphas(request: Shape | Alphas) -> Alphas:
+    """What a strategy asks for, as recorded; there is no -0.0, since bytes are keys."""
+    if isinstance(request, int):
+        return initial_alphas(request)
+    if isinstance(request, tuple):
+        groups, n = request
+        return initial_alphas(n, groups)
+    return np.array(request, dtype=np.float64, order="C") + 0.0
+
+
+def _unsure(trials: Sequence[Trial]) -> list[Alpha]:
     """The alphas that only the screen has scored, each once."""
     return list({t.index: t.alpha for t in trials if t.precision != "fp32"}.values())
-
-
-def _merit(trial: Trial, objective: str) -> tuple[bool, float, float, int]:
-    """By score or log-likelihood, ties by the other, then the earlier one."""
-    log_likelihood = -np.inf if trial.log_likelihood is None else trial.log_likelihood
-    first, second = (
-        (trial.value, log_likelihood) if objective == "score" else (log_likelihood, trial.value)
-    )
-    return trial.score is not None, first, second, -trial.index
-
-
-def _key(trial: Trial, objective: str) -> tuple[Any, ...]:
-    """The order of trials: a lower precision steers the search, but only fp32 can win."""
-    return trial.score is not None, trial.precision == "fp32", *_merit(trial, objective)
-
-
-def _check_scored(trials: list[Trial], objective: str) -> None:
-    if all(trial.score is None for trial in trials):
-        reason = trials[0].error if trials else "nothing was proposed"
-        raise UserError(
-            f"None of the {len(trials)} candidates could be scored ({reason}); mend that, delete "
-            "the ledger where there is one, and search again."
-        )
-    if objective == "log_likelihood" and all(trial.log_likelihood is None for trial in trials):
-        raise UserError(
-            "A search by log_likelihood needs a score function that returns a Evaluation with "
-            "one; give it, or search by score."
-        )
 
 
 def _warn(values: list[float], repeats: int) -> None:
@@ -212,63 +259,58 @@ def _warn(values: list[float], repeats: int) -> None:
         )
 
 
-def _rows(alphas: Alphas) -> Alphas:
-    """The alphas as they are noted; there is no -0.0, since their bytes are keys."""
-    return np.array(alphas, dtype=np.float64, order="C") + 0.0
-
-
-def _keys(alphas: Alphas) -> list[bytes]:
-    return [alpha.tobytes() for alpha in alphas]
-
-
-def _fresh(alphas: NDArray[np.float64], known: Mapping[bytes, Trial]) -> list[NDArray[np.float64]]:
-    """The rows not scored before, each once."""
-    rows = {alpha.tobytes(): alpha.copy() for alpha in alphas}
-    return [alpha for key, alpha in rows.items() if key not in known]
-
-
-def _scored(
-    alphas: list[NDArray[np.float64]],
-    first: int,
-    ledger: Ledger | None,
-    attempt: Callable[[int, NDArray[np.float64]], tuple[Trial, float]],
-    map: Callable[..., Iterable[Any]],
-) -> Iterable[tuple[Trial, float | None]]:
-    """Trials in order; seconds are None for those read from the ledger."""
-    done = 0
-    for alpha in alphas:
-        noted = ledger.replay(first + done, alpha) if ledger is not None else None
-        if noted is None:
-            break
-        done += 1
-        yield noted, None
-    if alphas[done:]:
-        yield from map(attempt, range(first + done, first + len(alphas)), alphas[done:])
-
-
-def _attempt(
-    score: Score, index: int, alpha: NDArray[np.float64], *, screening: bool
-) -> tuple[Trial, float]:
+def _attempt(score: Score, index: int, alpha: Alpha, *, screening: bool = False) -> Trial:
+    """The trial of one candidate; one that fails is a result, not the end of the search."""
     began = time.monotonic()
     try:
-        measured = score(alpha.copy())
-        found = measured if isinstance(measured, Evaluation) else Evaluation(float(measured))
-        wrong = None if math.isfinite(found.score) else f"the score is {float(found.score)}"
-    except Exception as error:  # a candidate that fails is a result, not the end of the search
+        evaluation = _evaluation(score(alpha.copy()))
+    except Exception as error:
         if isinstance(error, UserError) or machine_failed(error):
             raise
-        trial = Trial(index, alpha, None, error=f"{type(error).__name__}: {error}")
-        log.warning("Candidate %d counts as the worst (%s).", index, trial.error, exc_info=True)
-        return trial, time.monotonic() - began
-    if wrong is not None:
-        return Trial(index, alpha, None, error=wrong), time.monotonic() - began
-    metrics = {name: _finite(value) for name, value in found.metrics.items()}
-    # What the screen says cannot win, whatever it says of itself.
-    precision = "screen" if screening and found.precision == "fp32" else found.precision
-    trial = Trial(
-        index, alpha, float(found.score), _finite(found.log_likelihood), metrics, precision
+        evaluation = Evaluation(None, error=f"{type(error).__name__}: {error}")
+        log.warning(
+            "Candidate %d counts as the worst (%s).", index, evaluation.error, exc_info=True
+        )
+    if screening and evaluation.precision == "fp32" and evaluation.score is not None:
+        # What the screen says cannot win, whatever it says of itself.
+        evaluation = replace(evaluation, precision="screen")
+    return Trial(
+        index=index,
+        alpha=alpha,
+        seconds=time.monotonic() - began,
+        score=evaluation.score,
+        log_likelihood=evaluation.log_likelihood,
+        metrics=evaluation.metrics,
+        precision=evaluation.precision,
+        answers=evaluation.answers,
+        error=evaluation.error,
     )
-    return trial, time.monotonic() - began
+
+
+def _evaluation(measured: float | Scored | Evaluation) -> Evaluation:
+    """What a score function returned, its numbers as JSON can hold them."""
+    if isinstance(measured, Evaluation):
+        value = measured
+    elif isinstance(measured, SupportsFloat):  # a NumPy or torch scalar too
+        value = Evaluation(float(measured))
+    else:
+        value = Evaluation(
+            measured.score, measured.log_likelihood, measured.metrics, answers=measured.answers
+        )
+    if value.score is None:
+        return replace(value, error=value.error or "the score is None")
+    if not math.isfinite(value.score):
+        return Evaluation(None, error=f"the score is {float(value.score)}")
+    return replace(
+        value,
+        score=float(value.score),
+        log_likelihood=_finite(value.log_likelihood),
+        metrics=_finite_values(value.metrics),
+    )
+
+
+def _finite_values(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in metrics.items()}
 
 
 def _finite(value: float | None) -> float | None:

@@ -3,12 +3,23 @@
 import logging
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.errors import UserError
-from dfwe.search.simplex import Alphas, Outcome, Strategy, centroid, grouped, initial_alphas
+from dfwe.search.evaluation import Evaluations
+from dfwe.search.simplex import (
+    Alphas,
+    Outcome,
+    Shape,
+    Strategy,
+    centroid,
+    grouped,
+    initial_alphas,
+    shape_of,
+)
+from dfwe.settings import Count, Share, Whole, check_arguments
 
 log = logging.getLogger(__name__)
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
@@ -16,6 +27,8 @@ ROUNDING = 1e-12  # a weight so little below zero is zero
 
 Points = NDArray[np.float64]  # (m, d) free coordinates, d = g (n - 1)
 Values = NDArray[np.float64]  # (m,), minus the scores: a minimiser inside
+Answer = TypeVar("Answer")
+Asking = Generator[Shape | Alphas, Evaluations, Answer]
 
 
 @dataclass(frozen=True)
@@ -37,13 +50,13 @@ class Coefficients:
 def nelder_mead(
     n: int,
     *,
-    evaluations: int = 120,
-    iterations: int = 40,
-    start: str = "best",
-    shrink: float = 0.35,
+    evaluations: Count = 120,
+    iterations: Whole = 40,
+    start: Literal["best", "centroid"] = "best",
+    shrink: Share = 0.35,
     groups: int = 1,
 ) -> Strategy:
-    """Maximise over alpha (n,): `scores = yield alphas`.
+    """Maximise over alpha (n,): `evaluations = yield alphas`.
 
     The search runs in the first n - 1 weights; the last is what is left of one. Points outside
     the simplex are rejected without an evaluation.
@@ -66,10 +79,10 @@ def nelder_mead(
 def parallel_nelder_mead(
     n: int,
     *,
-    evaluations: int = 200,
-    iterations: int = 40,
-    start: str = "best",
-    shrink: float = 0.35,
+    evaluations: Count = 200,
+    iterations: Whole = 40,
+    start: Literal["best", "centroid"] = "best",
+    shrink: Share = 0.35,
     groups: int = 1,
 ) -> Strategy:
     """The path of `nelder_mead`, with all that an iteration may need proposed as one batch.
@@ -83,15 +96,10 @@ def parallel_nelder_mead(
     return (yield from descend(first, budget, iterations, together=True))
 
 
-def _opened(n: int, start: str, shrink: float, groups: int) -> Generator[Alphas, Values, Alphas]:
+def _opened(n: int, start: str, shrink: float, groups: int) -> Asking[Alphas]:
     """The opening is asked for; then the first simplex."""
-    if start not in ("best", "centroid"):
-        raise UserError(f"Nelder-Mead cannot start around {start!r}; choose best or centroid.")
-    if not 0 < shrink <= 1:
-        raise UserError(
-            f"The first simplex cannot shrink by {shrink}; give more than 0 and at most 1."
-        )
-    scores = yield initial_alphas(n, groups)
+    check_arguments("nelder_mead", nelder_mead, {"start": start, "shrink": shrink})
+    scores = (yield shape_of(n, groups)).values
     best = initial_alphas(n)[np.argmax(scores)]
     return first_simplex(best if start == "best" else centroid(n)[0], shrink, groups)
 
@@ -153,7 +161,7 @@ def _line(x: Points, c: Coefficients) -> Points:
 
 def _iterate(
     x: Points, f: Values, c: Coefficients, asked: "_Asked"
-) -> Generator[Alphas, Values, tuple[Points, Values]]:
+) -> Asking[tuple[Points, Values]]:
     """The simplex after one iteration on the sorted vertices `x` (d + 1, d) of values `f`."""
     reflected, expanded, outside, inside = _line(x, c)
     fr = yield from asked.value(reflected)
@@ -193,7 +201,7 @@ class _Asked:
         self.shape = shape
         self.known: dict[bytes, float] = {}
 
-    def values(self, points: Points) -> Generator[Alphas, Values, Values]:
+    def values(self, points: Points) -> Asking[Values]:
         """(m,): asks for all of them in one batch."""
         free = points.reshape(len(points), *self.shape[:-1], self.shape[-1] - 1)
         last = 1.0 - free.sum(axis=-1, keepdims=True)
@@ -204,16 +212,17 @@ class _Asked:
             if feasible.sum() > self.budget:
                 raise _Spent
             self.budget -= int(feasible.sum())
-            values[feasible] = -(yield np.maximum(alphas[feasible], 0.0))
+            evaluations = yield np.maximum(alphas[feasible], 0.0)
+            values[feasible] = -evaluations.values
         return values
 
-    def value(self, point: Points) -> Generator[Alphas, Values, float]:
+    def value(self, point: Points) -> Asking[float]:
         """One point's value: looked up when asked ahead."""
         if point.tobytes() in self.known:
             return self.known[point.tobytes()]
         return float((yield from self.values(point[None]))[0])
 
-    def ahead(self, points: Points) -> Generator[Alphas, Values, None]:
+    def ahead(self, points: Points) -> Asking[None]:
         """Ask for points that may be wanted soon; forgets those asked ahead before."""
         values = yield from self.values(points)
         self.known = {p.tobytes(): v for p, v in zip(points, values.tolist(), strict=True)}

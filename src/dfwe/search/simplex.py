@@ -1,4 +1,4 @@
-"""Points of the simplex, the initial alphas of every search, and a strategy's type."""
+"""Points of the simplex, the initial alphas of every search, and what a strategy is."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.errors import check_whole
+from dfwe.search.evaluation import Evaluations
 
 Alphas = NDArray[np.float64]  # (m, n), rows on the simplex; (m, g, n) with g parameter groups
+Shape = int | tuple[int, int]  # n, or (g, n)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Outcome:
     """What a strategy returns at its end; None says as much as `Outcome()`.
 
     Args:
-        iterations: how many rounds were made.
+        iterations: the number of rounds.
         candidates: (m, n) or (m, g, n), of what it proposed: the best of these is the result;
             None for the best of all.
     """
@@ -25,7 +27,14 @@ class Outcome:
     candidates: Alphas | None = None
 
 
-Strategy = Generator[Alphas, NDArray[np.float64], Outcome | None]  # scores (m,) = yield alphas
+# A generator: `evaluations = yield n` (or `(g, n)`) asks for the initial alphas, then
+# `evaluations = yield alphas` for alphas (m, n) or (m, g, n).
+Strategy = Generator[Shape | Alphas, Evaluations, Outcome | None]
+
+
+def shape_of(n: int, groups: int = 1) -> Shape:
+    """What a strategy yields first: the shape of an alpha."""
+    return n if groups == 1 else (groups, n)
 
 
 def experts(n: int, groups: int = 1) -> Alphas:

@@ -2,40 +2,101 @@
 
 import logging
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfwe.data.corpus import Corpus
 from dfwe.models.family import ModelFamily
-from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Step
-from dfwe.pipeline.loggers import RunLog
-from dfwe.pipeline.recipe import Recipe
+from dfwe.pipeline.record import Array, Cost, Record, SplitScores
+from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.scoring.decoding import Decoding
 from dfwe.search.config import Search
+from dfwe.search.evaluation import Alpha, Trial
+from dfwe.search.ledger import Ledger, recorded_seconds, row_of
 from dfwe.search.loop import Result
+from dfwe.search.simplex import centroid, experts
 from dfwe.statistics.bootstrap import replicates, resolution, standard_error
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
 
-if TYPE_CHECKING:
-    from dfwe.scoring.scorer import Scores
-
 log = logging.getLogger(__name__)
-VERSION = 1
-Named = dict[str, Any]  # of alpha: expert -> weight, or group -> expert -> weight
+TRIALS = "trials.jsonl"
 
 
-@dataclass(frozen=True)
-class Interpolate:
+class Choice(Record):
+    """A trial that a rule chose.
+
+    Args:
+        trial: its index in the ledger.
+        alpha: (n,) or (g, n).
+        dev: its scores.
+        standard_error: of the best trial's dev score, in points.
+    """
+
+    trial: int
+    alpha: Array
+    dev: SplitScores
+    standard_error: float
+
+
+class CrossFittedRecord(Record):
+    """What the search is worth on dialogues that it has not read.
+
+    Args:
+        score: on all of dev, each dialogue answered by the alpha found without it, in points.
+        metrics: name -> points.
+        alphas: (k, n) or (k, g, n), one per fold.
+        optimism: how far dev's score of the result is above `score`, in points.
+        evaluations: that the folds' searches added to the search's own.
+    """
+
+    score: float
+    metrics: dict[str, float]
+    alphas: Array
+    optimism: float
+    evaluations: int
+
+
+class SearchRecord(Record):
+    """A search over a mixture.
+
+    Args:
+        members: positions in the recipe's parents that alpha speaks of.
+        alpha: (n,) or (g, n), in the order of `members`.
+        groups: names of the parameter groups; empty without groups.
+        best: index of the winning trial.
+        dev: the mixture's scores.
+        experts: of each member, in the same order.
+        uniform: of the uniform average.
+        one_standard_error: the plainest mixture that dev cannot tell from the best; None for a
+            search by another objective than the score.
+        cross_fitted: None without folds.
+        iterations: what the strategy counted as such.
+        repeats: proposals answered from earlier trials.
+        cost: evaluations and the tokens that they read.
+    """
+
+    members: tuple[int, ...]
+    alpha: Array
+    groups: tuple[str, ...]
+    best: int
+    dev: SplitScores
+    experts: tuple[SplitScores, ...]
+    uniform: SplitScores
+    one_standard_error: Choice | None
+    cross_fitted: CrossFittedRecord | None
+    iterations: int
+    repeats: int
+    cost: Cost
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolate(Step):
     """alpha* = argmax over the simplex of the target's dev score of theta(alpha)."""
 
     label: str
@@ -47,96 +108,100 @@ class Interpolate:
     decoding: Decoding
     search: Search
 
-    stage = "interpolate"
+    kind: ClassVar[str] = "interpolate"
+    record: ClassVar[type[Record]] = SearchRecord
+    stage: str = field(default="interpolate", init=False)
 
     @property
     def parents(self) -> tuple[Step, ...]:
         return self.experts
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        read = self.model.scoring(self.task, self.corpus, "dev", self.decoding)
-        settings = {**read, "search": self.search.settings()}
-        parents = tuple(step.recipe for step in self.experts)
-        return Recipe(self.stage, VERSION, settings, parents)
+    @property
+    def counts_as_cost(self) -> bool:
+        return not self.search.is_uniform
 
-    def run(self, context: Context) -> None:
-        """Search, or go on with an unfinished ledger, and commit theta(alpha*)."""
-        from dfwe.search.ledger import recorded_seconds
+    def settings(self) -> Settings:
+        read = self.model.scoring(self.task, self.corpus, "dev", self.decoding)
+        return {**read, "search": self.search.settings()}
+
+    def run(self, run: Run) -> SearchRecord:
+        """Searches, or resumes an unfinished ledger, and exports theta(alpha*)."""
         from dfwe.weights.space import WeightSpace
 
-        work = context.store.work(self.recipe)
-        began = time.monotonic() - recorded_seconds(work)  # by processes that were killed
-        folders = [context.store.weights(step.recipe) for step in self.experts]
+        run.earlier_seconds = recorded_seconds(run.work)
+        folders = [run.weights(step) for step in self.experts]
+        labels = [step.label for step in self.experts]
         space = WeightSpace.from_pretrained(
-            folders,
-            labels=[step.label for step in self.experts],
-            cache=context.store.cache("flat"),
+            folders, labels=labels, cache=run.context.store.cache("flat")
         )
         if self.search.groups is not None:
             space = space.grouped(self.search.groups)
-        with context.log(self.recipe, self.label, self.group) as run_log:
-            result, crossed, module = self._search(context, space, folders[0], work, run_log)
-            alpha = named(result.alpha, space.labels, space.groups)
-            pictures = self._pictures(result, space.labels, alpha, work)
-            run_log.images({f"search/{name}": path for name, path in pictures.items()})
-            run_log.tables("search/trials", *_table(result, space.labels, space.groups))
-            cross_fitted = crossed and _cross_fitted(crossed, result, space)
-            run_log.summary(
-                {"dev/score": result.score, "evaluations": result.evaluations}
-                | {
-                    f"dev/cross_fitted/{key}": cross_fitted[key]
-                    for key in ("score", "optimism")
-                    if cross_fitted
-                }
-            )
-            export = work / "export"
-            shutil.rmtree(export, ignore_errors=True)
-            space.export(result.alpha, export)
-
-            def fill(folder: Path) -> None:
-                for path in [*export.iterdir(), *pictures.values()]:
-                    path.rename(folder / path.name)
-                for ledger in work.glob("*.jsonl"):  # copied: a commit may be killed
-                    shutil.copy(ledger, folder)
-
-            scores = self._scores(result, module.scores, space, time.monotonic() - began)
-            passes = result.evaluations + (cross_fitted["evaluations"] if cross_fitted else 0)
-            cost = {"tokens": passes * module.dev.tokens, "parameters": space.size}
-            made = context.store.commit(
-                self.recipe, fill, {**scores, "cross_fitted": cross_fitted, **cost}
-            )
-            run_log.result(self.recipe, made)
+        result, crossed, module = self._search(run, space, folders[0])
+        cross_fitted = None if crossed is None else _cross_fitted(crossed, result)
+        self._log(run, result, cross_fitted, labels, space.groups)
+        export = run.work / "export"  # it becomes a folder of its own
+        shutil.rmtree(export, ignore_errors=True)
+        space.export(result.alpha, export)
+        for path in export.iterdir():
+            path.rename(run.output / path.name)
+        for path in run.work.glob("*.jsonl"):  # copied: a commit may be killed
+            shutil.copy(path, run.output)
+        by_alpha = {trial.alpha.tobytes(): trial for trial in reversed(result.trials)}
+        n, groups = space.n, len(space.groups)
+        rows = [by_alpha[alpha.tobytes()] for alpha in experts(n, groups)]
+        uniform = by_alpha[centroid(n, groups)[0].tobytes()]
+        added = 0 if cross_fitted is None else cross_fitted.evaluations
+        return SearchRecord(
+            members=tuple(range(len(self.experts))),
+            alpha=result.alpha,
+            groups=space.groups if self.search.groups is not None else (),
+            best=result.best.index,
+            dev=_dev(result.best),
+            experts=tuple(_dev(trial) for trial in rows),
+            uniform=_dev(uniform),
+            one_standard_error=self._plainest(result, module.scores.texts),
+            cross_fitted=cross_fitted,
+            iterations=result.iterations,
+            repeats=result.repeats,
+            cost=Cost(
+                tokens=(result.evaluations + added) * module.dev.tokens,
+                parameters=space.size,
+                evaluations=result.evaluations,
+            ),
+        )
 
     def _search(
-        self, context: Context, space: Any, folder: Path, work: Path, run_log: RunLog
+        self, run: Run, space: Any, folder: Path
     ) -> tuple[Result, CrossFitted | None, Any]:
-        """What the search found, also without each fold, and the module with theta(alpha*)."""
+        """The result, also without each fold, and the module with theta(alpha*)."""
         from dfwe.callbacks.progress import search_bar
         from dfwe.callbacks.weight_search import WeightSearch
         from dfwe.data.batches import scoring_loader
-        from dfwe.search.ledger import Ledger
         from dfwe.weights.layout import flatten
 
         network, tokenizer = load(folder)
-        dev = self.model.tokenize(self.task, self.corpus, "dev", tokenizer, context.tokens)
+        dev = self.model.tokenize(self.task, self.corpus, "dev", tokenizer, run.context.tokens)
         module = self.model.module(network, self.task, self.decoding, dev)
+        opening: list[Trial] = []  # the single experts, which open every search
         with search_bar(f"search {self.label}", self.search.evaluations) as bar:
 
-            def follow(trial: Any, best: Any, fold: int | None = None) -> None:
+            def follow(trial: Trial, best: Trial, fold: int | None = None) -> None:
                 if fold is not None:
                     return bar(trial, best, f"without fold {fold}")
+                if len(opening) < space.n:
+                    opening.append(trial)
+                    if len(opening) == space.n:
+                        self._say_resolution(opening)
                 bar(trial, best)
-                run_log.lightning.log_metrics(
+                run.log.metrics(
                     {"search/score": trial.score, "search/best": best.score}, step=trial.index
                 )
 
-            ledger, hear = Ledger(work / "trials.jsonl"), self._resolution(space.n)
-            callback = WeightSearch(space, self.search, ledger, follow, context.workers, hear)
-            trainer = context.trainer(
-                logger=False,
-                callbacks=[callback],
-                default_root_dir=work,
+            callback = WeightSearch(
+                space, self.search, Ledger(run.work / TRIALS), follow, run.context.workers
+            )
+            trainer = run.context.build_trainer(
+                logger=False, callbacks=[callback], default_root_dir=run.work
             )
             device = trainer.strategy.root_device
             flatten(network.to(device))
@@ -144,81 +209,56 @@ class Interpolate:
         assert callback.result is not None
         return callback.result, callback.cross_fitted, module
 
-    def _resolution(self, n: int) -> Callable[[Any, "Scores"], None]:
-        """Says what dev can resolve once the n experts are scored, which open every search."""
-        heard: list[tuple[str, ...]] = []
+    def _say_resolution(self, trials: Sequence[Trial]) -> None:
+        """What dev can resolve between these experts, as a line of the log."""
+        answers = [trial.answers.texts for trial in trials if trial.answers is not None]
+        sentence = resolution(self.task, answers, self.task.examples(self.corpus, "dev"))
+        if sentence is not None:
+            log.info(sentence)
 
-        def hear(alpha: Any, scores: "Scores") -> None:
-            if len(heard) < n and alpha.max() == 1:
-                heard.append(scores.texts)
-                if len(heard) == n:
-                    examples = self.task.examples(self.corpus, "dev")
-                    sentence = resolution(self.task, heard, examples)
-                    if sentence is not None:
-                        log.info(sentence)
-
-        return hear
-
-    def _pictures(
-        self, result: Result, labels: tuple[str, ...], alpha: Named, work: Path
-    ) -> dict[str, Path]:
+    def _log(
+        self,
+        run: Run,
+        result: Result,
+        cross_fitted: CrossFittedRecord | None,
+        labels: Sequence[str],
+        groups: Sequence[str],
+    ) -> None:
+        """Pictures into the result, pictures, trials and final values into the log."""
         from dfwe.reporting.plots import alpha_bars, search_trajectory
 
-        rows = [trial.row() for trial in result.trials]
-        return {
-            "trajectory": search_trajectory(rows, labels, result.best.index, work / "search.png"),
-            "alpha": alpha_bars(alpha, work / "alpha.png"),
+        rows = [row_of(trial).model_dump() for trial in result.trials]
+        trajectory = run.output / "search.png"
+        pictures = {
+            "search/trajectory": search_trajectory(rows, labels, result.best.index, trajectory),
+            "search/alpha": alpha_bars(
+                named(result.alpha, labels, groups), run.output / "alpha.png"
+            ),
         }
-
-    def _scores(self, result: Result, dev: "Scores", space: Any, seconds: float) -> dict[str, Any]:
-        centroid = next(trial for trial in result.trials if np.ptp(trial.alpha) == 0)
-        best = result.best
-        pure = zip(space.labels, np.eye(space.n), strict=True)
-        return {
-            "stage": self.stage,
-            "label": self.label,
-            "alpha": named(best.alpha, space.labels, space.groups),
-            "dev": {
-                "score": best.score,
-                "metrics": best.metrics,
-                "log_likelihood": best.log_likelihood,
-            },
-            "uniform": {"dev": {"score": centroid.score, "metrics": centroid.metrics}},
-            "experts": {
-                label: {"dev": {"score": trial.score, "metrics": trial.metrics}}
-                for label, corner in pure
-                for trial in result.trials
-                if (trial.alpha == corner).all()
-            },
-            **self._plainest(result, dev, space),
-            "evaluations": result.evaluations,
-            "iterations": result.iterations,
-            "repeats": result.repeats,
-            "seconds": seconds,
-        }
-
-    def _plainest(self, result: Result, dev: "Scores", space: Any) -> dict[str, Any]:
-        """The one-standard-error choice; none of a search by another measure than the score."""
-        if self.search.objective != "score":
-            return {}
-        examples = self.task.examples(self.corpus, "dev")
-        error = standard_error(replicates(self.task, dev.texts, examples))
-        plain = result.nearest_centroid(within=error)
-        return {
-            "one_standard_error": {
-                "alpha": named(plain.alpha, space.labels, space.groups),
-                "dev": {
-                    "score": plain.score,
-                    "metrics": plain.metrics,
-                    "log_likelihood": plain.log_likelihood,
-                },
-                "standard_error": error,
+        run.log.images(pictures)
+        run.log.table("search/trials", *_table(result, labels, groups))
+        crossed = (
+            {}
+            if cross_fitted is None
+            else {
+                "dev/cross_fitted/score": cross_fitted.score,
+                "dev/cross_fitted/optimism": cross_fitted.optimism,
             }
-        }
+        )
+        run.log.summary({"dev/score": result.score, "evaluations": result.evaluations, **crossed})
+
+    def _plainest(self, result: Result, texts: Sequence[str]) -> Choice | None:
+        """The one-standard-error choice; none of a search by another objective than the score."""
+        if self.search.objective != "score":
+            return None
+        examples = self.task.examples(self.corpus, "dev")
+        error = standard_error(replicates(self.task, texts, examples))
+        plain = result.nearest_centroid(within=error)
+        return Choice(trial=plain.index, alpha=plain.alpha, dev=_dev(plain), standard_error=error)
 
 
-def named(alpha: NDArray[np.float64], labels: tuple[str, ...], groups: tuple[str, ...]) -> Named:
-    """expert -> weight; with groups, alpha (g, n), group -> expert -> weight."""
+def named(alpha: Alpha, labels: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+    """What a person reads: expert -> weight; with groups, group -> expert -> weight."""
     if alpha.ndim == 1:
         return dict(zip(labels, alpha.tolist(), strict=True))
     return {
@@ -227,31 +267,38 @@ def named(alpha: NDArray[np.float64], labels: tuple[str, ...], groups: tuple[str
     }
 
 
-def weights(alpha: Named) -> NDArray[np.float64]:
-    """alpha as `named` was given it, (n,) or (g, n)."""
-    rows = [list(row.values()) if isinstance(row, dict) else row for row in alpha.values()]
-    return np.array(rows)
-
-
-def _cross_fitted(crossed: CrossFitted, result: Result, space: Any) -> dict[str, Any]:
-    """The cross-fitted score, and how far dev's score of the result is above it."""
-    scored, more = (
-        {(trial.alpha.tobytes(), trial.precision) for found in some for trial in found.trials}
-        for some in ([result], crossed.searches)
+def _dev(trial: Trial) -> SplitScores:
+    return SplitScores(
+        score=trial.value, metrics=dict(trial.metrics), log_likelihood=trial.log_likelihood
     )
-    return {
-        "score": crossed.score,
-        "metrics": crossed.metrics,
-        "alphas": [named(x.alpha, space.labels, space.groups) for x in crossed.searches],
-        "optimism": result.score - crossed.score,
-        "evaluations": len(more - scored),  # beside the result's own
+
+
+def _cross_fitted(crossed: CrossFitted, result: Result) -> CrossFittedRecord:
+    """The cross-fitted score, and how far dev's score of the result is above it."""
+    scored = {(trial.alpha.tobytes(), trial.precision) for trial in result.trials}
+    added = {
+        (trial.alpha.tobytes(), trial.precision)
+        for search in crossed.searches
+        for trial in search.trials
     }
+    return CrossFittedRecord(
+        score=crossed.score,
+        metrics=crossed.metrics,
+        alphas=np.stack([search.alpha for search in crossed.searches]),
+        optimism=result.score - crossed.score,
+        evaluations=len(added - scored),
+    )
 
 
 def _table(
-    result: Result, labels: tuple[str, ...], groups: tuple[str, ...]
+    result: Result, labels: Sequence[str], groups: Sequence[str]
 ) -> tuple[list[str], list[list[Any]]]:
     weights = [f"{group}/{label}" for group in groups for label in labels]
-    columns = ["index", *(labels if len(groups) == 1 else weights), "score", "log_likelihood"]
+    columns = [
+        "index",
+        *(labels if len(groups) == 1 else weights),
+        "score",
+        "log_likelihood",
+    ]
     rows = [[t.index, *t.alpha.ravel().tolist(), t.score, t.log_likelihood] for t in result.trials]
     return columns, rows

@@ -1,17 +1,14 @@
-"""Models made without a search: the base with the target's head, and merges of several."""
+"""Models without a search: the base with the target's head, and merges of several."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.models.family import ModelFamily
-from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Step
-from dfwe.pipeline.recipe import Recipe
+from dfwe.pipeline.deferred import describe
+from dfwe.pipeline.record import Record
+from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import save
 
@@ -20,12 +17,15 @@ if TYPE_CHECKING:
 
     from dfwe.weights.space import WeightSpace
 
-VERSION = 1
-Method = Callable[["WeightSpace", "Tensor"], "Tensor"]  # experts, base (P,) -> theta (P,)
+MergeRule = Callable[["WeightSpace", "Tensor"], "Tensor"]  # experts, base (P,) -> theta (P,)
 
 
-@dataclass(frozen=True)
-class Base:
+class WeightsRecord(Record):
+    """A model that was computed without measuring anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class Base(Step):
     """The pretrained model as training on `task` starts from it: theta_0.
 
     Studies that start from the same weights and head share it.
@@ -38,39 +38,36 @@ class Base:
     seed: int
     pretraining: Step | None = None
 
-    stage = "experts"
-    label = "base"
+    kind: ClassVar[str] = "base"
+    record: ClassVar[type[Record]] = WeightsRecord
+    stage: str = field(default="experts", init=False)
+    label: str = field(default="base", init=False)
 
     @property
     def parents(self) -> tuple[Step, ...]:
         return () if self.pretraining is None else (self.pretraining,)
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        settings = self.model.origin(self.task, self.corpus, self.seed)
-        return Recipe("base", VERSION, settings, tuple(step.recipe for step in self.parents))
+    def settings(self) -> Settings:
+        return self.model.origin(self.task, self.corpus, self.seed)
 
-    def run(self, context: Context) -> None:
-        folder = context.store.weights(self.pretraining.recipe) if self.pretraining else None
-        network, tokenizer = self.model.start(
-            folder or self.model.folder, self.task, self.corpus, self.seed
-        )
-        with context.log(self.recipe, self.label, self.group) as run_log:
-            made = context.store.commit(
-                self.recipe, lambda path: save(network, tokenizer, path), {}
-            )
-            run_log.result(self.recipe, made)
+    def run(self, run: Run) -> WeightsRecord:
+        folder = run.weights(self.pretraining) if self.pretraining else self.model.folder
+        network, tokenizer = self.model.start(folder, self.task, self.corpus, self.seed)
+        save(network, tokenizer, run.output)
+        return WeightsRecord()
 
 
-@dataclass(frozen=True)
-class Merge:
+@dataclass(frozen=True, eq=False)
+class Merge(Step):
     """One model from several by a fixed rule, which sees no data.
 
     Args:
-        stage: the stage that makes it.
+        stage: the stage that computes it.
+        label: what a person calls it.
+        group: what a logger groups it under.
         experts: the models; those without a head for `task` get the one training would start from.
         base: theta_0.
-        method: (space of the experts, theta_0) -> theta, as in `dfwe.weights.merge`.
+        rule: (space of the experts, theta_0) -> theta, as in `dfwe.weights.merge`.
     """
 
     stage: str
@@ -78,43 +75,34 @@ class Merge:
     group: str
     experts: tuple[Step, ...]
     base: Base
-    method: Method
+    rule: MergeRule
+
+    kind: ClassVar[str] = "merge"
+    record: ClassVar[type[Record]] = WeightsRecord
 
     @property
     def parents(self) -> tuple[Step, ...]:
         return (self.base, *self.experts)
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        method: Any = self.method
-        plain = isinstance(method, partial)
-        name, keywords = (method.func, method.keywords) if plain else (method, {})
-        settings = {"method": name.__name__, **keywords}
-        return Recipe("merge", VERSION, settings, tuple(step.recipe for step in self.parents))
+    def settings(self) -> Settings:
+        return {"rule": describe(self.rule)}
 
-    def run(self, context: Context) -> None:
+    def run(self, run: Run) -> WeightsRecord:
         from dfwe.weights.space import WeightSpace
 
-        began = time.monotonic()
         base = self.base
 
         def start(step: Step) -> tuple[Any, Any]:
-            folder = context.store.weights(step.recipe)
-            return base.model.start(folder, base.task, base.corpus, base.seed)
+            return base.model.start(run.weights(step), base.task, base.corpus, base.seed)
 
         network, tokenizer = start(base)
         whole = WeightSpace.from_modules([network])
         rows = [WeightSpace.from_modules([start(step)[0]]).rows[0] for step in self.experts]
         space = whole.with_rows(rows, [step.label for step in self.experts])
-        theta = self.method(space, whole.rows[0])
+        theta = self.rule(space, whole.rows[0])
         whole.with_rows([theta], [self.label]).write([1.0], network)
-
-        def fill(folder: Path) -> None:
-            save(network, tokenizer, folder)
-
-        with context.log(self.recipe, self.label, self.group) as run_log:
-            made = context.store.commit(self.recipe, fill, {"seconds": time.monotonic() - began})
-            run_log.result(self.recipe, made)
+        save(network, tokenizer, run.output)
+        return WeightsRecord()
 
 
 def average(space: "WeightSpace", base: "Tensor") -> "Tensor":

@@ -1,85 +1,103 @@
-"""Stage `pretrain`: make a small T5 from a corpus's training dialogues alone."""
+"""Stage `pretrain`: a small T5 from a corpus's training dialogues alone."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.models.family import ModelFamily
-from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Step
-from dfwe.pipeline.recipe import Recipe, digest
+from dfwe.pipeline.recipe import digest
+from dfwe.pipeline.record import Record
+from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.pretraining.config import PretrainingConfig
 from dfwe.pretraining.span_corruption import Blocks, build, pretraining_texts, train_tokenizer
 from dfwe.weights.loading import save
 
-VERSION = 3
+
+class PretrainRecord(Record):
+    """The last pass's training loss, in nats per target token."""
+
+    loss: float
 
 
-@dataclass(frozen=True)
-class Pretrain:
+@dataclass(frozen=True, eq=False)
+class Pretrain(Step):
     """Span corruption on the whole training split; dev and test dialogues are never read.
 
     Args:
-        model: whose `pretraining` names sizes and schedule: vocabulary, d_model, d_ff, layers,
-            heads, block, batch, density, span, whole, epochs, learning_rate, warmup, seed.
+        model: whose `pretraining` has sizes and schedule.
         corpus: its whole training split is read, whatever the tasks read.
     """
 
     model: ModelFamily
     corpus: Corpus
 
-    stage = "pretrain"
+    kind: ClassVar[str] = "pretrain"
+    version: ClassVar[int] = 3
+    record: ClassVar[type[Record]] = PretrainRecord
+    stage: str = field(default="pretrain", init=False)
+    label: str = field(init=False)
+    group: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.model.name)
+        object.__setattr__(self, "group", self.model.name)
 
     @property
-    def parents(self) -> tuple[Step, ...]:
-        return ()
-
-    @property
-    def label(self) -> str:
-        return self.model.name
+    def config(self) -> PretrainingConfig:
+        assert self.model.pretraining is not None
+        return self.model.pretraining
 
     @cached_property
     def texts(self) -> list[str]:
         return pretraining_texts(self.corpus.whole().dialogues("train"))
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        settings = {"text": digest(self.texts), **(self.model.pretraining or {})}
-        return Recipe(self.stage, VERSION, settings)
+    @property
+    def counts_as_cost(self) -> bool:
+        return False
 
-    def run(self, context: Context) -> None:
-        """Pretrain, or go on after the last finished pass, and commit the last weights."""
+    def settings(self) -> Settings:
+        return {"text": digest(self.texts), **asdict(self.config)}
+
+    def run(self, run: Run) -> PretrainRecord:
+        """Pretrains, or resumes after the last finished pass."""
         from dfwe.callbacks.checkpoint import EpochCheckpoint, Epochs
         from dfwe.callbacks.progress import TrainingBar
         from dfwe.pretraining.module import Passes, SpanCorruptionModule
 
-        s: dict[str, Any] = dict(self.model.pretraining or {})
-        tokenizer = train_tokenizer(self.texts, s["vocabulary"])
-        sizes = {key: s[key] for key in ("d_model", "d_ff", "layers", "heads", "seed")}
-        network = build(tokenizer, **sizes)
-        shape = ("block", "batch", "density", "span", "whole")
-        blocks = Blocks(self.texts, tokenizer, **{key: s[key] for key in shape})
-        module = SpanCorruptionModule(
-            network, s["epochs"] * blocks.steps, s["learning_rate"], s["warmup"]
+        config = self.config
+        tokenizer = train_tokenizer(self.texts, config.vocabulary)
+        network = build(
+            tokenizer,
+            d_model=config.d_model,
+            d_ff=config.d_ff,
+            layers=config.layers,
+            heads=config.heads,
+            seed=config.seed,
         )
-        work = context.store.work(self.recipe)
-        passes, resume = Epochs(), EpochCheckpoint(work)
-        with context.log(self.recipe, self.label, self.label) as run_log:
-            trainer = context.trainer(
-                max_epochs=s["epochs"],
-                logger=run_log.lightning,
-                default_root_dir=work,
-                callbacks=[passes, TrainingBar(f"pretrain {self.label}"), resume],
-                reload_dataloaders_every_n_epochs=1,
-                gradient_clip_val=1.0,
-            )
-            trainer.fit(
-                module, Passes(blocks, s["seed"]), ckpt_path=resume.found, weights_only=False
-            )
-
-            def fill(folder: Path) -> None:
-                save(network.half(), tokenizer, folder)  # half the size; `load` gives float32
-
-            cost = {"loss": passes.epochs[-1]["train_loss"], "seconds": passes.seconds}
-            run_log.result(self.recipe, context.store.commit(self.recipe, fill, cost))
+        blocks = Blocks(
+            self.texts,
+            tokenizer,
+            block=config.block,
+            batch=config.batch,
+            density=config.density,
+            span=config.span,
+            whole=config.whole,
+        )
+        module = SpanCorruptionModule(
+            network, config.epochs * blocks.steps, config.learning_rate, config.warmup
+        )
+        passes, resume = Epochs(), EpochCheckpoint(run.work)
+        trainer = run.context.build_trainer(
+            max_epochs=config.epochs,
+            logger=run.log.lightning,
+            default_root_dir=run.work,
+            callbacks=[passes, TrainingBar(f"pretrain {self.label}"), resume],
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=1.0,
+        )
+        data = Passes(blocks, config.seed)
+        trainer.fit(module, data, ckpt_path=resume.found, weights_only=False)
+        run.earlier_seconds = passes.earlier_seconds
+        save(network.half(), tokenizer, run.output)  # half the size; `load` gives float32
+        return PretrainRecord(loss=passes.epochs[-1]["train_loss"])

@@ -1,17 +1,14 @@
 """Stages `experts` and `finetune`: training on one or more tasks (sections 4.2.1, 4.3)."""
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
 from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
-from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Step
-from dfwe.pipeline.loggers import RunLog
-from dfwe.pipeline.recipe import Recipe
+from dfwe.pipeline.record import Cost, Record, SplitScores
+from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.scoring.decoding import Decoding
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
@@ -20,18 +17,56 @@ from dfwe.weights.loading import save
 if TYPE_CHECKING:
     from dfwe.callbacks.checkpoint import BestEpoch
 
-VERSION = 1
+
+class EpochRecord(Record):
+    """One epoch.
+
+    Args:
+        epoch: from 0.
+        train_loss: the mean over its steps, in nats per target token.
+        dev: the monitored task's scores after it.
+        seconds: what it took.
+    """
+
+    epoch: int
+    train_loss: float
+    dev: SplitScores
+    seconds: float
 
 
-@dataclass(frozen=True)
-class Train:
-    """Train a model on the few-shot training splits of `tasks`; keep its best dev epoch.
+class TrainRecord(Record):
+    """A training.
+
+    Args:
+        monitor: the task whose dev score selected the epoch.
+        best_epoch: the epoch whose weights are kept, from 0.
+        dev: its scores.
+        epochs: all that were trained.
+        cost: tokens read in training.
+    """
+
+    monitor: str
+    best_epoch: int
+    dev: SplitScores
+    epochs: tuple[EpochRecord, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True, eq=False)
+class Train(Step):
+    """Trains a model on the few-shot training splits of `tasks`; keeps its best dev epoch.
 
     Args:
         stage: `experts` or `finetune`.
         label: what a person calls the expert; not part of its address.
+        group: what a logger groups it under.
         tasks: the training set, one or several tasks.
         monitor: the task whose dev score selects the epoch.
+        corpus: where the tasks' dialogues come from.
+        model: the family and its pretrained weights.
+        training: how it is trained.
+        decoding: how dev is answered.
+        seed: of the order of examples, dropout and fresh heads.
         start: the step whose weights training starts from; None starts from `model`.
         head: the seed of a fresh head, where it is not `seed`: heads from one seed can be mixed.
     """
@@ -49,45 +84,48 @@ class Train:
     start: Step | None = None
     head: int | None = None
 
+    kind: ClassVar[str] = "train"
+    record: ClassVar[type[Record]] = TrainRecord
+
     @property
     def parents(self) -> tuple[Step, ...]:
         return () if self.start is None else (self.start,)
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        settings = {
+    def settings(self) -> Settings:
+        return {
             "train": {
                 task.name: fingerprint(task.examples(self.corpus, "train")) for task in self.tasks
             },
-            # Draws are mixed in this order; one task has none.
-            **({"order": [task.name for task in self.tasks]} if len(self.tasks) > 1 else {}),
+            "order": [task.name for task in self.tasks],  # draws are mixed in this order
             "dev": fingerprint(self.monitor.examples(self.corpus, "dev")),
             "monitor": self.monitor.settings(),
             "model": self.model.settings(),
             "training": self.training.settings(),
             "decoding": self.decoding.settings(),
             "seed": self.seed,
-            **({} if self.head is None else {"head": self.head}),
+            "head": self.head,
         }
-        return Recipe(self.stage, VERSION, settings, tuple(step.recipe for step in self.parents))
 
-    def run(self, context: Context) -> None:
-        """Train, or go on where a killed run stopped, and commit the best epoch."""
+    def run(self, run: Run) -> TrainRecord:
+        """Trains, or resumes where a killed run stopped."""
         from dfwe.callbacks.checkpoint import BestEpoch
 
-        best = BestEpoch(context.store.work(self.recipe), self.training.patience)
-        with context.log(self.recipe, self.label, self.group) as run_log:
-            network, tokenizer, tokens = self._fit(context, best, run_log)
-            best.restore(network)
-            cost = {"tokens": tokens * len(best.epochs), "parameters": network.num_parameters()}
-            made = context.store.commit(
-                self.recipe,
-                lambda folder: save(network, tokenizer, folder),
-                {**self._scores(best), **cost},
-            )
-            run_log.result(self.recipe, made)
+        best = BestEpoch(run.work, self.training.patience)
+        network, tokenizer, tokens = self._train(run, best)
+        run.earlier_seconds = best.earlier_seconds
+        best.restore(network)
+        save(network, tokenizer, run.output)
+        epochs = tuple(_epoch(row) for row in best.epochs)
+        run.log.summary({"best_epoch": best.best, "dev/best_score": epochs[best.best].dev.score})
+        return TrainRecord(
+            monitor=self.monitor.name,
+            best_epoch=best.best,
+            dev=epochs[best.best].dev,
+            epochs=epochs,
+            cost=Cost(tokens=tokens * len(epochs), parameters=network.num_parameters()),
+        )
 
-    def _fit(self, context: Context, best: "BestEpoch", run_log: RunLog) -> tuple[Any, Any, int]:
+    def _train(self, run: Run, best: "BestEpoch") -> tuple[Any, Any, int]:
         """The trained network, its tokenizer, and the tokens of an epoch."""
         import lightning as L
 
@@ -96,15 +134,15 @@ class Train:
         from dfwe.training.datamodule import TaskDataModule
 
         L.seed_everything(self.seed, verbose=False)
-        model, corpus = self.model, self.corpus
-        start = context.store.weights(self.start.recipe) if self.start else model.folder
+        model, corpus, tokens = self.model, self.corpus, run.context.tokens
+        start = run.weights(self.start) if self.start else model.folder
         head = self.seed if self.head is None else self.head
         network, tokenizer = model.start(start, self.monitor, corpus, head)
         train = {
-            task.name: model.tokenize(task, corpus, "train", tokenizer, context.tokens)
+            task.name: model.tokenize(task, corpus, "train", tokenizer, tokens)
             for task in self.tasks
         }
-        dev = model.tokenize(self.monitor, corpus, "dev", tokenizer, context.tokens)
+        dev = model.tokenize(self.monitor, corpus, "dev", tokenizer, tokens)
         data = TaskDataModule(train, dev, self.training, self.seed)
         module = model.module(
             network,
@@ -115,36 +153,25 @@ class Train:
             training=self.training,
             seed=self.seed,
         )
-        resume = EpochCheckpoint(best.folder)
-        trainer = context.trainer(
+        resume = EpochCheckpoint(run.work)
+        trainer = run.context.build_trainer(
             max_epochs=self.training.epochs,
             precision=self.training.precision,
-            logger=run_log.lightning,
+            logger=run.log.lightning,
             callbacks=[best, TrainingBar(f"{self.stage} {self.label}"), resume],
             reload_dataloaders_every_n_epochs=1,
-            default_root_dir=best.folder,
+            default_root_dir=run.work,
         )
-        trainer.fit(
-            module,
-            data,
-            ckpt_path=resume.found,
-            weights_only=False,
-        )
+        trainer.fit(module, data, ckpt_path=resume.found, weights_only=False)
         if not best.epochs:
             raise UserError(f"Training '{self.label}' ended before its first epoch was complete.")
-        run_log.summary(
-            {"best_epoch": best.best, "dev/best_score": best.epochs[best.best]["score"]}
-        )
         return network, tokenizer, sum(split.tokens for split in train.values())
 
-    def _scores(self, best: "BestEpoch") -> dict[str, Any]:
-        chosen = best.epochs[best.best]
-        return {
-            "stage": self.stage,
-            "label": self.label,
-            "monitor": self.monitor.name,
-            "best_epoch": best.best,
-            "dev": {key: chosen[key] for key in ("score", "metrics", "log_likelihood")},
-            "epochs": best.epochs,
-            "seconds": best.seconds,
-        }
+
+def _epoch(row: dict[str, Any]) -> EpochRecord:
+    dev = SplitScores(
+        score=row["score"], metrics=row["metrics"], log_likelihood=row["log_likelihood"]
+    )
+    return EpochRecord(
+        epoch=row["epoch"], train_loss=row["train_loss"], dev=dev, seconds=row["seconds"]
+    )

@@ -1,7 +1,7 @@
 """Noise of a score: the paired bootstrap over dialogues, and over seeds (Efron & Tibshirani 1993).
 
 Instances of one dialogue stand or fall together, so dialogues are drawn, not instances. Models
-scored on the same examples see the same draws: differences of their replicates are paired.
+scored on the same examples get the same draws: differences of their replicates are paired.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dfwe.tasks.task import Task
 DRAWS = 1000
 LEVEL = 0.95
 ROUNDING = 1e-9  # points
-NORMAL = 1.96  # standard errors on each side that hold the LEVEL of a normal distribution
+NORMAL = 1.96  # standard errors on each side that contain LEVEL of a normal distribution
 Replicates = NDArray[np.float64]  # (draws,), in points
 
 
@@ -30,17 +30,23 @@ def replicates(
     """The task's score on dialogues drawn with replacement, (draws,).
 
     Args:
-        texts: a model's answers, in the order of the examples.
+        task: how answers are read and measured.
+        texts: (m,), a model's answers in the order of the examples.
+        examples: those it answered.
+        draws: how many replicates.
         seed: of the draws; one seed and one set of examples give every model the same ones.
+
+    Returns:
+        In points.
     """
     names = list(dict.fromkeys(example.dialogue for example in examples))
-    place = {name: k for k, name in enumerate(names)}
-    member = np.array([place[example.dialogue] for example in examples])
+    number = {name: k for k, name in enumerate(names)}
+    member = np.array([number[example.dialogue] for example in examples])  # (m,)
     drawn = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1.0 / len(names)), size=draws
     )  # (draws, dialogues): how often each is in
     answers, golds = task.read_answers(texts, examples)
-    scores = []
+    scores: list[Replicates] = []
     for metric in task.metrics:
         counts = metric.counts(answers, golds)  # (m, k)
         sums = np.zeros((len(names), counts.shape[1]))
@@ -50,9 +56,15 @@ def replicates(
 
 
 def over_seeds(rows: NDArray[np.float64], seed: int = 0) -> Replicates:
-    """The mean over seeds, the seeds drawn with replacement as well: (seeds, draws) -> (draws,).
+    """The mean over seeds, the seeds drawn with replacement as well, (draws,).
 
-    All rows share their draws of dialogues, as `replicates` gives them.
+    Args:
+        rows: (seeds, draws), replicates that share their draws of dialogues, as `replicates`
+            gives them.
+        seed: of the draws of seeds.
+
+    Returns:
+        In the unit of `rows`.
     """
     seeds, draws = rows.shape
     chosen = np.random.default_rng([seed, seeds]).integers(seeds, size=(seeds, draws))
@@ -60,13 +72,18 @@ def over_seeds(rows: NDArray[np.float64], seed: int = 0) -> Replicates:
 
 
 def interval(values: Replicates, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval."""
+    """The percentile interval: its lower and upper end.
+
+    Args:
+        values: (draws,), replicates.
+        level: the share of the replicates inside.
+    """
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def standard_error(values: Replicates) -> float:
-    """The replicates' standard deviation."""
+    """The replicates' standard deviation, in their unit."""
     return float(np.std(values, ddof=1))
 
 
@@ -75,8 +92,16 @@ def resolution(
 ) -> str | None:
     """One sentence: the difference between two of the models' scores that is more than noise.
 
-    The median over the pairs whose difference varies with the draw, if any does: the others show
-    no noise, which is not to have none. None for a single model.
+    It is the median over the pairs whose difference varies with the draw, if any does: the others
+    show no noise, which is not to have none.
+
+    Args:
+        task: how answers are read and measured.
+        models: (models, m), the answers of each in the order of the examples.
+        examples: those they answered.
+
+    Returns:
+        The sentence; None for a single model.
     """
     if len(models) < 2:
         return None

@@ -16,8 +16,7 @@ from dfwe.errors import UserError
 from dfwe.search.loop import Result
 from dfwe.tasks.task import Task
 
-# alpha, precision -> theta(alpha)'s `dfwe.scoring.scorer.Scores`
-Answers = Callable[[NDArray[np.float64], str], Any]
+Score = Callable[[NDArray[np.float64], str], Any]  # alpha, precision -> scores of theta(alpha)
 
 
 @dataclass(frozen=True)
@@ -61,33 +60,40 @@ def fold_of(examples: Sequence[Example], k: int, seed: int = 0) -> NDArray[np.in
 
 
 def cross_fit(
-    find: Callable[[Answers, int], Result],
-    answers: Answers,
+    find: Callable[[Score, int], Result],
+    score: Score,
     task: Task,
     examples: Sequence[Example],
     k: int,
 ) -> CrossFitted:
-    """Search k times without a fold, and score what is found on that fold.
+    """Search k times without a fold, and score on that fold what each search chose.
 
     Args:
-        find: the search by such answers' score; also told the fold's number.
-        answers: those to all examples.
+        find: the search by such scores; also told the fold's number.
+        score: alpha and precision -> scores on all examples.
+        task: what measures the answers.
+        examples: of the split.
+        k: the number of folds.
     """
     member = fold_of(examples, k)
-    texts, searches = [""] * len(examples), []
+    texts, searches = [""] * len(examples), list[Result]()
     for fold in range(k):
-        found = find(_among(answers, np.flatnonzero(member != fold), examples, task), fold)
-        searches.append(found)
-        answered = answers(found.alpha, "fp32").texts
-        for held_out in np.flatnonzero(member == fold):
-            texts[held_out] = answered[held_out]
+        others = np.flatnonzero(member != fold).tolist()
+        result = find(_restricted(score, others, examples, task), fold)
+        searches.append(result)
+        answered = score(result.alpha, "fp32").texts
+        for position in np.flatnonzero(member == fold).tolist():
+            texts[position] = answered[position]
     metrics = task.score(texts, examples)
     return CrossFitted(metrics.pop("score"), metrics, tuple(searches))
 
 
-def _among(
-    answers: Answers, seen: NDArray[np.intp], examples: Sequence[Example], task: Task
-) -> Answers:
-    """The answers to the examples at these positions alone."""
-    chosen = seen.tolist()
-    return lambda alpha, precision: answers(alpha, precision).among(chosen, examples, task)
+def _restricted(
+    score: Score, positions: list[int], examples: Sequence[Example], task: Task
+) -> Score:
+    """The scores on the examples at these positions alone."""
+
+    def restricted(alpha: NDArray[np.float64], precision: str) -> Any:
+        return score(alpha, precision).subset(positions, examples, task)
+
+    return restricted

@@ -7,7 +7,6 @@ from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError, check_whole
 from dfwe.models.family import ModelFamily
 from dfwe.scoring.decoding import Decoding
-from dfwe.stages.import_checkpoint import ROLES
 from dfwe.stages.pretrain import Pretrain
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
@@ -18,8 +17,8 @@ class Experiment:
     """What decides the models of one target task: the composed configuration as objects.
 
     Raises:
-        UserError: a source is the target itself, is named twice or has a reserved name; the
-            model cannot be read by this decoding or trained by these settings.
+        UserError: a source is the target itself, or is named twice; the model cannot be read by
+            this decoding or trained by these settings.
     """
 
     corpus: Corpus
@@ -40,11 +39,6 @@ class Experiment:
             )
         if len(set(names)) < len(names):
             raise UserError(f"sources.list={names} names a task twice; name each once.")
-        if taken := ROLES & {self.task.name, *names}:
-            raise UserError(
-                f"A task cannot have the name '{min(taken)}', which results give to "
-                "another model; set another name= in its conf/task/."
-            )
         self.model.check(self.decoding, self.training)
 
     @cached_property

@@ -1,34 +1,43 @@
 """From a model's text to an answer that a metric can compare, and the gold answer likewise."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from dfwe.data.dialogue import Example
-from dfwe.errors import UserError
+from dfwe.settings import settings
 
-INVALID = -1
-Compatibility = Literal["tlidb"] | None
+INVALID = -1  # the index of an answer that is no option
+Compatibility = Literal["tlidb", None]
+# What a metric compares: an option's index, a text, a 0/1 row over the options, accepted texts.
+Value = int | float | str | list[int] | tuple[str, ...]
 
 
+@runtime_checkable
 class Answer(Protocol):
     """How a task reads a text."""
 
-    def __call__(self, text: str, example: Example) -> Any: ...
+    def __call__(self, text: str, example: Example) -> Value:
+        """A model's answer, read from its text."""
+        ...
 
-    def gold(self, example: Example) -> Any: ...
+    def gold(self, example: Example) -> Value:
+        """The gold answer, for comparison with a model's."""
+        ...
 
 
-@dataclass(frozen=True)
+@settings("task.answer")
 class Label:
     """The index of the option that the text names, -1 for anything else.
 
     By default case and surrounding blanks do not count; TLiDB counts both.
+
+    Args:
+        compatibility: `tlidb` reads a text as TLiDB does.
+
+    Raises:
+        UserError: the compatibility is unknown.
     """
 
     compatibility: Compatibility = None
-
-    def __post_init__(self) -> None:
-        check_compatibility(self.compatibility)
 
     def __call__(self, text: str, example: Example) -> int:
         options = example.options
@@ -40,37 +49,38 @@ class Label:
         return example.options.index(example.target)
 
 
-@dataclass(frozen=True)
+@settings("task.answer")
 class Labels:
     """A 0/1 row over the options that the text lists, joined by `and`.
 
-    By default each part must be an option's whole name, and an answer without any is an empty
-    row. In TLiDB an option counts wherever it occurs in the text (`friends` in `girlfriends`),
+    By default each part must be an option's whole name, and an answer without any is a row of
+    zeros. In TLiDB an option counts wherever it occurs in the text (`friends` in `girlfriends`),
     and an answer that names none becomes `default`.
 
     Args:
-        default: the option that stands for an answer without any, in TLiDB's way only.
+        default: the option that stands for an answer without any; used by `tlidb` only.
+        compatibility: `tlidb` reads a text as TLiDB does.
+
+    Raises:
+        UserError: the compatibility is unknown.
     """
 
     default: str
     compatibility: Compatibility = None
 
-    def __post_init__(self) -> None:
-        check_compatibility(self.compatibility)
-
     def __call__(self, text: str, example: Example) -> list[int]:
         if self.compatibility == "tlidb":
             row = [int(option in text) for option in example.options]
             return row if any(row) else [int(o == self.default) for o in example.options]
-        said = {part.strip().lower() for part in text.split(" and ")}
-        return [int(option.lower() in said) for option in example.options]
+        parts = {part.strip().lower() for part in text.split(" and ")}
+        return [int(option.lower() in parts) for option in example.options]
 
     def gold(self, example: Example) -> list[int]:
-        said = example.target.split(" and ")
-        return [int(option in said) for option in example.options]
+        parts = example.target.split(" and ")
+        return [int(option in parts) for option in example.options]
 
 
-@dataclass(frozen=True)
+@settings("task.answer")
 class FreeText:
     """The text as it is, compared with every accepted answer."""
 
@@ -79,9 +89,3 @@ class FreeText:
 
     def gold(self, example: Example) -> tuple[str, ...]:
         return example.references
-
-
-def check_compatibility(compatibility: Any) -> None:
-    """Raise UserError unless it is a known way of scoring: None (correct) or `tlidb`."""
-    if compatibility not in (None, "tlidb"):
-        raise UserError(f"compatibility={compatibility} is unknown; choose null or tlidb.")

@@ -7,44 +7,53 @@ where that one is defective, so that published scores can be compared.
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from dfwe.errors import check_choice
-from dfwe.tasks.answers import INVALID, Compatibility, check_compatibility
+from dfwe.errors import UserError
+from dfwe.settings import settings
+from dfwe.tasks.answers import INVALID, Compatibility, Value
 
 Counts = NDArray[np.float64]
+Overlap = tuple[int, int, int]  # words in common, words of the answer, words of the gold text
 
 
+@runtime_checkable
 class Metric(Protocol):
-    """A score made from counts that add up over instances.
+    """A score computed from counts that add up over instances.
 
-    The counts of a split, or of dialogues drawn again and again (`bootstrap.py`), are sums of the
-    instances'; the points follow from them.
+    The counts of a split, or of dialogues drawn with replacement (`bootstrap.py`), are sums of
+    the instances'; the points follow from them. Higher is better.
     """
 
     @property
     def name(self) -> str: ...
 
-    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
-        """What each instance adds, (m, k); k and its order are the metric's own."""
+    def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
+        """What each instance adds, (m, k); k and its order are up to the metric.
+
+        Args:
+            answers: (m,), a model's.
+            golds: (m,), in the same order.
+        """
         ...
 
     def points(self, totals: Counts) -> Counts:
         """Sums of counts (..., k) -> points (...)."""
         ...
 
-    def __call__(self, answers: Sequence, golds: Sequence) -> float: ...
+    def __call__(self, answers: Sequence[Value], golds: Sequence[Value]) -> float:
+        """The points of these answers."""
+        ...
 
 
 class Summed:
     """Points of a split: those of its counts' sum."""
 
-    def __call__(self: Metric, answers: Sequence, golds: Sequence) -> float:
+    def __call__(self: Metric, answers: Sequence[Value], golds: Sequence[Value]) -> float:
         return float(self.points(self.counts(answers, golds).sum(axis=0)))
 
 
@@ -55,68 +64,77 @@ class Share(Summed):
         return 100.0 * totals[..., 0] / totals[..., 1]
 
 
-@dataclass(frozen=True)
+@settings("task.metrics")
 class F1(Summed):
     """F1 over single labels (scikit-learn's `f1_score`).
 
     An answer that is no label is wrong for every average. TLiDB lets macro F1 count it as one
     more class, which lowers the average.
+
+    Args:
+        average: over labels: `micro`, `macro` or `weighted` by the labels' frequencies.
+        compatibility: `tlidb` computes what TLiDB does.
+
+    Raises:
+        UserError: the average or the compatibility is unknown.
     """
 
     average: Literal["micro", "macro", "weighted"]
     compatibility: Compatibility = None
 
-    def __post_init__(self) -> None:
-        check_choice("average", self.average, ("micro", "macro", "weighted"))
-        check_compatibility(self.compatibility)
-
     @property
     def name(self) -> str:
         return f"f1_{self.average}"
 
-    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+    def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         """Right answers, answers and golds of each label, (m, 3 labels)."""
-        present = {*golds, *answers}
+        answered, wanted = np.asarray(answers), np.asarray(golds)  # (m,) each
+        labels = np.unique(np.concatenate([wanted, answered]))
         if self.compatibility is None:
-            present -= {INVALID}
-        labels = np.array(sorted(present))
-        said = np.asarray(answers)[:, None] == labels
-        gold = np.asarray(golds)[:, None] == labels
-        return np.concatenate([said & gold, said, gold], axis=1).astype(np.float64)
+            labels = labels[labels != INVALID]
+        answer = answered[:, None] == labels  # (m, labels)
+        gold = wanted[:, None] == labels
+        return np.concatenate([answer & gold, answer, gold], axis=1).astype(np.float64)
 
     def points(self, totals: Counts) -> Counts:
-        right, said, gold = np.split(totals, 3, axis=-1)  # (..., labels) each
-        if self.average == "micro":  # with one label an instance, micro F1 is accuracy
+        right, answered, gold = np.split(totals, 3, axis=-1)  # (..., labels) each
+        if self.average == "micro":  # with one label per instance, micro F1 is accuracy
             return 100.0 * right.sum(axis=-1) / gold.sum(axis=-1)
-        f1 = _ratio(2 * right, said + gold)
-        weights = gold if self.average == "weighted" else (said + gold > 0).astype(np.float64)
+        f1 = _ratio(2 * right, answered + gold)
+        present = (answered + gold > 0).astype(np.float64)
+        weights = gold if self.average == "weighted" else present
         return 100.0 * (f1 * weights).sum(axis=-1) / weights.sum(axis=-1)
 
 
-@dataclass(frozen=True)
+@settings("task.metrics")
 class Accuracy(Share):
     """The share of answers equal to the gold one."""
 
     name: str = "accuracy"
 
-    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+    def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         return _valued(np.asarray(answers) == np.asarray(golds))
 
 
-@dataclass(frozen=True)
+@settings("task.metrics")
 class MultilabelF1(Summed):
-    """Micro F1 over 0/1 rows, restricted to `labels` (column numbers) where given."""
+    """Micro F1 over 0/1 rows.
 
-    labels: tuple[int, ...] | None = None
+    Args:
+        labels: the columns that count, by number; None counts all.
+        name: the metric's name in tables of results.
+    """
+
+    labels: Sequence[int] | None = None
     name: str = "f1_micro"
 
-    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
+    def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         """Right and wrong cells, (m, 2)."""
-        said: NDArray = np.asarray(answers, dtype=bool)
-        gold: NDArray = np.asarray(golds, dtype=bool)
+        answer = np.asarray(answers, dtype=np.bool_)  # (m, columns)
+        gold = np.asarray(golds, dtype=np.bool_)
         if self.labels is not None:
-            said, gold = said[:, list(self.labels)], gold[:, list(self.labels)]
-        cells = [(said & gold).sum(axis=1), (said ^ gold).sum(axis=1)]
+            answer, gold = answer[:, list(self.labels)], gold[:, list(self.labels)]
+        cells = [(answer & gold).sum(axis=1), (answer ^ gold).sum(axis=1)]
         return np.stack(cells, axis=1).astype(np.float64)
 
     def points(self, totals: Counts) -> Counts:
@@ -124,51 +142,52 @@ class MultilabelF1(Summed):
         return 100.0 * _ratio(2 * right, 2 * right + wrong)
 
 
-@dataclass(frozen=True)
+@settings("task.metrics")
 class ExactMatch(Share):
     """The share of answers equal to any gold text, after SQuAD's normalisation."""
 
     name: str = "exact_match"
 
-    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
-        return _valued(
-            [
-                normalise(answer) in {normalise(gold) for gold in texts}
-                for answer, texts in zip(answers, golds, strict=True)
-            ]
-        )
+    def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
+        matches: list[bool] = []
+        for answer, references in _texts(answers, golds):
+            matches.append(normalise(answer) in set(map(normalise, references)))
+        return _valued(matches)
 
 
-@dataclass(frozen=True)
+@settings("task.metrics")
 class TokenF1(Summed):
     """Overlap of answer and gold words: the mean over instances (macro) or pooled (micro).
 
     Each answer is compared with the gold text that fits it best. TLiDB's micro value takes the
     last gold text with any overlap instead, and leaves an answer without overlap out of all
     counts.
+
+    Args:
+        average: over instances (`macro`), or pooled (`micro`).
+        compatibility: `tlidb` computes what TLiDB does.
+
+    Raises:
+        UserError: the average or the compatibility is unknown.
     """
 
     average: Literal["macro", "micro"]
     compatibility: Compatibility = None
 
-    def __post_init__(self) -> None:
-        check_choice("average", self.average, ("macro", "micro"))
-        check_compatibility(self.compatibility)
-
     @property
     def name(self) -> str:
         return f"token_f1_{self.average}"
 
-    def counts(self, answers: Sequence, golds: Sequence) -> Counts:
-        """(best F1, 1) for macro; (2 common words, words said and in the gold text) for micro."""
-        found = [
-            [_overlap(answer, gold) for gold in texts]
-            for answer, texts in zip(answers, golds, strict=True)
-        ]
+    def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
+        """(best F1, 1) for macro; (2 common words, words of answer and gold text) for micro."""
+        overlaps: list[list[Overlap]] = []  # of each answer with each of its gold texts
+        for answer, references in _texts(answers, golds):
+            overlaps.append([_overlap(answer, gold) for gold in references])
         if self.average == "macro":
-            return _valued([max(map(_f1, options)) for options in found])
-        chosen = [self._chosen(options) for options in found]
-        return np.array([(2.0 * both, said + gold) for both, said, gold in chosen])
+            return _valued([max(map(_f1, options)) for options in overlaps])
+        chosen = [self._chosen(options) for options in overlaps]
+        pooled = [(2.0 * both, answer + gold) for both, answer, gold in chosen]
+        return np.array(pooled, dtype=np.float64)
 
     def points(self, totals: Counts) -> Counts:
         if self.average == "macro":
@@ -177,20 +196,38 @@ class TokenF1(Summed):
         nothing = 0.0 if self.compatibility == "tlidb" else 100.0
         return np.where(totals[..., 1] > 0, 100.0 * _ratio(*np.moveaxis(totals, -1, 0)), nothing)
 
-    def _chosen(self, options: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+    def _chosen(self, options: Sequence[Overlap]) -> Overlap:
+        """The overlap with the gold text that counts."""
         if self.compatibility == "tlidb":
             return ([(0, 0, 0)] + [option for option in options if option[0]])[-1]
         return max(options, key=_f1)
 
 
-def _valued(values: Any) -> Counts:
+def _texts(
+    answers: Sequence[Value], golds: Sequence[Value]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each answer's text with the accepted ones.
+
+    Raises:
+        UserError: the task reads answers as something else.
+    """
+    for answer, references in zip(answers, golds, strict=True):
+        if not isinstance(answer, str) or not isinstance(references, tuple):
+            raise UserError(
+                f"A metric of texts got the answer {answer!r} and the gold answer {references!r}; "
+                "give the task answer: {_target_: dfwe.tasks.answers.FreeText}, or other metrics."
+            )
+        yield answer, references
+
+
+def _valued(values: ArrayLike) -> Counts:
     """(value, 1) for each instance, (m, 2)."""
     column = np.asarray(values, dtype=np.float64)
     return np.stack([column, np.ones_like(column)], axis=1)
 
 
 def _ratio(above: Counts, below: Counts) -> Counts:
-    """Nought where there is nothing below."""
+    """above / below; 0 where `below` is 0."""
     return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
 
 
@@ -200,14 +237,14 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
 
 
-def _overlap(answer: str, gold: str) -> tuple[int, int, int]:
-    """(words in common, words said, words in the gold text)."""
-    said, wanted = normalise(answer).split(), normalise(gold).split()
-    return sum((Counter(said) & Counter(wanted)).values()), len(said), len(wanted)
+def _overlap(answer: str, gold: str) -> Overlap:
+    """How many words two texts share, and how many each has, after normalisation."""
+    words, wanted = normalise(answer).split(), normalise(gold).split()
+    return sum((Counter(words) & Counter(wanted)).values()), len(words), len(wanted)
 
 
-def _f1(counts: tuple[int, int, int]) -> float:
-    both, said, wanted = counts
-    if not said and not wanted:
+def _f1(overlap: Overlap) -> float:
+    both, words, wanted = overlap
+    if not words and not wanted:
         return 1.0  # SQuAD 2: an empty answer to an unanswerable question is right
-    return 2 * both / (said + wanted)
+    return 2 * both / (words + wanted)

@@ -1,33 +1,40 @@
 """A task: how to read it, how to read an answer, what to measure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
-from typing import Any
+
+from pydantic import ValidationError
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Dialogue, Example
-from dfwe.errors import UserError
-from dfwe.tasks.answers import Answer, Compatibility
+from dfwe.errors import UserError, schema_fault
+from dfwe.pipeline.deferred import describe
+from dfwe.settings import Count, settings
+from dfwe.tasks.answers import Answer, Compatibility, Value
 from dfwe.tasks.metrics import Metric
 
+# dialogues, title, labels -> examples
 Reader = Callable[[Sequence[Dialogue], str, Sequence[str]], list[Example]]
 
 
-@dataclass(frozen=True, eq=False)
+@settings("task", eq=False)
 class Task:
     """A target or a source, as `conf/task/*.yaml` declares it.
 
     Args:
-        name: what the command line calls it.
-        title: what the corpus calls it.
-        read: dialogues, title, labels -> examples.
+        name: its name on the command line.
+        title: its name in the corpus.
+        read: dialogues, title, labels -> examples. A LookupError or pydantic's ValidationError
+            stands for an annotation that cannot be read.
         answer: how a model's text is read.
         metrics: what is measured; the score is their mean.
-        max_new_tokens: how long an answer may get.
+        max_new_tokens: the most tokens of an answer.
         labels: the label set; None takes the corpus's declaration.
-        compatibility: `tlidb` scores as the original does, its defects included; the YAML hands
+        compatibility: `tlidb` scores as the original does, its defects included; the YAML passes
             it to `answer` and `metrics`.
+
+    Raises:
+        UserError: a field is of another type or out of its range.
     """
 
     name: str
@@ -35,45 +42,46 @@ class Task:
     read: Reader
     answer: Answer
     metrics: Sequence[Metric]
-    max_new_tokens: int
+    max_new_tokens: Count
     labels: Sequence[str] | None = None
     compatibility: Compatibility = None
-
-    def __post_init__(self) -> None:
-        given = self.labels
-        listed = isinstance(given, Sequence) and not isinstance(given, str)
-        if given is not None and not (listed and all(isinstance(label, str) for label in given)):
-            raise UserError(
-                f"task={self.name} has labels={given}, which are not a list of texts "
-                '(YAML reads yes, no and 1 otherwise); quote each: ["yes", "no"].'
-            )
 
     def examples(self, corpus: Corpus, split: str) -> tuple[Example, ...]:
         """The split's examples, in the corpus's order.
 
         Raises:
-            UserError: the split is empty, an annotation is missing, a label is unknown.
+            UserError: the split is empty, an annotation is missing or malformed, or a label is
+                unknown.
         """
         return _examples(self, corpus, split)
 
     def score(self, texts: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """Metric name -> points, and `score`, their mean: TLiDB's score of a task."""
+        """The score of a model's texts, in points (0 to 100).
+
+        Args:
+            texts: a model's, in the order of the examples.
+            examples: those it answered.
+
+        Returns:
+            Metric name -> points, and `score`, their mean: TLiDB's score of a task.
+        """
         answers, golds = self.read_answers(texts, examples)
         values = {metric.name: metric(answers, golds) for metric in self.metrics}
         return {**values, "score": sum(values.values()) / len(values)}
 
     def read_answers(
         self, texts: Sequence[str], examples: Sequence[Example]
-    ) -> tuple[list[Any], list[Any]]:
+    ) -> tuple[list[Value], list[Value]]:
         """A model's answers and the gold ones, as the metrics compare them."""
         answers = [self.answer(text, e) for text, e in zip(texts, examples, strict=True)]
         return answers, [self.answer.gold(example) for example in examples]
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """What decides a score, besides the examples: how answers are read and measured."""
         return {
-            "answer": _described(self.answer),
-            "metrics": [_described(metric) for metric in self.metrics],
+            "reader": describe(self.read),
+            "answer": describe(self.answer),
+            "metrics": [describe(metric) for metric in self.metrics],
             "max_new_tokens": self.max_new_tokens,
         }
 
@@ -83,32 +91,35 @@ def _examples(task: Task, corpus: Corpus, split: str) -> tuple[Example, ...]:
     labels = corpus.labels(task.title) if task.labels is None else task.labels
     dialogues = corpus.dialogues(split, task.title)
     try:
-        found = task.read(dialogues, task.title, labels)
-    except (KeyError, IndexError):
+        examples = task.read(dialogues, task.title, labels)
+    except (LookupError, ValidationError):
         raise _unreadable(task, dialogues, labels) from None
-    if not found:
+    if not examples:
         raise UserError(
             f"The {split} split of corpus={corpus.name} has no example of task={task.name}; "
             "choose another task, or corpus.shots=full."
         )
-    return tuple(found)
+    return tuple(examples)
 
 
 def _unreadable(task: Task, dialogues: Sequence[Dialogue], labels: Sequence[str]) -> UserError:
-    """What to say of the first dialogue whose annotation lacks a field."""
+    """The error about the first dialogue whose annotation the task's reader refuses."""
     for dialogue in dialogues:
         try:
             task.read([dialogue], task.title, labels)
-        except (KeyError, IndexError) as error:
+        except (LookupError, ValidationError) as error:
             return UserError(
                 f"Dialogue '{dialogue.id}' cannot be read as task={task.name}: its annotation "
-                f"has no {error}; mend it or leave the dialogue out of the split, or name in the "
+                f"{_fault(error)}; fix it or leave the dialogue out of the split, or name in the "
                 "task what there is."
             )
     raise AssertionError("a reader takes each dialogue by itself")
 
 
-def _described(part: Any) -> dict[str, Any]:
-    assert is_dataclass(part)
-    assert not isinstance(part, type)
-    return {"name": type(part).__name__, **asdict(part)}
+def _fault(error: LookupError | ValidationError) -> str:
+    """What is wrong with an annotation."""
+    if isinstance(error, ValidationError):
+        return schema_fault(error)
+    if isinstance(error, KeyError):
+        return f"has no {error}"
+    return f"refers to what is not there ({error})"

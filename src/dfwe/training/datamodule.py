@@ -1,31 +1,36 @@
-"""Training steps and dev batches as Lightning wants them."""
+"""Training steps and dev batches as a data module of Lightning."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dfwe.data.batches import (
-    Batch,
-    _budgeted,
-    collate,
-    scoring_loader,
-)
+from dfwe.data.batches import Batch, collate, group_by_length, scoring_loader
 from dfwe.data.tokenization import TokenizedSplit
+from dfwe.errors import UserError
 from dfwe.training.config import TrainingConfig
 
+Draw = tuple[str, list[int]]  # a task's name and positions in its split
 
-class TrainingSteps(Dataset):
+
+class TrainingSteps(Dataset[list[Batch]]):
     """The optimizer steps of an epoch: each a list of micro-batches, decided by (seed, epoch).
 
-    A step is made of `effective_batch / batch` draws of `batch` examples of one task each; tasks
+    A step consists of `effective_batch / batch` draws of `batch` examples of one task each; tasks
     are drawn in proportion to the draws they have left, which is a random order of all draws
     (TLiDB's mixing). Its loss is the mean over its draws of the token mean inside each draw. The
-    draws' examples are then split anew by length into micro-batches, each token keeping its
-    weight, so that the gradient is that of the plain way. The last draw of a task and the last
-    step of an epoch may be smaller.
+    draws' examples are then regrouped by length into micro-batches, each token keeping its
+    weight, so that the gradient is the same as without regrouping. The last draw of a task and
+    the last step of an epoch may be smaller.
+
+    Args:
+        splits: task name -> its training split.
+        training: sizes of draws, steps and micro-batches.
+        seed: decides the draws, with the epoch.
+        test: what `trainer.test` scores.
     """
 
     def __init__(
@@ -40,11 +45,11 @@ class TrainingSteps(Dataset):
         """Draw the epoch's examples: `draws`, each a task and positions in its split."""
         rng = np.random.default_rng([self.seed, epoch])
         batch = self.training.batch
-        draws: list[tuple[str, list[int]]] = []
+        draws: list[Draw] = []
         for name, split in self.splits.items():
             order = rng.permutation(len(split)).tolist()
             draws += [(name, order[i : i + batch]) for i in range(0, len(order), batch)]
-        self.draws = [draws[i] for i in rng.permutation(len(draws))]
+        self.draws: list[Draw] = [draws[i] for i in rng.permutation(len(draws))]
 
     def __len__(self) -> int:
         return -(-len(self.draws) // (self.training.effective_batch // self.training.batch))
@@ -55,24 +60,32 @@ class TrainingSteps(Dataset):
         size = self.training.effective_batch // self.training.batch
         return self._step(self.draws[number * size : (number + 1) * size])
 
-    def _step(self, draws: list[tuple[str, list[int]]]) -> list[Batch]:
+    def _step(self, draws: list[Draw]) -> list[Batch]:
         members: dict[str, list[tuple[int, float]]] = {}
         for name, index in draws:
             targets = self.splits[name].targets
             weight = 1.0 / (len(draws) * sum(len(targets[i]) for i in index))
             members.setdefault(name, []).extend((i, weight) for i in index)
-        batches = []
+        batches: list[Batch] = []
         for name, chosen in members.items():
             split = self.splits[name]
             lengths = [len(split.sources[i]) for i, _ in chosen]
-            for group in _budgeted(range(len(chosen)), lengths, self.training.tokens):
+            for group in group_by_length(range(len(chosen)), lengths, self.training.tokens):
                 index, weights = zip(*(chosen[k] for k in group), strict=True)
                 batches.append(collate(split, index, weights, name))
         return batches
 
 
 class TaskDataModule(L.LightningDataModule):
-    """Training steps and the dev split's batches."""
+    """Training steps, and the batches of dev and test.
+
+    Args:
+        train: task name -> its training split.
+        dev: what validation scores.
+        training: sizes of draws, steps and micro-batches.
+        seed: decides the draws, with the epoch.
+        test: what `trainer.test` scores.
+    """
 
     def __init__(
         self,
@@ -80,18 +93,29 @@ class TaskDataModule(L.LightningDataModule):
         dev: TokenizedSplit,
         training: TrainingConfig,
         seed: int,
+        test: TokenizedSplit | None = None,
     ) -> None:
         super().__init__()
         self.steps = TrainingSteps(train, training, seed)
         self.dev = dev
+        self.test = test
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[list[Batch]]:
         # Lightning asks again before each epoch (reload_dataloaders_every_n_epochs=1).
         assert self.trainer is not None
         self.steps.set_epoch(self.trainer.current_epoch)
-        # Its own generator: a loader draws a number when it starts, which dropout must not notice.
+        # A loader draws a number when it starts; a separate generator keeps dropout's draws.
         return DataLoader(self.steps, batch_size=None, generator=torch.Generator())
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
         return scoring_loader(self.dev, self.trainer.strategy.root_device)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        if self.test is None:
+            raise UserError("This data has no test split; pass one as test=.")
+        return scoring_loader(self.test, self.trainer.strategy.root_device)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        return self.test_dataloader()

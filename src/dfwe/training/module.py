@@ -1,23 +1,29 @@
 """The LightningModule behind the expert and fine-tuning stages and the scoring of a search.
 
-A family of models says only what its token losses are (`seq2seq.py`, `classifier.py`).
+A family of models adds only its token losses (`GenerationModule`, `classifier.py`).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from dfwe.data.batches import Batch
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
 from dfwe.pipeline.recipe import digest
 from dfwe.scoring.decoding import Decoding, backend_of
-from dfwe.scoring.scorer import Predictions, Scores, predict, summarise
+from dfwe.scoring.scorer import Predictions, Scorer, Scores
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.training.freezing import freeze
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class TaskModule(L.LightningModule):
@@ -25,19 +31,23 @@ class TaskModule(L.LightningModule):
 
     Args:
         network: a transformers model.
-        task, decoding, dev: what validation scores, and how.
+        task: how answers are read and measured.
+        decoding: how answers are read off the network.
+        dev: what validation scores.
         training: how it is trained; None for a module that is only scored.
         seed: with the epoch, decides dropout.
+        test: what `trainer.test` scores and `trainer.predict` answers.
     """
 
     def __init__(
         self,
-        network: Any,
+        network: "PreTrainedModel",
         task: Task,
         decoding: Decoding,
         dev: TokenizedSplit,
         training: TrainingConfig | None = None,
         seed: int = 0,
+        test: TokenizedSplit | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # a step is a list of micro-batches
@@ -48,32 +58,39 @@ class TaskModule(L.LightningModule):
         self.task = task
         self.decoding = decoding
         self.dev = dev
+        self.test = test
+        self.dev_scorer = Scorer(network, dev, task, decoding)
+        self._test_scorer = None if test is None else Scorer(network, test, task, decoding)
         self.settings = training
         self.seed = seed
         self.scores: Scores | None = None
         self._predictions: list[Predictions] = []
 
     def losses(self, batch: Batch) -> Tensor:
-        """The loss of each target token (m, t); what `batch.weight` weighs."""
+        """The loss of each target token, (m, t), in nats; `batch.weight` weighs them."""
         raise NotImplementedError
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         assert self.settings is not None
         warmup = max(1, self.settings.warmup)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=self.settings.learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / warmup)
-        )
+        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_train_epoch_start(self) -> None:
         # Dropout is a function of (seed, epoch): a resumed epoch is the same epoch.
-        torch.manual_seed(int(digest([self.seed, self.current_epoch])[:15], 16))
+        number = int(digest([self.seed, self.current_epoch])[:15], 16)
+        torch.manual_seed(number)  # pyright: ignore[reportUnknownMemberType]
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
-        """One optimizer step over its micro-batches."""
-        optimizer: Any = self.optimizers()
+        """One optimizer step over its micro-batches.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
         optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for part in batch:
@@ -88,23 +105,57 @@ class TaskModule(L.LightningModule):
             )
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         optimizer.step()
-        self.lr_schedulers().step()  # type: ignore[union-attr]
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        schedule.step()
         self.log("train/loss", total, on_step=True, on_epoch=True, prog_bar=True, batch_size=1)
 
     def on_validation_epoch_start(self) -> None:
         self._predictions = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Answers of one batch; they are scored together at the end."""
-        # In float32 whatever training does: the search scores the same weights the same way.
-        with torch.autocast(self.device.type, enabled=False):
-            self._predictions += predict(self.network, batch, self.dev, self.task, self.decoding)
+        """Answers of one batch of dev; they are scored together at the end."""
+        self._predictions.append(self.dev_scorer.predict(batch))
 
     def on_validation_epoch_end(self) -> None:
-        self.scores = summarise(self._predictions, self.dev, self.task)
-        self.log("dev/score", self.scores.score, prog_bar=True)
-        self.log("dev/log_likelihood", self.scores.log_likelihood)
-        self.log_dict({f"dev/{name}": value for name, value in self.scores.metrics.items()})
+        self.scores = self.dev_scorer.reduce(self._predictions)
+        self._log_scores("dev", self.scores)
+
+    def on_test_epoch_start(self) -> None:
+        self._predictions = []
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Answers of one batch of test; they are scored together at the end."""
+        self._predictions.append(self.test_scorer.predict(batch))
+
+    def on_test_epoch_end(self) -> None:
+        self.scores = self.test_scorer.reduce(self._predictions)
+        self._log_scores("test", self.scores)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
+        """Answers of one batch of test, by position in the split."""
+        return self.test_scorer.predict(batch)
+
+    @property
+    def test_scorer(self) -> Scorer:
+        """What scores the test split.
+
+        Raises:
+            UserError: the module has none.
+        """
+        if self._test_scorer is None:
+            raise UserError("This module was built without a test split; pass one as test=.")
+        return self._test_scorer
+
+    def _log_scores(self, split: str, scores: Scores) -> None:
+        self.log(f"{split}/score", _exact(scores.score), prog_bar=True)
+        self.log(f"{split}/log_likelihood", _exact(scores.log_likelihood))
+        self.log_dict({f"{split}/{name}": _exact(value) for name, value in scores.metrics.items()})
+
+
+def _exact(value: float) -> Tensor:
+    """What Lightning logs with all its digits; it rounds a plain number to float32."""
+    return torch.tensor(value, dtype=torch.float64)
 
 
 class GenerationModule(TaskModule):

@@ -1,7 +1,6 @@
-"""Controls on a toy study: what each is made of, and that nothing is trained twice."""
+"""Controls on a toy study: what each is computed from, and that nothing is trained twice."""
 
 import csv
-import json
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +11,9 @@ from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.pipeline.executor import Stage, execute
 from dfwe.search import baselines
-from dfwe.stages.train import Train
+from dfwe.search.ledger import read_trials
+from dfwe.stages.interpolate import TRIALS, SearchRecord
+from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.comparison import entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
@@ -39,10 +40,10 @@ EVERY = {
     "ratatouille": controls.ratatouille,
     "wise_ft": partial(controls.wise_ft, points=3),
     "task_arithmetic": partial(
-        controls.merged, method=partial(merge.task_arithmetic, scale=1.0), points=6
+        controls.merged, rule=partial(merge.task_arithmetic, scale=1.0), points=6
     ),
-    "ties": partial(controls.merged, method=merge.ties, points=3),
-    "dare": partial(controls.merged, method=partial(merge.dare, seed=0, scale=1.0), points=3),
+    "ties": partial(controls.merged, rule=merge.ties, points=3),
+    "dare": partial(controls.merged, rule=partial(merge.dare, seed=0, scale=1.0), points=3),
     "vote": controls.vote,
 }
 
@@ -54,18 +55,24 @@ def plan(make_study):
 
 
 @pytest.fixture(scope="module")
-def context(plan, module_lab):
-    execute(plan.steps, ALL, module_lab)
-    return module_lab
+def context(plan, module_context):
+    execute(plan.steps, ALL, module_context)
+    return module_context
 
 
 @pytest.fixture(scope="module")
-def found(plan, context):
+def measured(plan, context):
     return entries(plan, context.store)
 
 
 def step(plan, name):
-    return next(c.made for c in plan.contenders if c.name == name)
+    return next(method.step for method in plan.methods if method.name == name)
+
+
+def searched(plan, context, name):
+    """The record and the trials of a searched control."""
+    store, recipe = context.store, step(plan, name).recipe
+    return store.record(recipe, SearchRecord), read_trials(store.folder(recipe) / TRIALS)
 
 
 def trainings(plan):
@@ -116,69 +123,68 @@ def test_long_inputs_count_by_their_length(make_study):
     assert len(controls.best_of(plan).experts) == 4500 / 500
 
 
-def test_every_contender_is_scored_on_test(found):
-    assert set(found) == {"baseline", "uniform", "one_standard_error", "dfwe", *EVERY}
-    assert all(entry.draws.shape == found["dfwe"].draws.shape for entry in found.values())
+def test_every_method_is_scored_on_test(measured):
+    assert set(measured) == {"baseline", "uniform", "one_standard_error", "dfwe", *EVERY}
+    assert all(entry.draws.shape == measured["dfwe"].draws.shape for entry in measured.values())
 
 
-def test_a_searched_control_is_no_better_on_dev_than_its_search_allows(found):
-    assert found["dfwe"].dev >= found["best_expert"].dev
-    assert found["random"].dev >= found["best_expert"].dev
-    assert found["seeds"].dev >= found["seeds_uniform"].dev
+def test_a_searched_control_is_no_better_on_dev_than_its_search_allows(measured):
+    assert measured["dfwe"].dev >= measured["best_expert"].dev
+    assert measured["random"].dev >= measured["best_expert"].dev
+    assert measured["seeds"].dev >= measured["seeds_uniform"].dev
 
 
-def test_the_parts_add_up_to_the_gain(found):
-    whole, _ = gain([found["dfwe"]], [found["baseline"]])
-    split = parts([found, found])
+def test_the_parts_add_up_to_the_gain(measured):
+    whole, _ = gain([measured["dfwe"]], [measured["baseline"]])
+    split = parts([measured, measured])
     assert sum(part["delta"] for part in split.values()) == pytest.approx(whole)
-    assert parts([{name: found[name] for name in ("baseline", "uniform", "dfwe")}]) is None
+    assert parts([{name: measured[name] for name in ("baseline", "uniform", "dfwe")}]) is None
 
 
 def test_task_arithmetic_at_one_over_n_is_the_uniform_average(plan, context):
-    trials = context.store.folder(step(plan, "task_arithmetic").recipe) / "trials.jsonl"
-    rows = [json.loads(line) for line in trials.read_text().splitlines()]
-    at = next(row for row in rows if np.allclose(row["alpha"], [0.8, 0.2]))
-    uniform = context.store.scores(plan.interpolation.recipe)["uniform"]["dev"]["score"]
-    assert at["score"] == pytest.approx(uniform)
+    _, trials = searched(plan, context, "task_arithmetic")
+    at = next(trial for trial in trials if np.allclose(trial.alpha, [0.8, 0.2]))
+    uniform = context.store.record(plan.interpolation.recipe, SearchRecord).uniform
+    assert at.score == pytest.approx(uniform.score)
 
 
-def test_costs_are_those_of_the_lineage(plan, context, found):
-    scores = [context.store.scores(s.recipe) for s in (*plan.experts, *plan.finetuned)]
-    assert found["baseline"].cost["tokens"] == scores[0]["tokens"]
-    assert found["uniform"].cost["tokens"] == sum(row["tokens"] for row in scores)
-    assert found["uniform"].cost["evaluations"] == 0
-    assert found["dfwe"].cost["flops"] > found["uniform"].cost["flops"]
+def test_costs_are_those_of_the_lineage(plan, context, measured):
+    tokens = [
+        context.store.record(trained.recipe, TrainRecord).cost.tokens
+        for trained in (*plan.experts, *plan.finetuned)
+    ]
+    assert measured["baseline"].cost["tokens"] == tokens[0]
+    assert measured["uniform"].cost["tokens"] == sum(tokens)
+    assert measured["uniform"].cost["evaluations"] == 0
+    assert measured["dfwe"].cost["flops"] > measured["uniform"].cost["flops"]
 
 
 def test_the_search_by_likelihood_chooses_the_likeliest(plan, context):
-    made = step(plan, "by_likelihood")
-    trials = context.store.folder(made.recipe) / "trials.jsonl"
-    rows = [json.loads(line) for line in trials.read_text().splitlines()]
-    likeliest = max(rows, key=lambda row: row["log_likelihood"])
-    assert list(context.store.scores(made.recipe)["alpha"].values()) == likeliest["alpha"]
-    plain = context.store.scores(plan.interpolation.recipe)
-    assert (
-        context.store.scores(made.recipe)["dev"]["log_likelihood"]
-        >= plain["dev"]["log_likelihood"]
-    )
+    record, trials = searched(plan, context, "by_likelihood")
+    likeliest = max(trials, key=lambda trial: trial.log_likelihood)
+    assert record.best == likeliest.index
+    assert record.alpha.tolist() == likeliest.alpha.tolist()
+    plain = context.store.record(plan.interpolation.recipe, SearchRecord)
+    assert record.dev.log_likelihood >= plain.dev.log_likelihood
 
 
 def test_the_whole_dev_split_steers_the_same_experts(make_study):
-    def searched(few):
+    def steps(few):
         plan = Plan(make_study(few=few, controls={"whole_dev": controls.whole_dev}))
         return plan.interpolation, step(plan, "whole_dev")
 
-    dfwe, whole = searched(few=True)
+    dfwe, whole = steps(few=True)
     assert [s.recipe for s in whole.experts] == [s.recipe for s in dfwe.experts]
     assert whole.search == dfwe.search
     assert [len(s.task.examples(s.corpus, "dev")) for s in (dfwe, whole)] == [8, 16]
-    dfwe, whole = searched(few=False)
+    dfwe, whole = steps(few=False)
     assert whole.recipe == dfwe.recipe
 
 
 def test_the_landscape_is_a_lattice_over_three_sources(plan, context):
     assert [e.label for e in plan.drawn[0].experts] == ["tone", "air", "voice"]
-    assert context.store.scores(plan.drawn[0].recipe)["evaluations"] == 6 + 1  # and the centroid
+    record = context.store.record(plan.drawn[0].recipe, SearchRecord)
+    assert record.cost.evaluations == 6 + 1  # and the centroid
 
 
 @pytest.fixture(scope="module")
@@ -202,22 +208,22 @@ def table(folder, name):
         return list(csv.DictReader(file))
 
 
-def test_table_2_stands_beside_the_published(reported, found):
+def test_table_2_stands_beside_the_published(reported, measured):
     row, mean = table(reported, "table2")
-    assert row["fine-tuning"] == f"{found['baseline'].test:.2f}"
-    assert row["DFWE"] == f"{found['dfwe'].test:.2f}"
+    assert row["fine-tuning"] == f"{measured['baseline'].test:.2f}"
+    assert row["DFWE"] == f"{measured['dfwe'].test:.2f}"
     assert row["published delta"] == mean["published delta"] == "+2.50"
-    delta = found["dfwe"].test - found["baseline"].test
+    delta = measured["dfwe"].test - measured["baseline"].test
     assert row["delta"] == mean["delta"] == f"{delta:+.2f}"
-    note = f"baseline / 10): {delta + found['baseline'].test / 10:.2f}"
+    note = f"baseline / 10): {delta + measured['baseline'].test / 10:.2f}"
     assert note in (reported / "table2.md").read_text()
 
 
-def test_every_contender_has_a_row(reported, found):
+def test_every_method_has_a_row(reported, measured):
     rows = table(reported, "controls")
-    assert len(rows) == len(found)
+    assert len(rows) == len(measured)
     by = {row["model"]: row for row in rows}
-    assert by["TIES"]["test"] == f"{found['ties'].test:.2f}"
+    assert by["TIES"]["test"] == f"{measured['ties'].test:.2f}"
     assert by["DFWE"]["DFWE over it"] == by["DFWE"]["DFWE wins"] == ""
     assert by["fine-tuning"]["over fine-tuning"] == ""
 
@@ -226,15 +232,15 @@ def test_the_page_holds_tables_and_pictures(reported):
     text = (reported / "report.html").read_text()
     # trajectories, alphas, dev against test, the landscape, cost against gain
     assert text.count("<svg") == text.count("</svg>") == 5
-    for heading in ("Table 2", "DFWE and the controls", "What the gain is made of"):
+    for heading in ("Table 2", "DFWE and the controls", "What the gain consists of"):
         assert f"<h2>{heading}</h2>" in text
     assert (reported / "table2.tex").read_text().startswith(r"\begin{tabular}")
 
 
-def test_the_plainest_choice_stands_beside_the_best(plan, context, found):
-    noted = context.store.scores(plan.interpolation.recipe)["one_standard_error"]
-    assert found["one_standard_error"].dev == noted["dev"]["score"] <= found["dfwe"].dev
-    assert found["one_standard_error"].cost == found["dfwe"].cost
+def test_the_plainest_choice_stands_beside_the_best(plan, context, measured):
+    choice = context.store.record(plan.interpolation.recipe, SearchRecord).one_standard_error
+    assert measured["one_standard_error"].dev == choice.dev.score <= measured["dfwe"].dev
+    assert measured["one_standard_error"].cost == measured["dfwe"].cost
 
 
 def test_a_control_that_was_not_run_is_named(plan, context, caplog):
@@ -262,7 +268,7 @@ def test_an_empty_report_is_refused(given, plan, context):
 def test_runs_that_are_missing_are_named(plan, make_study, context, caplog):
     other = Plan(make_study(seed=7))
     runs = Runs(lambda task, seed: plan if seed == 0 else other, ["mood"], [0, 7], context.store)
-    assert len(runs.found["mood"]) == 1
+    assert len(runs.finished["mood"]) == 1
     assert "mood: no finished run of seed 7" in caplog.text
     with pytest.raises(UserError, match="no finished run of mood"):
         Runs(lambda task, seed: other, ["mood"], [7], context.store)

@@ -6,7 +6,8 @@ import pytest
 from wandb.errors import AuthenticationError, CommError
 
 from dfwe.errors import UserError
-from dfwe.pipeline.loggers import CSV, WandB
+from dfwe.pipeline.deferred import Deferred
+from dfwe.pipeline.loggers import CSV, WANDB, wandb_api
 from dfwe.studies.ensembling.dashboard import PANELS, dashboard, workspace
 
 # The package's own, at its import.
@@ -16,16 +17,17 @@ SAVE = "wandb_workspaces.workspaces.Workspace.save"
 
 @pytest.fixture
 def context(monkeypatch):
-    monkeypatch.setattr(WandB, "login", staticmethod(lambda what: None))
-    return SimpleNamespace(open_log=WandB(project="p", entity="me"))
+    api = SimpleNamespace(default_entity="me")
+    monkeypatch.setattr("dfwe.studies.ensembling.dashboard.wandb_api", lambda what: api)
+    return SimpleNamespace(loggers=(Deferred(WANDB, {"project": "p"}),))
 
 
-def test_every_section_has_panels_that_wandb_can_write_down():
-    made = workspace("me", "p")
-    assert [section.name for section in made.sections] == ["Results", "Search", "Training"]
-    assert all(len(section.panels) >= 3 for section in made.sections)
-    assert sum(len(section.panels) for section in made.sections) == len(PANELS)
-    text = made._to_model().model_dump_json()
+def test_every_section_has_panels_that_wandb_can_serialise():
+    space = workspace("me", "p")
+    assert [section.name for section in space.sections] == ["Results", "Search", "Training"]
+    assert all(len(section.panels) >= 3 for section in space.sections)
+    assert sum(len(section.panels) for section in space.sections) == len(PANELS)
+    text = space._to_model().model_dump_json()
     for key in ("test/delta", "search/best", "search/alpha", "train/loss_epoch", "test/scores"):
         assert f'"{key}"' in text
 
@@ -38,7 +40,7 @@ def test_it_is_saved_to_the_loggers_project(context, monkeypatch, capsys):
 
 
 def test_a_server_that_refuses_is_quoted(context, monkeypatch):
-    def refuse(made):
+    def refuse(space):
         raise CommError("project not found")
 
     monkeypatch.setattr(SAVE, refuse)
@@ -48,7 +50,7 @@ def test_a_server_that_refuses_is_quoted(context, monkeypatch):
 
 def test_another_logger_is_refused():
     with pytest.raises(UserError, match="needs logger=wandb"):
-        dashboard(None, None, SimpleNamespace(open_log=CSV()))
+        dashboard(None, None, SimpleNamespace(loggers=(Deferred(CSV),)))
 
 
 def test_a_key_that_the_server_does_not_take_is_a_missing_login(monkeypatch):
@@ -58,7 +60,7 @@ def test_a_key_that_the_server_does_not_take_is_a_missing_login(monkeypatch):
     monkeypatch.setattr("wandb.login", lambda **settings: True)
     monkeypatch.setattr("wandb.Api", refuse)
     with pytest.raises(UserError, match=r"login \(Failed to verify credentials\): run `wandb"):
-        WandB().login("stage=dashboard")
+        wandb_api("stage=dashboard")
 
 
 def test_without_a_key_nobody_is_asked_for_one(monkeypatch, tmp_path):
@@ -66,4 +68,4 @@ def test_without_a_key_nobody_is_asked_for_one(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setattr("builtins.input", lambda *asked: pytest.fail("asked for a key"))
     with pytest.raises(UserError, match=r"login \(no API key is configured\): run `wandb login`"):
-        WandB().login("logger.mode=online")
+        wandb_api("logger.mode=online")

@@ -1,18 +1,25 @@
-"""The plan as a whole, on a toy corpus: what it reads, and what it notes about its noise."""
+"""The plan as a whole, on a toy corpus: what it reads, and what it says about its noise."""
 
 import json
 import logging
+import pickle
 import shutil
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 
 from dfwe.errors import UserError
 from dfwe.pipeline.executor import Stage, execute
+from dfwe.scoring.scorer import scores_of
 from dfwe.search.baselines import line
 from dfwe.search.config import Search
+from dfwe.search.ledger import read_trials
 from dfwe.search.nelder_mead import nelder_mead
+from dfwe.stages.evaluate import TestRecord
+from dfwe.stages.interpolate import TRIALS, SearchRecord
+from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.results import present, results
 from dfwe.weights.groups import matching
@@ -22,7 +29,7 @@ pytestmark = [  # Lightning's own
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
 ]
 BEFORE = Stage("interpolate", ("experts", "finetune", "interpolate"))
-ALL = Stage("all", (*BEFORE.makes, "evaluate"))
+ALL = Stage("all", (*BEFORE.computes, "evaluate"))
 
 
 @pytest.fixture
@@ -42,42 +49,81 @@ def test_nothing_reads_test_before_the_evaluation(make_study, context):
 def test_results_tell_the_noise_from_the_gain(plan, context, caplog):
     with caplog.at_level(logging.INFO):
         execute(plan.steps, ALL, context)
-    said = [r.message for r in caplog.records if r.message.startswith("Dev has 16 instances in 4")]
-    assert len(said) == 1
-    found = results(plan, ALL, context.store)
-    assert found["optimism"] == pytest.approx(found["dfwe"]["dev"] - found["dfwe"]["test"])
-    low, high = found["interval"]
-    assert low <= found["delta"] <= high
-    plain = found["one_standard_error"]
-    error = context.store.scores(plan.interpolation.recipe)["one_standard_error"]["standard_error"]
-    assert found["dfwe"]["dev"] - error <= plain["dev"] <= found["dfwe"]["dev"]
-    assert sum(plain["alpha"].values()) == pytest.approx(1)
-    assert plain["test"] is not None
-    assert found["cross_fitted"] is None
+    messages = [record.message for record in caplog.records]
+    assert sum(message.startswith("Dev has 16 instances in 4") for message in messages) == 1
+    shown = results(plan, ALL, context.store)
+    assert shown.optimism == pytest.approx(shown.dfwe.dev - shown.dfwe.test)
+    low, high = shown.interval
+    assert low <= shown.delta <= high
+    plain = shown.one_standard_error
+    search = context.store.record(plan.interpolation.recipe, SearchRecord)
+    error = search.one_standard_error.standard_error
+    assert shown.dfwe.dev - error <= plain.dev <= shown.dfwe.dev
+    assert sum(plain.alpha.values()) == pytest.approx(1)
+    assert plain.test is not None
+    assert shown.cross_fitted is None
+
+
+def test_alpha_stands_in_the_order_of_the_members_and_names_the_winning_trial(plan, context):
+    execute(plan.steps, BEFORE, context)
+    store, recipe = context.store, plan.interpolation.recipe
+    search = store.record(recipe, SearchRecord)
+    trials = read_trials(store.folder(recipe) / TRIALS)
+    assert search.members == tuple(range(5))
+    assert trials[search.best].alpha.tolist() == search.alpha.tolist()
+    assert trials[search.best].score == search.dev.score == max(t.score for t in trials)
+    shown = results(plan, BEFORE, store)
+    labels = [step.label for step in plan.finetuned]
+    assert shown.dfwe.alpha == dict(zip(labels, search.alpha.tolist(), strict=True))
+
+
+def test_labels_change_no_address(plan):
+    renamed = replace(plan.interpolation, label="another name", group="another group")
+    assert renamed.recipe.name == plan.interpolation.recipe.name
+
+
+def test_every_trial_keeps_its_answers(plan, context):
+    execute(plan.steps, BEFORE, context)
+    store, recipe = context.store, plan.interpolation.recipe
+    examples = plan.study.task.examples(plan.study.corpus, "dev")
+    for trial in read_trials(store.folder(recipe) / TRIALS, answers=True):
+        assert len(trial.answers.texts) == len(trial.answers.log_likelihoods) == len(examples)
+        assert scores_of(trial.answers, examples, plan.study.task).score == trial.score
+        assert trial.log_likelihood == pytest.approx(np.mean(trial.answers.log_likelihoods))
+
+
+def test_every_step_pickles_to_less_than_100_kb(make_study):
+    plan = Plan(make_study(controls={"fusing": controls.fusing, "seeds": controls.seeds}))
+    plan.study.task.examples(plan.study.corpus, "train")
+    for step in plan.steps:
+        pickled = pickle.dumps(step)
+        assert len(pickled) < 100_000
+        assert pickle.loads(pickled).recipe.name == step.recipe.name
 
 
 def test_two_processes_test_as_one_does(plan, context, monkeypatch):
     execute(plan.steps, ALL, context)
     address = plan.evaluation.recipe
     folder = context.store.folder(address)
-    alone = context.store.scores(address)["test"], (folder / "answers.csv").read_text()
+    alone = context.store.record(address, TestRecord), plan.evaluation.answers(context.store)
     shutil.rmtree(folder)
     monkeypatch.setattr("dfwe.data.batches.scoring_tokens", lambda device: 100)  # many batches
     execute(plan.steps, ALL, replace(context, workers=2))
-    shared = context.store.scores(address)["test"], (folder / "answers.csv").read_text()
-    assert shared[1] == alone[1]
-    for model, scores in alone[0].items():
-        assert shared[0][model]["score"] == scores["score"]
-        assert shared[0][model]["log_likelihood"] == pytest.approx(
-            scores["log_likelihood"], abs=1e-4
+    shared = context.store.record(address, TestRecord), plan.evaluation.answers(context.store)
+    assert shared[0].keys == alone[0].keys
+    for key in alone[0].keys:
+        assert shared[1][key].texts == alone[1][key].texts
+        assert shared[0].scores(key).score == alone[0].scores(key).score
+        assert shared[0].scores(key).log_likelihood == pytest.approx(
+            alone[0].scores(key).log_likelihood, abs=1e-4
         )
 
 
-def test_a_search_killed_in_its_commit_is_not_made_again(plan, context, monkeypatch):
+def test_a_search_killed_in_its_commit_is_not_repeated(plan, context, monkeypatch):
     def kill(path):
         raise KeyboardInterrupt
 
-    execute(plan.steps, Stage("finetune", BEFORE.makes[:2]), context)
+    execute(plan.steps, Stage("finetune", BEFORE.computes[:2]), context)
     with monkeypatch.context() as patched:
         patched.setattr("dfwe.pipeline.store._sync", kill)
         with pytest.raises(KeyboardInterrupt):
@@ -100,30 +146,38 @@ def test_folds_say_how_hopeful_devs_score_is(groups, make_study, context):
         plan.check(context.store)
         execute(plan.steps, BEFORE, context)
     present(crossed, BEFORE, context)
-    found = results(crossed, BEFORE, context.store)
-    assert found["dfwe"] == results(plain, BEFORE, context.store)["dfwe"]  # chosen on all of dev
-    scores = found["cross_fitted"]
-    assert scores["optimism"] == found["dfwe"]["dev"] - scores["score"]
-    assert len(scores["alphas"]) == 2
-    assert set(scores["alphas"][0]) == set(found["dfwe"]["alpha"])
+    shown = results(crossed, BEFORE, context.store)
+    assert shown.dfwe == results(plain, BEFORE, context.store).dfwe  # chosen on all of dev
+    scores = shown.cross_fitted
+    assert scores.optimism == shown.dfwe.dev - scores.score
+    assert len(scores.alphas) == 2
+    assert set(scores.alphas[0]) == set(shown.dfwe.alpha)
     searches = [(context.output / f"fold{fold}.jsonl").read_text().splitlines() for fold in (0, 1)]
-    assert scores["evaluations"] <= sum(map(len, searches)) - 2 * 4
-    own, other = (context.store.scores(plan.interpolation.recipe) for plan in (plain, crossed))
-    passes = other["evaluations"] + scores["evaluations"]
-    assert other["tokens"] * own["evaluations"] == own["tokens"] * passes
+    assert scores.evaluations <= sum(map(len, searches)) - 2 * 4
+    alone, both = (
+        context.store.record(plan.interpolation.recipe, SearchRecord).cost
+        for plan in (plain, crossed)
+    )
+    passes = both.evaluations + scores.evaluations
+    assert both.tokens * alone.evaluations == alone.tokens * passes
 
 
-def test_no_task_is_called_as_results_call_a_model(make_study):
+@pytest.mark.parametrize("name", ["dfwe", "baseline"])
+def test_a_task_may_be_called_as_results_call_a_model(name, make_study, context):
     study = make_study()
-    with pytest.raises(UserError, match=r"cannot have the name 'dfwe'.* set another name= "):
-        replace(study, task=replace(study.task, name="dfwe"))
+    usual, named = Plan(study), Plan(replace(study, task=replace(study.task, name=name)))
+    for plan in (usual, named):
+        execute(plan.steps, ALL, context)
+    shown, expected = (results(plan, ALL, context.store) for plan in (named, usual))
+    assert shown.experts[0].label == name
+    assert (shown.baseline, shown.dfwe.test) == (expected.baseline, expected.dfwe.test)
 
 
 @pytest.mark.parametrize(
     ("search", "sentence"),
     [
-        (Search(partial(nelder_mead, start="middle")), "choose best or centroid"),
         (Search(partial(line, end=9)), "cannot end at 9"),
+        (Search(line, groups=partial(matching, patterns={"a": ["*"]})), "one alpha"),
     ],
 )
 def test_a_search_that_cannot_be_made_is_refused_before_any_work(

@@ -1,4 +1,4 @@
-"""Language models as bodies: they have no head to leave out, and names of their own."""
+"""Language models as backbones: they have no head to leave out, and other names."""
 
 import pytest
 import torch
@@ -47,15 +47,16 @@ def checkpoints(tokenizer, make_network, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_language_model_is_a_body_whole(kind, checkpoints, tokenizer, label_examples):
+def test_a_language_model_is_a_backbone_as_a_whole(kind, checkpoints, tokenizer, label_examples):
     base, *others = checkpoints[kind]
     space, backbone, _ = backbone_space(base, others, ["a", "b"])
     tokenized = tokenize(label_examples[:5], tokenizer, max_input=40, max_target=8)
     for alpha, folder in zip(torch.eye(3).tolist(), [*others, base], strict=True):
         space.write(alpha, backbone)
         network, _ = load(folder)
-        wanted = dict(network.named_parameters())
-        assert all(torch.equal(held, wanted[name]) for name, held in backbone.named_parameters())
+        theirs = dict(network.named_parameters())
+        for name, value in backbone.named_parameters():
+            assert torch.equal(value, theirs[name]), name
         texts = Texts.of(tokenized, [0] * 5)
         assert (features(backbone, texts) == features(network, texts)).all()
 
@@ -67,7 +68,7 @@ def test_language_models_are_surveyed(kind, checkpoints):
     products = survey_folders(folders, folders[0]).products
     assert not products[0].any()  # the base itself never moved
     rows = [
-        torch.cat([held.flatten() for _, held in sorted(load(folder)[0].named_parameters())])
+        torch.cat([values.flatten() for _, values in sorted(load(folder)[0].named_parameters())])
         for folder in checkpoints[kind]
     ]
     moved = [(row - rows[0]).detach().double() for row in rows]
@@ -75,11 +76,11 @@ def test_language_models_are_surveyed(kind, checkpoints):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_layer_norms_are_told_by_name_in_a_body_without_values(kind, checkpoints):
+def test_layer_norms_are_recognised_by_name_in_a_backbone_without_values(kind, checkpoints):
     backbone = empty_backbone(checkpoints[kind][0])
-    assert {held.device.type for held in backbone.parameters()} == {"meta"}
+    assert {values.device.type for values in backbone.parameters()} == {"meta"}
     freeze(backbone, "norms")
-    trained = {name for name, held in backbone.named_parameters() if held.requires_grad}
+    trained = {name for name, values in backbone.named_parameters() if values.requires_grad}
     assert trained == {
         f"{owner}.{name}"
         for owner, module in backbone.named_modules()
@@ -88,7 +89,7 @@ def test_layer_norms_are_told_by_name_in_a_body_without_values(kind, checkpoints
     }
 
 
-def test_a_folder_without_a_model_has_no_body(tmp_path):
+def test_a_folder_without_a_model_has_no_backbone(tmp_path):
     with pytest.raises(UserError, match="No model can be loaded from"):
         empty_backbone(tmp_path)
 
@@ -98,12 +99,12 @@ def test_a_base_may_be_saved_without_the_prefix(kind, prefix, checkpoints, tmp_p
     for file in checkpoints[kind][0].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     state = load_file(tmp_path / "model.safetensors")
-    bare = {name.removeprefix(prefix): held for name, held in state.items()}
+    bare = {name.removeprefix(prefix): values for name, values in state.items()}
     assert bare.keys() != state.keys()
     save_file(bare, tmp_path / "model.safetensors", {"format": "pt"})
     folders = [str(folder) for folder in checkpoints[kind]]
-    found = survey_folders(folders, str(tmp_path)).products
-    assert (found == survey_folders(folders, folders[0]).products).all()
+    products = survey_folders(folders, str(tmp_path)).products
+    assert (products == survey_folders(folders, folders[0]).products).all()
 
 
 def test_a_pooler_that_the_head_took_the_place_of_is_left_out(tokenizer, tmp_path):
@@ -125,7 +126,7 @@ def test_a_pooler_that_the_head_took_the_place_of_is_left_out(tokenizer, tmp_pat
     space, backbone, _ = backbone_space(tmp_path / "base", folders, ["a", "b", "c"])
     space.write([0.0, 1.0, 0.0, 0.0], backbone)
     wanted = load(folders[1])[0].roberta.state_dict()
-    assert {name: held.tolist() for name, held in backbone.state_dict().items()} == {
-        name: held.tolist() for name, held in wanted.items()
+    assert {name: values.tolist() for name, values in backbone.state_dict().items()} == {
+        name: values.tolist() for name, values in wanted.items()
     }
     assert survey_folders([str(folder) for folder in folders]).products.shape == (3, 3)

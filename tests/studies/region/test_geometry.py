@@ -51,35 +51,35 @@ def test_without_an_origin_the_rows_mean_is_it(region, vectors):
 
 
 def test_variance_is_the_mean_squared_distance_from_the_centroid(region, vectors):
-    held = vectors[4:8]
-    wanted = ((held - held.mean(0)) ** 2).sum(1).mean()
+    cluster = vectors[4:8]
+    wanted = ((cluster - cluster.mean(0)) ** 2).sum(1).mean()
     assert variance(gram(*region), [4, 5, 6, 7]) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_spectral_clustering_finds_the_regions_as_scikit_learn_does(region, vectors):
-    found = spectral(cosine(gram(*region)), 3)
+    clusters = spectral(cosine(gram(*region)), 3)
     affinity = np.clip(cosine_similarity(vectors), 1e-9, None)
     theirs = SpectralClustering(3, affinity="precomputed", random_state=0).fit_predict(affinity)
-    assert adjusted_rand_score(theirs, found) == 1.0
-    assert vars(agreement(found.tolist(), OWNERS)) == {"accuracy": 1.0, "f1": 1.0, "ari": 1.0}
+    assert adjusted_rand_score(theirs, clusters) == 1.0
+    assert vars(agreement(clusters.tolist(), OWNERS)) == {"accuracy": 1.0, "f1": 1.0, "ari": 1.0}
 
 
 def test_models_of_two_bases_cluster_by_base():
     rng = torch.Generator().manual_seed(1)
     bases = torch.randn(2, SIZE, generator=rng)
     rows = [bases[i % 2] + 0.3 * torch.randn(SIZE, generator=rng) for i in range(8)]
-    found = spectral(cosine(gram(rows, torch.zeros(SIZE))), 2)
-    assert agreement(found.tolist(), ["a", "b"] * 4).accuracy == 1.0
+    clusters = spectral(cosine(gram(rows, torch.zeros(SIZE))), 2)
+    assert agreement(clusters.tolist(), ["a", "b"] * 4).accuracy == 1.0
 
 
 def test_agreement_is_what_a_person_counts():
-    found, truth = [0, 0, 1, 1, 1, 2], ["a", "a", "a", "b", "b", "c"]
-    held = agreement(found, truth)
-    assert held.accuracy == pytest.approx(5 / 6)
-    assert held.f1 == pytest.approx(
+    clusters, truth = [0, 0, 1, 1, 1, 2], ["a", "a", "a", "b", "b", "c"]
+    scores = agreement(clusters, truth)
+    assert scores.accuracy == pytest.approx(5 / 6)
+    assert scores.f1 == pytest.approx(
         f1_score(truth, ["a", "a", "b", "b", "b", "c"], average="macro")
     )
-    assert held.ari == pytest.approx(adjusted_rand_score(truth, found))
+    assert scores.ari == pytest.approx(adjusted_rand_score(truth, clusters))
 
 
 def test_the_plane_keeps_the_distances_of_points_in_a_plane():
@@ -94,8 +94,8 @@ def test_the_plane_keeps_the_distances_of_points_in_a_plane():
 def test_the_tree_joins_each_region_before_it_joins_two(region):
     from scipy.cluster.hierarchy import fcluster
 
-    found = fcluster(tree(cosine(gram(*region))), 3, "maxclust")
-    assert agreement(found.tolist(), OWNERS).accuracy == 1.0
+    clusters = fcluster(tree(cosine(gram(*region))), 3, "maxclust")
+    assert agreement(clusters.tolist(), OWNERS).accuracy == 1.0
 
 
 def test_a_model_that_never_moved_is_similar_to_none():

@@ -53,8 +53,8 @@ def test_intervals_hold_what_they_are_of():
 
 
 def test_a_line_goes_through_both_models_and_beyond():
-    found = line(4, 0, 2, [0, 0.25, 1, 3])
-    assert found.tolist() == [[1, 0, 0, 0], [0.75, 0, 0.25, 0], [0, 0, 1, 0], [-2, 0, 3, 0]]
+    alphas = line(4, 0, 2, [0, 0.25, 1, 3])
+    assert alphas.tolist() == [[1, 0, 0, 0], [0.75, 0, 0.25, 0], [0, 0, 1, 0], [-2, 0, 3, 0]]
     t = outward(10, 32)
     assert (t[0], t[9], t[10], t[-1]) == pytest.approx((-31, 0, 1, 32))
     assert np.log(t[11:] / t[10:-1]).std() == pytest.approx(0, abs=1e-12)  # log steps
@@ -62,10 +62,10 @@ def test_a_line_goes_through_both_models_and_beyond():
 
 
 def test_a_hull_is_the_members_alone_on_the_simplex():
-    found = inside(6, [1, 4], 50, seed=0)
-    assert found.sum(1) == pytest.approx(np.ones(50))
-    assert (found >= 0).all()
-    assert not found[:, [0, 2, 3, 5]].any()
+    alphas = inside(6, [1, 4], 50, seed=0)
+    assert alphas.sum(1) == pytest.approx(np.ones(50))
+    assert (alphas >= 0).all()
+    assert not alphas[:, [0, 2, 3, 5]].any()
     assert centroid(4, [0, 3]).tolist() == [0.5, 0, 0, 0.5]
 
 
@@ -107,7 +107,7 @@ def test_tables_are_hand_counts():
     points = [p for part in (singles, hulls, lines) for p in part(OWNERS, "abc", SETTINGS)]
     losses = {(p.name, d): 5.0 for p in points for d in p.probes}
     for i, owner in enumerate(OWNERS):
-        losses[f"in/{i}", owner] = 1.0 + i % 2  # 1 and 2 on its own dataset
+        losses[f"in/{i}", owner] = 1.0 + i % 2  # 1 and 2 on its dataset
     for k in range(3):
         losses[f"inside/dataset/a/{k}", "a"] = 1.5
     table = {
@@ -118,6 +118,6 @@ def test_tables_are_hand_counts():
     assert table["dataset", "b", "In'", "In"]["p"] == 0.0
     assert table["general", "all", "In", "Ex"]["loss_a"] == pytest.approx((5 + 5 + 1.5) / 3)
     assert table["general", "all", "In", "pretrained"]["p"] == 1.0
-    found = curves(points, losses)
-    assert [row["t"] for row in found["line"]["across"]["points"]] == [0, 0.5, 1]
-    assert found["outward"]["same dataset"]["breaks"] == [None]
+    shown = curves(points, losses)
+    assert [row["t"] for row in shown["line"]["across"]["points"]] == [0, 0.5, 1]
+    assert shown["outward"]["same dataset"]["breaks"] == [None]

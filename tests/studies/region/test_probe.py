@@ -28,9 +28,9 @@ def test_the_probe_is_scikit_learns_logistic_regression(classes):
         C=(2 if classes == 2 else 1) / (0.05 * 90), tol=1e-10, max_iter=10_000
     )
     theirs.fit(scaler.transform(x), labels)
-    said = theirs.predict_proba(scaler.transform(dev))
-    assert loss == pytest.approx(log_loss(gold, said, labels=range(classes)), abs=1e-4)
-    assert accuracy == pytest.approx(np.mean(said.argmax(1) == gold))
+    predicted = theirs.predict_proba(scaler.transform(dev))
+    assert loss == pytest.approx(log_loss(gold, predicted, labels=range(classes)), abs=1e-4)
+    assert accuracy == pytest.approx(np.mean(predicted.argmax(1) == gold))
 
 
 def test_the_penalty_is_scikit_learns_cross_validated_one():
@@ -42,9 +42,10 @@ def test_the_penalty_is_scikit_learns_cross_validated_one():
     losses = []
     for penalty in PENALTIES:
         model = LogisticRegression(C=2 / (penalty * 60), tol=1e-10, max_iter=10_000)
-        told = make_pipeline(StandardScaler(), model)
-        held = [(fold != k, fold == k) for k in range(4)]
-        losses.append(-cross_val_score(told, x, labels, cv=held, scoring="neg_log_loss").mean())
+        pipeline = make_pipeline(StandardScaler(), model)
+        folds = [(fold != k, fold == k) for k in range(4)]
+        scores = cross_val_score(pipeline, x, labels, cv=folds, scoring="neg_log_loss")
+        losses.append(-scores.mean())
     assert best_penalty(x, labels) == PENALTIES[int(np.argmin(losses))]
     assert best_penalty(x, labels) > PENALTIES[0]  # the weakest would fit the noise
 
@@ -52,12 +53,12 @@ def test_the_penalty_is_scikit_learns_cross_validated_one():
 def test_an_encoders_features_are_its_first_tokens_states(bert, label_examples):
     backbone, tokenizer = load_backbone(bert)
     tokenized = tokenize_labels(label_examples, [[0]] * 37, tokenizer, max_input=20)
-    found = features(backbone, Texts.of(tokenized, [0] * 37))
-    assert found.shape == (37, 16)
+    rows = features(backbone, Texts.of(tokenized, [0] * 37))
+    assert rows.shape == (37, 16)
     for i in (0, 5, 36):
         with torch.no_grad():
             state = backbone(torch.tensor([tokenized.sources[i]])).last_hidden_state[0, 0]
-        assert found[i] == pytest.approx(state.numpy(), abs=1e-5)
+        assert rows[i] == pytest.approx(state.numpy(), abs=1e-5)
 
 
 class Singles(torch.Tensor):
@@ -86,10 +87,10 @@ def test_features_leave_a_device_without_doubles(bert, label_examples):
 def test_a_t5s_features_are_its_encoders_mean(make_network, tokenizer, label_examples):
     network = make_network()
     tokenized = tokenize(label_examples, tokenizer, max_input=40, max_target=8)
-    found = features(network, Texts.of(tokenized, [0] * 37))
+    rows = features(network, Texts.of(tokenized, [0] * 37))
     with torch.no_grad():
         states = network.encoder(torch.tensor([tokenized.sources[3]])).last_hidden_state[0]
-    assert found[3] == pytest.approx(states.mean(0).numpy(), abs=1e-5)
+    assert rows[3] == pytest.approx(states.mean(0).numpy(), abs=1e-5)
 
 
 def test_a_body_that_overflows_has_an_infinite_loss(bert, label_examples):

@@ -33,12 +33,12 @@ def contexts(examples):
 
 def test_unseen_texts_are_those_no_model_of_any_dataset_was_tuned_on(corpus, make_task):
     tasks = [make_task("one"), make_task("two")]
-    seen = set().union(*(contexts(task.examples(corpus, "train")) for task in tasks))
+    trained_on = set().union(*(contexts(task.examples(corpus, "train")) for task in tasks))
     texts = ProbeTexts(tasks, corpus, None, unseen=True)
     for task in tasks:
         everything = contexts(task.examples(corpus.whole(), "train"))
-        assert everything & seen
-        assert contexts(texts.examples(task, "train")) == everything - seen
+        assert everything & trained_on
+        assert contexts(texts.examples(task, "train")) == everything - trained_on
         assert texts.examples(task, "dev") == list(task.examples(corpus, "dev"))
 
 

@@ -51,7 +51,7 @@ TESTED = [
     for start, score in STARTS.items()
     for seed in (0, 2)
 ]
-FOUND = {
+RESULTS = {
     "geometry": GEOMETRY,
     "paths": {"odds": ODDS, "curves": CURVES},
     "transfer": transfer_table(TESTED),
@@ -65,7 +65,7 @@ SURVEY = {
 }
 
 
-def test_a_dataset_is_told_by_its_own_models_the_others_and_its_nearest():
+def test_a_dataset_has_the_similarity_of_its_models_to_each_other_to_others_and_its_nearest():
     rows = similarity(GEOMETRY).rows
     assert rows[0] == ["sst2", "0.80", "0.25", "12.50", "3.25", "subjectivity 0.30, cr 0.20"]
     assert rows[2][-1] == "–"  # noqa: RUF001
@@ -80,7 +80,7 @@ def test_odds_have_a_row_a_group_and_general_stands_apart():
     assert table.last == 1
 
 
-def test_a_line_is_told_by_its_ends_its_middle_and_where_it_breaks():
+def test_a_line_has_the_losses_of_its_ends_and_middle_and_where_it_breaks():
     assert between(CURVES).rows == [
         ["across", "0.62", "0.25", "4.64, > 32"],
         ["same family", "–", "–", "–"],  # noqa: RUF001
@@ -88,7 +88,7 @@ def test_a_line_is_told_by_its_ends_its_middle_and_where_it_breaks():
 
 
 def test_starts_are_compared_by_dataset_and_the_means_stand_apart():
-    table = transfer(FOUND["transfer"])
+    table = transfer(RESULTS["transfer"])
     assert table.columns[2:6] == ["pretrained", "centroid", "centroid: gain", "average of 3"]
     assert [row[:2] for row in table.rows][-3:] == [
         ["subjectivity", "500"],
@@ -108,14 +108,14 @@ def test_a_survey_names_regions_outliers_and_sources():
 
 def test_the_tables_fit_eighty_columns():
     console = Console(width=80, color_system=None)
-    for table in (*tables(FOUND), regions(SURVEY), sources(SURVEY)):
-        with console.capture() as said:
+    for table in (*tables(RESULTS), regions(SURVEY), sources(SURVEY)):
+        with console.capture() as output:
             console.print(sheet(table, console))
-        lines_said = {" ".join(line.split()) for line in said.get().splitlines()}
+        printed = {" ".join(line.split()) for line in output.get().splitlines()}
         shown = [k for k, name in enumerate(table.columns) if name in table.brief]
         for cells in (table.columns, *table.rows):
             whole, brief = " ".join(cells).strip(), " ".join(cells[k] for k in shown)
-            assert lines_said & {whole, brief}, said.get()
+            assert printed & {whole, brief}, output.get()
 
 
 def test_a_survey_recommends_sources(tmp_path):

@@ -1,55 +1,82 @@
-"""The comparison on test: every contender's score, its gain with an interval, and its cost."""
+"""The comparison on test: every method's score, its gain with an interval, and its cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.pipeline.executor import Step
+from dfwe.pipeline.executor import lineage
+from dfwe.pipeline.record import Cost
+from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
-from dfwe.search.baselines import uniform
-from dfwe.stages.evaluate import ANSWERS, read_answers
-from dfwe.stages.interpolate import Interpolate
+from dfwe.stages.evaluate import Evaluation, TestRecord
+from dfwe.stages.interpolate import Interpolate, SearchRecord
+from dfwe.stages.train import Train, TrainRecord
 from dfwe.statistics.bootstrap import interval, over_seeds, replicates
-from dfwe.studies.ensembling.plan import Contender, Plan, lineage
+from dfwe.studies.ensembling.plan import Method, Plan
 
 BACKWARD, FORWARD = 6, 2  # FLOPs a parameter and token (Kaplan et al. 2020), an upper estimate
-PARTS = {  # what the gain is made of: from one contender to the next
+PARTS = {  # what the gain consists of: from one method to the next
     "averaging": ("baseline", "seeds_uniform"),
     "transfer": ("seeds_uniform", "uniform"),
     "tuning of alpha": ("uniform", "dfwe"),
 }
 
-CHOICES = ("uniform", "one_standard_error")  # of a search, beside the best
-
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender of one study, measured.
+    """A method of one study, measured.
 
     Args:
-        dev, test: points; dev is None for a vote.
-        draws: the test score's bootstrap replicates, (draws,); None where no answers were kept.
-        cost: seconds, tokens, flops, evaluations, as if it alone were made.
+        name: the method's.
+        dev: points; None where it was not scored on dev.
+        test: points.
+        draws: the test score's bootstrap replicates, (draws,).
+        cost: seconds, tokens, flops, evaluations, as if it alone were computed; None for what is
+            not known.
     """
 
     name: str
     dev: float | None
     test: float
-    draws: NDArray[np.float64] | None
+    draws: NDArray[np.float64]
     cost: Mapping[str, float | None]
 
 
 def entries(plan: Plan, store: Store) -> dict[str, Entry]:
-    """Contender -> what the store holds of it; without those not scored on test yet."""
-    return {
-        contender.name: _entry(contender, plan, store)
-        for contender in plan.contenders
-        if contender.tested.recipe in store
-        and contender.role in store.scores(contender.tested.recipe)["test"]
-    }
+    """Method -> what the store has of it; without those that are not scored on test yet."""
+    rows: dict[str, Entry] = {}
+    for method in plan.methods:
+        if method.test.recipe not in store:
+            continue
+        test = store.record(method.test.recipe, TestRecord).scores(method.key)
+        if test is None:
+            continue
+        texts = method.test.answers(store)[method.key].texts
+        draws = replicates(plan.study.task, texts, method.test.examples)
+        dev, cost = dev_score(method, store), _cost(method, plan, store)
+        rows[method.name] = Entry(method.name, dev, test.score, draws, cost)
+    return rows
+
+
+def dev_score(method: Method, store: Store) -> float | None:
+    """A method's score on dev, in points; None where it has none."""
+    step = method.step
+    if step.recipe not in store:
+        return None
+    if isinstance(step, Train):
+        return store.record(step.recipe, TrainRecord).dev.score
+    if not isinstance(step, Interpolate):
+        return None
+    record = store.record(step.recipe, SearchRecord)
+    if method.key == "uniform":
+        return record.uniform.score
+    if method.key == "one_standard_error":
+        choice = record.one_standard_error
+        return None if choice is None else choice.dev.score
+    return record.dev.score
 
 
 def gain(
@@ -60,44 +87,39 @@ def gain(
     The paired bootstrap draws dialogues and, with several seeds, seeds.
     """
     mean = float(np.mean([x.test - y.test for x, y in zip(over, under, strict=True)]))
-    draws = gain_draws(over, under)
-    return mean, None if draws is None else interval(draws)
+    return mean, interval(gain_draws(over, under))
 
 
 def gain_draws(
     over: Sequence[Entry], under: Sequence[Entry], seed: int = 0
-) -> NDArray[np.float64] | None:
-    """The gain's replicates, (draws,); None where a run kept no answers. `seed` draws seeds."""
-    rows = [
-        x.draws - y.draws
-        for x, y in zip(over, under, strict=True)
-        if x.draws is not None and y.draws is not None
-    ]
-    return over_seeds(np.stack(rows), seed) if len(rows) == len(over) else None
+) -> NDArray[np.float64]:
+    """The gain's replicates, (draws,). `seed` draws seeds."""
+    rows = [x.draws - y.draws for x, y in zip(over, under, strict=True)]
+    return over_seeds(np.stack(rows), seed)
 
 
-def parts(found: Sequence[Mapping[str, Entry]]) -> dict[str, dict[str, Any]] | None:
+def parts(runs: Sequence[Mapping[str, Entry]]) -> dict[str, dict[str, Any]] | None:
     """The gain of DFWE over fine-tuning, split; None without the control it needs.
 
     Averaging is what the uniform average of as many runs on the target alone gains, transfer what
     the average of experts from different sources gains over that one, and the rest is the search.
     """
-    if not all("seeds_uniform" in row for row in found):
+    if not all("seeds_uniform" in row for row in runs):
         return None
     split = {}
     for name, (under, over) in PARTS.items():
-        mean, span = gain([row[over] for row in found], [row[under] for row in found])
+        mean, span = gain([row[over] for row in runs], [row[under] for row in runs])
         split[name] = {"delta": mean, "interval": span}
     return split
 
 
-def described(found: Mapping[str, Entry]) -> list[dict[str, Any]]:
+def described(rows: Mapping[str, Entry]) -> list[dict[str, Any]]:
     """The entries as plain data, with their gain over fine-tuning alone."""
-    base = found["baseline"]
-    rows = []
-    for name, entry in found.items():
+    base = rows["baseline"]
+    described = []
+    for name, entry in rows.items():
         delta, span = gain([entry], [base])
-        rows.append(
+        described.append(
             {
                 "name": name,
                 "dev": entry.dev,
@@ -107,51 +129,39 @@ def described(found: Mapping[str, Entry]) -> list[dict[str, Any]]:
                 **entry.cost,
             }
         )
-    return rows
+    return described
 
 
-def _entry(contender: Contender, plan: Plan, store: Store) -> Entry:
-    tested, name = contender.tested, contender.role
-    scores = store.scores(tested.recipe)["test"][name]
-    texts = read_answers(store.folder(tested.recipe) / ANSWERS).get(name)
-    evaluation = plan.evaluation
-    draws = None if texts is None else replicates(evaluation.task, texts, evaluation.examples)
-    made = store.scores(contender.made.recipe)
-    dev = (made[name] if name in CHOICES else made).get("dev")
-    cost = _cost(contender, plan, store)
-    return Entry(contender.name, dev and dev["score"], scores["score"], draws, cost)
-
-
-def _cost(contender: Contender, plan: Plan, store: Store) -> dict[str, float | None]:
+def _cost(method: Method, plan: Plan, store: Store) -> dict[str, float | None]:
     """Of its whole lineage: training and search, the test split left out."""
-    steps: dict[str, Step] = {}
-    for step in lineage(contender.made):
-        if step.stage not in ("evaluate", "pretrain") and not _plain_average(step):
-            steps[step.recipe.address] = step
-    if contender.role == "uniform" or contender.made.stage == "evaluate":  # need no search
-        steps.pop(plan.interpolation.recipe.address, None)
-    measured = [(step, store.scores(step.recipe)) for step in steps.values()]
-    trained = [scores for _, scores in measured if "epochs" in scores]
-    searched = [scores for _, scores in measured if "evaluations" in scores]
-    evaluations = sum(scores["evaluations"] for scores in searched)
+    steps = {step for step in lineage(method.step) if step.counts_as_cost}
+    if method.key == "uniform" or isinstance(method.step, Evaluation):  # need no search
+        steps.discard(plan.interpolation)
+    trained = [_record_cost(step, store) for step in steps if isinstance(step, Train)]
+    searched = [_record_cost(step, store) for step in steps if isinstance(step, Interpolate)]
+    flops = [cost and BACKWARD * cost.tokens * cost.parameters for cost in trained]
+    flops += [cost and FORWARD * cost.tokens * cost.parameters for cost in searched]
     return {
-        "seconds": sum(scores.get("seconds", 0.0) for _, scores in measured),
-        "evaluations": evaluations,
-        "tokens": _sum(scores.get("tokens") for scores in (*trained, *searched)),
-        "flops": _sum(
-            scale * scores["tokens"] * scores["parameters"] if "tokens" in scores else None
-            for scale, group in ((BACKWARD, trained), (FORWARD, searched))
-            for scores in group
-        ),
+        "seconds": _sum(_seconds(step, store) for step in steps),
+        "evaluations": _sum(cost and cost.evaluations for cost in searched),
+        "tokens": _sum(cost and cost.tokens for cost in (*trained, *searched)),
+        "flops": _sum(flops),
     }
 
 
-def _plain_average(step: Step) -> bool:
-    """Whether it is a search that settles on the average whatever it scores: it needs none."""
-    return isinstance(step, Interpolate) and step.search.settings()["name"] == uniform.__name__
+def _record_cost(step: Train | Interpolate, store: Store) -> Cost | None:
+    if step.recipe not in store:
+        return None
+    if isinstance(step, Train):
+        return store.record(step.recipe, TrainRecord).cost
+    return store.record(step.recipe, SearchRecord).cost
 
 
-def _sum(values: Any) -> float | None:
+def _seconds(step: Step, store: Store) -> float | None:
+    return store.provenance(step.recipe).seconds if step.recipe in store else None
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
     """None where a value is not known."""
     known = list(values)
-    return None if None in known else sum(known)
+    return None if None in known else sum(value for value in known if value is not None)

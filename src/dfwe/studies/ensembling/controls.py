@@ -9,12 +9,14 @@ from functools import partial
 from math import ceil
 
 from dfwe.errors import UserError
-from dfwe.pipeline.executor import Step
+from dfwe.pipeline.deferred import parts
+from dfwe.pipeline.step import Step
 from dfwe.search import baselines
 from dfwe.search.config import Search, StrategyFunction
+from dfwe.settings import Count, Points, Whole
 from dfwe.stages.evaluate import Vote
 from dfwe.stages.interpolate import Interpolate
-from dfwe.stages.merge import Base, Merge, Method, average
+from dfwe.stages.merge import Base, Merge, MergeRule, average
 from dfwe.stages.train import Train
 from dfwe.studies.ensembling.plan import Plan
 
@@ -38,7 +40,7 @@ def seeds(plan: Plan, strategy: StrategyFunction | None = None) -> Step:
     return _search(plan, "seeds", tuple(tuned), strategy)
 
 
-def best_of(plan: Plan, at_most: int | None = None) -> Step:
+def best_of(plan: Plan, at_most: Count | None = None) -> Step:
     """The best on dev of as many fine-tunings as read and teach the text that DFWE's experts do.
 
     Text counts by the characters of inputs and targets, a stand-in for tokens: a plan knows no
@@ -72,7 +74,7 @@ def soup(plan: Plan, strategy: StrategyFunction) -> Step:
     return _search(plan, strategy_name(strategy), plan.finetuned, strategy)
 
 
-def random(plan: Plan, seed: int = 0) -> Step:
+def random(plan: Plan, seed: Whole = 0) -> Step:
     """Random search with as many evaluations as the study's search may make."""
     evaluations = plan.study.search.evaluations
     if evaluations is None:
@@ -104,18 +106,18 @@ def ratatouille(plan: Plan) -> Step:
     return _search(plan, "ratatouille", plan.finetuned[2:], baselines.uniform)
 
 
-def wise_ft(plan: Plan, points: int = 11) -> Step:
+def wise_ft(plan: Plan, points: Points = 11) -> Step:
     """The best of the line from the base to fine-tuning alone (Wortsman et al. 2021)."""
     return _line(plan, "wise-ft", plan.experts[0], points)
 
 
-def merged(plan: Plan, method: Method, points: int = 11) -> Step:
+def merged(plan: Plan, rule: MergeRule, points: Points = 11) -> Step:
     """A merge of the fine-tuned experts' task vectors, its scale chosen on dev.
 
     All of `dfwe.weights.merge` are linear in the scale: the line from the base to scale 1.
     """
-    name = getattr(method, "func", method).__name__
-    merge = Merge("interpolate", name, plan.study.group, plan.finetuned, base(plan), method)
+    name = parts(rule)[0].__name__
+    merge = Merge("interpolate", name, plan.study.group, plan.finetuned, base(plan), rule)
     return _line(plan, name, merge, points)
 
 
@@ -124,7 +126,7 @@ def vote(plan: Plan) -> Step:
     return Vote(plan.evaluation)
 
 
-def landscape(plan: Plan, points: int = 9) -> Step:
+def landscape(plan: Plan, points: Points = 9) -> Step:
     """Dev scores on a lattice over the last three fine-tuned experts, the sources where there are
     three; its edges are the lines between them."""
     return _search(
@@ -149,7 +151,7 @@ def base(plan: Plan) -> Base:
 
 
 def strategy_name(strategy: StrategyFunction) -> str:
-    return getattr(strategy, "func", strategy).__name__.replace("_", " ")
+    return parts(strategy)[0].__name__.replace("_", " ")
 
 
 def _search(

@@ -8,12 +8,12 @@ from rich.console import Console
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
-from dfwe.pipeline.loggers import WandB
+from dfwe.pipeline.loggers import WANDB, wandb_api
 from dfwe.studies.ensembling.plan import EnsemblingStudy
 
 # (section, kind of panel, its title, the keys under which stages log what it shows), in order.
 PANELS = (
-    ("Results", "bars", "Test score", ("test/baseline", "test/uniform", "test/dfwe")),
+    ("Results", "bars", "Test score", ("test/baseline", "test/uniform", "test/mixture")),
     ("Results", "bars", "Gain of DFWE over fine-tuning", ("test/delta",)),
     ("Results", "table", "Test scores", ("test/scores",)),
     ("Search", "lines", "Best dev score by candidate", ("search/best",)),
@@ -33,25 +33,26 @@ def dashboard(study: Callable[[], EnsemblingStudy], stage: Stage, context: Conte
     Raises:
         UserError: another logger, no key, the package is missing, or the server refuses.
     """
-    logger = context.open_log
-    if not isinstance(logger, WandB):
+    logger = next((item for item in context.loggers if item.target == WANDB), None)
+    if logger is None:
         raise UserError(
             "stage=dashboard saves a Weights & Biases workspace; it needs logger=wandb."
         )
-    api = logger.login("stage=dashboard")
+    api = wandb_api("stage=dashboard")
     from wandb.errors import Error
 
-    entity = logger.entity or api.default_entity
+    project = logger.arguments.get("project", "dfwe")
+    entity = logger.arguments.get("entity") or api.default_entity
     if entity is None:
         raise UserError(
             "stage=dashboard does not know whose project it is; name a user or a "
             "team by logger.entity=NAME."
         )
     try:
-        saved = workspace(entity, logger.project).save()
+        saved = workspace(entity, project).save()
     except Error as error:
         raise UserError(
-            f"The workspace of {entity}/{logger.project} could not be saved ({error}); check "
+            f"The workspace of {entity}/{project} could not be saved ({error}); check "
             "logger.entity and logger.project."
         ) from None
     Console().print(f"dashboard  {saved.url}", soft_wrap=True)
@@ -88,6 +89,6 @@ def workspace(entity: str, project: str) -> Any:
         sections=list(sections.values()),
         runset_settings=ws.RunsetSettings(
             groupby=[ws.Metric("Group"), ws.Metric("JobType")],
-            pinned_columns=["summary:test/dfwe", "summary:test/delta", "summary:dev/score"],
+            pinned_columns=["summary:test/mixture", "summary:test/delta", "summary:dev/score"],
         ),
     )

@@ -1,17 +1,17 @@
 """The report's pictures, from what the runs left in the store."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dfwe.pipeline.executor import Step
+from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
 from dfwe.reporting import figures
 from dfwe.reporting.terminal import shown
-from dfwe.stages.import_checkpoint import by_label
+from dfwe.search.ledger import read_trials, row_of
+from dfwe.stages.interpolate import TRIALS, SearchRecord
 from dfwe.studies.ensembling.runs import Runs, average_gain
 
 
@@ -20,11 +20,11 @@ def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
     store = runs.store
     searches = {
         task: [_trials(store, plan.interpolation) for plan, _ in group]
-        for task, group in runs.found.items()
+        for task, group in runs.finished.items()
     }
     chosen = {
         task: [_alpha(store, plan.interpolation) for plan, _ in group]
-        for task, group in runs.found.items()
+        for task, group in runs.finished.items()
     }
     drawn = {
         "Search: the best dev score so far, a line a seed": [
@@ -44,7 +44,7 @@ def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
             task,
             folder / f"landscape_{task}_{name}.svg",
         )
-        for task, group in runs.found.items()
+        for task, group in runs.finished.items()
         for plan, _ in group[:1]
         for name, step in zip(plan.study.landscapes, plan.drawn, strict=True)
         if step.recipe in store
@@ -63,7 +63,7 @@ def _points(runs: Runs) -> dict[str, list[tuple[float, float]]]:
     found = {
         shown(name): [
             (entry.dev, entry.test)
-            for task in runs.found
+            for task in runs.finished
             for entry in runs.of(task, name)
             if entry.dev is not None
         ]
@@ -75,7 +75,7 @@ def _points(runs: Runs) -> dict[str, list[tuple[float, float]]]:
 def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
     found = {}
     for name in runs.names:
-        tasks = [task for task in runs.found if runs.of(task, name)]
+        tasks = [task for task in runs.finished if runs.of(task, name)]
         costs = [entry.cost["seconds"] or 0.0 for task in tasks for entry in runs.of(task, name)]
         if np.mean(costs) > 0:
             gained, _ = average_gain(runs, tasks, name, "baseline")
@@ -84,15 +84,13 @@ def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
 
 
 def _trials(store: Store, step: Step) -> Sequence[dict[str, Any]]:
-    lines = (store.folder(step.recipe) / "trials.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    trials = read_trials(store.folder(step.recipe) / TRIALS)
+    return [row_of(trial).model_dump() for trial in trials]
 
 
 def _alpha(store: Store, step: Step) -> dict[str, float]:
     """expert -> weight; with groups the mean over them."""
+    alpha = store.record(step.recipe, SearchRecord).alpha
+    weights = alpha.reshape(-1, alpha.shape[-1]).mean(axis=0)  # (n,)
     labels = [expert.label for expert in step.parents]
-    found = by_label(store.scores(step.recipe)["alpha"], labels)
-    rows = [row for row in found.values() if isinstance(row, dict)]
-    if not rows:
-        return found
-    return {label: float(np.mean([row[label] for row in rows])) for label in rows[0]}
+    return dict(zip(labels, weights.tolist(), strict=True))

@@ -1,17 +1,19 @@
 """The graph of steps behind a target task: S*, its experts, fine-tunings, search, evaluation."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from dfwe.errors import UserError
-from dfwe.pipeline.executor import Step
+from dfwe.pipeline.deferred import check_part
+from dfwe.pipeline.executor import lineage
+from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
 from dfwe.search.config import Search
-from dfwe.stages.evaluate import ROLE, Evaluate, Test
+from dfwe.stages.evaluate import Evaluate, Evaluation, Key, Test
 from dfwe.stages.import_checkpoint import import_checkpoints
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.pretrain import Pretrain
@@ -43,6 +45,9 @@ class EnsemblingStudy(Experiment):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+        for key, parts in (("controls", self.controls), ("landscapes", self.landscapes)):
+            for name, part in parts.items():
+                check_part(f"{key}.{name}", part)
         places = {Path(name).expanduser().resolve() for name in self.checkpoints}
         if len(places) < len(self.checkpoints):
             raise UserError(
@@ -62,18 +67,20 @@ class EnsemblingStudy(Experiment):
 
 
 @dataclass(frozen=True)
-class Contender:
+class Method:
     """A model in the comparison, and where its test score stands.
 
     Args:
-        made: the step whose weights it has; for a vote, the vote itself.
-        tested: the step whose `test` has its score under `role`.
+        name: what tables call it.
+        step: the step whose weights it has; for a vote, the vote itself.
+        test: the step that tested it.
+        key: which of the models of `test` it is.
     """
 
     name: str
-    made: Step
-    tested: Step
-    role: str
+    step: Step
+    test: Evaluation
+    key: Key
 
 
 @dataclass(frozen=True)
@@ -141,28 +148,18 @@ class Plan:
         )
 
     @cached_property
-    def contenders(self) -> tuple[Contender, ...]:
+    def methods(self) -> tuple[Method, ...]:
         """Fine-tuning alone, the uniform average, the plainest of the best, the controls, DFWE."""
-        own = {
-            id(self.baseline): "baseline",
-            id(self.interpolation): "dfwe",
-            **{id(step): step.label for step in self.finetuned},
-        }
-        found = [
-            Contender("baseline", self.baseline, self.evaluation, "baseline"),
-            Contender("uniform", self.interpolation, self.evaluation, "uniform"),
-            Contender(
-                "one_standard_error", self.interpolation, self.evaluation, "one_standard_error"
-            ),
+        mixture, test = self.interpolation, self.evaluation
+        methods = [
+            Method("baseline", self.baseline, test, "baseline"),
+            Method("uniform", mixture, test, "uniform"),
+            Method("one_standard_error", mixture, test, "one_standard_error"),
         ]
         for name, build in self.study.controls.items():
-            made = build(self)
-            if id(made) in own:
-                tested, role = self.evaluation, own[id(made)]
-            else:
-                tested, role = self._tested(made), ROLE
-            found.append(Contender(name, made, tested, role))
-        return (*found, Contender("dfwe", self.interpolation, self.evaluation, "dfwe"))
+            step = build(self)
+            methods.append(Method(name, step, *self._test_of(step)))
+        return (*methods, Method("dfwe", mixture, test, "mixture"))
 
     @cached_property
     def drawn(self) -> tuple[Step, ...]:
@@ -171,18 +168,30 @@ class Plan:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
+        """All steps; the tests come last, and may come twice: what makes them equal, their
+        recipe, has the test split's digest, which nothing may read before."""
         first = () if self.pretraining is None else (self.pretraining,)
-        own = (*first, *self.experts, *self.finetuned, self.interpolation, self.evaluation)
-        more = (*(contender.tested for contender in self.contenders), *self.drawn)
-        return tuple({id(step): step for last in (*own, *more) for step in lineage(last)}.values())
+        tests = (self.evaluation, *(method.test for method in self.methods))
+        tested = [
+            step for test in tests for step in test.parents if not isinstance(step, Evaluation)
+        ]
+        untested = (*first, *self.experts, *self.finetuned, self.interpolation, *tested)
+        unique = {step: step for last in (*untested, *self.drawn) for step in lineage(last)}
+        return (*unique, *tests)
 
-    def _tested(self, made: Step) -> Step:
+    def _test_of(self, step: Step) -> tuple[Evaluation, Key]:
+        """The step that tests a control, and which of its models the control is."""
+        if isinstance(step, Evaluation):  # a vote is tested by itself
+            return step, "model"
+        known: dict[Step, Key] = dict(zip(self.finetuned, range(len(self.finetuned)), strict=True))
+        known |= {self.baseline: "baseline", self.interpolation: "mixture"}
+        if step in known:
+            return self.evaluation, known[step]
         study = self.study
-        if made.stage == "evaluate":  # a vote has its score already
-            return made
-        return Test(
-            made.label, study.group, made, study.task, study.corpus, study.model, study.decoding
+        test = Test(
+            step.label, study.group, step, study.task, study.corpus, study.model, study.decoding
         )
+        return test, "model"
 
     def check(self, store: Store) -> None:
         """What can be known before any work, so that no mistake is told after hours of it.
@@ -246,13 +255,6 @@ class Plan:
             study.seed,
             expert or self.pretraining,
         )
-
-
-def lineage(step: Step) -> Iterator[Step]:
-    """The step's ancestors, parents first, and the step; one that is reached twice comes twice."""
-    for parent in step.parents:
-        yield from lineage(parent)
-    yield step
 
 
 Control = Callable[[Plan], Step]

@@ -64,8 +64,8 @@ def report(
 
 
 def plain(runs: Runs) -> dict[str, Any]:
-    """`report.json`: every run's contenders."""
+    """`report.json`: every run's methods."""
     return {
-        task: [{"seed": plan.study.seed, "contenders": described(found)} for plan, found in group]
-        for task, group in runs.found.items()
+        task: [{"seed": plan.study.seed, "methods": described(rows)} for plan, rows in group]
+        for task, group in runs.finished.items()
     }

@@ -1,154 +1,200 @@
-"""What a person finds after a run: results.json, trials.jsonl, pictures and the table."""
+"""What a person finds after a run: results.json, ledgers, predictions, pictures and the table."""
 
-import json
+import csv
 import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Stage, Step
-from dfwe.pipeline.files import write_json, write_text
+from dfwe.pipeline.executor import Stage
+from dfwe.pipeline.files import write_text
+from dfwe.pipeline.record import Record, SplitScores
+from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
-from dfwe.stages.evaluate import ANSWERS, read_answers, write_answers
-from dfwe.stages.import_checkpoint import by_label
-from dfwe.stages.interpolate import weights
+from dfwe.search.ledger import read_trials, row_of
+from dfwe.stages.evaluate import Key, TestRecord
+from dfwe.stages.interpolate import TRIALS, SearchRecord, named
+from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+Named = dict[str, float] | dict[str, dict[str, float]]  # expert -> weight; or by group
 
 
-def results(plan: Plan, stage: Stage, store: Store) -> dict[str, Any]:
-    """`results.json`: what the store holds of the plan; null for what is not made yet.
+class ModelScores(Record):
+    """A model's scores, in points; None for what is not known yet."""
 
-    The test split is looked at only where the stage is one that evaluates.
+    dev: float | None
+    test: float | None
+
+
+class ExpertResult(ModelScores):
+    """A fine-tuned expert or an imported checkpoint."""
+
+    label: str
+    address: str
+
+
+class MixtureResult(ModelScores):
+    """A mixture and its alpha by label."""
+
+    alpha: Named | None
+
+
+class DfweResult(MixtureResult):
+    """DFWE's mixture, and what its search did."""
+
+    evaluations: int | None
+    iterations: int | None
+
+
+class CrossFittedResult(Record):
+    """The search on dialogues that it has not read, one alpha per fold."""
+
+    score: float
+    metrics: dict[str, float]
+    alphas: list[Named]
+    optimism: float
+    evaluations: int
+
+
+class Results(Record):
+    """`results.json`: what the store has of a plan; None for what is not computed yet.
+
+    Args:
+        optimism: dev minus test of DFWE, in points.
+        delta: test of DFWE minus test of the baseline, in points.
+        methods: every method on test, with cost.
+        interval: 95 % of `delta`.
+        parts: what the gain consists of.
+        seconds: by stage.
+        model_dir: the final model's folder.
     """
-    study = plan.study
-    labels = [step.label for step in plan.finetuned]
-    mixture = _mixture(_scores(store, plan.interpolation), labels)
-    seen = mixture.get("experts", {})  # a checkpoint brought has no dev score but the search's
-    experts = [seen.get(step.label, {}) | _scores(store, step) for step in plan.finetuned]
-    baseline = seen.get(plan.baseline.label, {}) | _scores(store, plan.baseline)
-    evaluation = _scores(store, plan.evaluation) if "evaluate" in stage.makes else {}
-    names = plan.evaluation.names(store) if evaluation else {}
-    test = {names[name]: scores for name, scores in evaluation.get("test", {}).items()}
-    found = entries(plan, store) if test else {}
-    plain = mixture.get("one_standard_error", {})
-    seconds = {
-        "experts": _seconds(store, plan.experts),
-        "finetune": _seconds(store, plan.finetuned),
-        "interpolate": mixture.get("seconds"),
-        "evaluate": evaluation.get("seconds"),
-    }
-    return {
-        "task": study.task.name,
-        "seed": study.seed,
-        "model": "checkpoints" if study.checkpoints else study.model.name,
-        "corpus": study.corpus.name,
-        "sources": labels if study.checkpoints else [source.name for source in study.sources],
-        "experts": [
-            {
-                "label": step.label,
-                "address": step.recipe.address,
-                "dev": _dev(scores),
-                "test": _score(test, step.label),
-            }
-            for step, scores in zip(plan.finetuned, experts, strict=True)
+
+    task: str
+    seed: int
+    model: str
+    corpus: str
+    sources: list[str]
+    experts: list[ExpertResult]
+    baseline: ModelScores
+    uniform: ModelScores
+    dfwe: DfweResult
+    one_standard_error: MixtureResult
+    cross_fitted: CrossFittedResult | None
+    optimism: float | None
+    delta: float | None
+    methods: list[dict[str, Any]] | None
+    interval: tuple[float, float] | None
+    parts: dict[str, dict[str, Any]] | None
+    seconds: dict[str, float | None]
+    model_dir: str | None
+
+
+def results(plan: Plan, stage: Stage, store: Store) -> Results:
+    """The results of a plan; the test split is looked at only by a stage that evaluates."""
+    study, labels = plan.study, [step.label for step in plan.finetuned]
+    search = _read(store, plan.interpolation, SearchRecord)
+    tested = "evaluate" in stage.computes
+    test = _read(store, plan.evaluation, TestRecord) if tested else None
+    rows = entries(plan, store) if test else {}
+    mixture, baseline = _score(test, "mixture"), _score(test, "baseline")
+    plain = None if search is None else search.one_standard_error
+    return Results(
+        task=study.task.name,
+        seed=study.seed,
+        model="checkpoints" if study.checkpoints else study.model.name,
+        corpus=study.corpus.name,
+        sources=labels if study.checkpoints else [source.name for source in study.sources],
+        experts=[
+            ExpertResult(
+                label=step.label,
+                address=step.recipe.address,
+                dev=_dev(store, step, search, place),
+                test=_score(test, place),
+            )
+            for place, step in enumerate(plan.finetuned)
         ],
-        "baseline": {"dev": _dev(baseline), "test": _score(test, "baseline")},
-        "uniform": {"dev": _dev(mixture.get("uniform", {})), "test": _score(test, "uniform")},
-        "dfwe": {
-            "alpha": mixture.get("alpha"),
-            "dev": _dev(mixture),
-            "test": _score(test, "dfwe"),
-            "evaluations": mixture.get("evaluations"),
-            "iterations": mixture.get("iterations"),
-        },
-        "one_standard_error": {  # the plainest mixture that dev cannot tell from the best
-            "alpha": plain.get("alpha"),
-            "dev": _dev(plain),
-            "test": _score(test, "one_standard_error"),
-        },
-        "cross_fitted": mixture.get("cross_fitted"),
-        "optimism": mixture["dev"]["score"] - test["dfwe"]["score"] if test else None,
-        "delta": test["dfwe"]["score"] - test["baseline"]["score"] if test else None,
-        "contenders": described(found) if test else None,
-        "interval": gain([found["dfwe"]], [found["baseline"]])[1] if test else None,
-        "parts": parts([found]) if test else None,
-        "seconds": seconds,
-        "model_dir": str(store.folder(plan.interpolation.recipe)) if mixture else None,
-    }
+        baseline=ModelScores(dev=_dev(store, plan.baseline, search, 0), test=baseline),
+        uniform=ModelScores(dev=search and search.uniform.score, test=_score(test, "uniform")),
+        dfwe=DfweResult(
+            alpha=None if search is None else named(search.alpha, labels, search.groups),
+            dev=search and search.dev.score,
+            test=mixture,
+            evaluations=search and search.cost.evaluations,
+            iterations=search and search.iterations,
+        ),
+        one_standard_error=MixtureResult(
+            alpha=None if not (search and plain) else named(plain.alpha, labels, search.groups),
+            dev=plain and plain.dev.score,
+            test=_score(test, "one_standard_error"),
+        ),
+        cross_fitted=_cross_fitted(search, labels),
+        optimism=None if mixture is None or search is None else search.dev.score - mixture,
+        delta=None if mixture is None or baseline is None else mixture - baseline,
+        methods=described(rows) if rows else None,
+        interval=gain([rows["dfwe"]], [rows["baseline"]])[1] if rows else None,
+        parts=parts([rows]) if rows else None,
+        seconds=_seconds(plan, store, tested),
+        model_dir=None if search is None else str(store.folder(plan.interpolation.recipe)),
+    )
 
 
 def present(plan: Plan, stage: Stage, context: Context) -> None:
     """Write the run's folder and print the table; the last line is results.json's path."""
-    from dfwe.reporting.plots import learning_curves
     from dfwe.reporting.terminal import contenders, summary
 
-    context.output.mkdir(parents=True, exist_ok=True)
-    found = results(plan, stage, context.store)
-    histories = [
-        {**scores, "label": step.label}  # the store has the label that it was made under
-        for step in (*plan.experts, *plan.finetuned)
-        if "epochs" in (scores := _scores(context.store, step))
-    ]
-    if histories:
-        learning_curves(histories, context.output / "learning_curves.png")
-    for step in (plan.interpolation, *([plan.evaluation] if found["delta"] is not None else [])):
-        folder = context.store.folder(step.recipe)
-        for pattern in ("*.png", "*.jsonl", "*.csv"):
-            for path in folder.glob(pattern):
-                shutil.copy(path, context.output / path.name)
-    if plan.study.checkpoints and found["model_dir"]:
-        _label(plan, found, context)
-    path = context.output / "results.json"
-    write_json(path, found)
-    if found["model_dir"] and (
-        found["delta"] is not None or not (Path(found["model_dir"]) / "README.md").exists()
-    ):
-        describe(plan, found, context.store)
+    output, store = context.output, context.store
+    output.mkdir(parents=True, exist_ok=True)
+    shown = results(plan, stage, store)
+    _draw_trainings(plan, context)
+    if plan.interpolation.recipe in store:
+        _copy_search(plan, context)
+        for name, text in model_files(plan, shown, store).items():
+            write_text(output / name, text)
+    if shown.delta is not None:
+        _write_answers(plan, context)
+    path = output / "results.json"
+    shown.write(path)
     console = Console()
-    console.print(summary(found))
-    if plan.study.controls and found["contenders"]:
-        console.print(contenders(found["contenders"]))
-    if plan.pretraining is not None and plan.pretraining.recipe in context.store:
-        folder = context.store.folder(plan.pretraining.recipe)
-        console.print(f"base model   {folder}", soft_wrap=True, highlight=False)
-    if found["model_dir"]:
-        console.print(f"final model  {found['model_dir']}", soft_wrap=True, highlight=False)
-    console.print(f"plots        {context.output}", soft_wrap=True, highlight=False)
-    console.print(str(path), soft_wrap=True, highlight=False)
+    values = shown.model_dump(mode="json")
+    console.print(summary(values))
+    if plan.study.controls and values["methods"]:
+        console.print(contenders(values["methods"]))
+    lines = [f"plots        {output}", str(path)]
+    if shown.model_dir:
+        lines.insert(0, f"final model  {shown.model_dir}")
+    if plan.pretraining is not None and plan.pretraining.recipe in store:
+        lines.insert(0, f"base model   {store.folder(plan.pretraining.recipe)}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
-def describe(plan: Plan, found: dict[str, Any], store: Store) -> None:
-    """Write the final model's card and its mergekit file into its folder.
-
-    A card is written when the model is made and again when it is tested; a later run that does not
-    look at the test split leaves it as it is.
-    """
+def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
+    """Name -> text of the final model's card and, without groups, its mergekit file."""
     from dfwe.reporting.model_card import model_card
     from dfwe.weights.hub import HUB_ID
     from dfwe.weights.merge import mergekit_yaml
 
     model, step = plan.study.model, plan.interpolation
-    folder = store.folder(step.recipe)
     known = not plan.study.checkpoints and HUB_ID.fullmatch(model.path or "")
     base = model.path if known and not Path(str(model.path)).exists() else None
-    texts = {"README.md": model_card(found, step.recipe.describe(), model.family, base)}
-    alpha = list(found["dfwe"]["alpha"].values())
-    if not any(isinstance(weight, dict) for weight in alpha):  # mergekit knows no such groups
+    values, recipe = shown.model_dump(mode="json"), step.recipe.describe()
+    files = {"model_card.md": model_card(values, recipe, model.family, base)}
+    search = store.record(step.recipe, SearchRecord)
+    if search.alpha.ndim == 1:  # mergekit knows no groups of parameters
         parents = [store.folder(expert.recipe) for expert in plan.finetuned]
-        texts["mergekit.yml"] = mergekit_yaml(alpha, parents)
-    for name, text in texts.items():  # a finished store may be read-only
-        if not (path := folder / name).exists() or path.read_text() != text:
-            write_text(path, text)
+        files["mergekit.yml"] = mergekit_yaml(search.alpha.tolist(), parents)
+    return files
 
 
-def publish(plan: Plan, store: Store, name: str | bool) -> None:
+def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> None:
     """Push the final model to the Hub, under `name` or, for True, a name of its own.
 
     Raises:
@@ -156,58 +202,126 @@ def publish(plan: Plan, store: Store, name: str | bool) -> None:
     """
     from dfwe.weights.hub import push
 
-    recipe = plan.interpolation.recipe
-    own = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
-    log.info("Pushed to %s", push(store.folder(recipe), own if name is True else str(name)))
+    store, recipe = context.store, plan.interpolation.recipe
+    folder = context.output / "model"
+    shutil.copytree(store.weights(recipe), folder, dirs_exist_ok=True)
+    for file, text in model_files(plan, results(plan, stage, store), store).items():
+        write_text(folder / ("README.md" if file == "model_card.md" else file), text)
+    default = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
+    log.info("Pushed to %s", push(folder, default if name is True else str(name)))
 
 
-def _scores(store: Store, step: Step) -> dict[str, Any]:
-    return store.scores(step.recipe) if step.recipe in store else {}
+def _read(store: Store, step: Step, record: type[AnyRecord]) -> AnyRecord | None:
+    return store.record(step.recipe, record) if step.recipe in store else None
 
 
-def _mixture(noted: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
-    """What the store has of a search, under the labels that its experts have now."""
-    if not noted:
-        return {}
-    first = next(iter(noted["alpha"].values()))
-    then = first if isinstance(first, dict) else noted["alpha"]
-    names = dict(zip(then, labels, strict=True))
-    plain, crossed = noted.get("one_standard_error", {}), noted.get("cross_fitted")
-    alphas = [by_label(alpha, labels) for alpha in crossed["alphas"]] if crossed else []
-    return {
-        **noted,
-        "alpha": by_label(noted["alpha"], labels),
-        "experts": {names[label]: dev for label, dev in noted.get("experts", {}).items()},
-        "one_standard_error": plain and {**plain, "alpha": by_label(plain["alpha"], labels)},
-        "cross_fitted": crossed and {**crossed, "alphas": alphas},
+def _score(test: TestRecord | None, key: Key) -> float | None:
+    scores = None if test is None else test.scores(key)
+    return None if scores is None else scores.score
+
+
+def _dev(store: Store, step: Step, search: SearchRecord | None, place: int) -> float | None:
+    """A model's dev score: its training's or, for an imported checkpoint, the search's."""
+    scores: SplitScores | None = None
+    if isinstance(step, Train):
+        record = _read(store, step, TrainRecord)
+        scores = record and record.dev
+    elif search is not None:
+        scores = search.experts[place]
+    return None if scores is None else scores.score
+
+
+def _cross_fitted(search: SearchRecord | None, labels: Sequence[str]) -> CrossFittedResult | None:
+    if search is None or search.cross_fitted is None:
+        return None
+    crossed = search.cross_fitted
+    return CrossFittedResult(
+        score=crossed.score,
+        metrics=crossed.metrics,
+        alphas=[named(alpha, labels, search.groups) for alpha in crossed.alphas],
+        optimism=crossed.optimism,
+        evaluations=crossed.evaluations,
+    )
+
+
+def _seconds(plan: Plan, store: Store, tested: bool) -> dict[str, float | None]:
+    evaluation = (plan.evaluation,) if tested else ()
+    stages: dict[str, tuple[Step, ...]] = {
+        "experts": plan.experts,
+        "finetune": plan.finetuned,
+        "interpolate": (plan.interpolation,),
+        "evaluate": evaluation,
     }
+    return {name: _sum_of_seconds(store, steps) for name, steps in stages.items()}
 
 
-def _label(plan: Plan, found: dict[str, Any], context: Context) -> None:
-    """The run's pictures and answers under the labels that the checkpoints have now."""
+def _sum_of_seconds(store: Store, steps: Sequence[Step]) -> float | None:
+    spent = [store.provenance(step.recipe).seconds for step in steps if step.recipe in store]
+    return sum(spent) if spent else None
+
+
+def _draw_trainings(plan: Plan, context: Context) -> None:
+    from dfwe.reporting.plots import learning_curves
+
+    histories: list[dict[str, Any]] = []
+    for step in (*plan.experts, *plan.finetuned):
+        if not isinstance(step, Train) or step.recipe not in context.store:
+            continue
+        record = context.store.record(step.recipe, TrainRecord)
+        epochs = [
+            {"epoch": e.epoch, "train_loss": e.train_loss, "score": e.dev.score}
+            for e in record.epochs
+        ]
+        histories.append(
+            {
+                "stage": step.stage,
+                "label": step.label,
+                "monitor": record.monitor,
+                "best_epoch": record.best_epoch,
+                "epochs": epochs,
+            }
+        )
+    if histories:
+        learning_curves(histories, context.output / "learning_curves.png")
+
+
+def _copy_search(plan: Plan, context: Context) -> None:
+    """Ledgers and pictures of the search, under the labels that the experts have now."""
     from dfwe.reporting.plots import alpha_bars, search_trajectory
 
-    lines = (context.output / "trials.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    labels = [row["label"] for row in found["experts"]]
-    alpha = weights(found["dfwe"]["alpha"]).tolist()
-    chosen = next(row["index"] for row in reversed(rows) if row["alpha"] == alpha)  # in float32
-    search_trajectory(rows, labels, chosen, context.output / "search.png")
-    alpha_bars(found["dfwe"]["alpha"], context.output / "alpha.png")
-    if found["delta"] is not None:
-        names, path = plan.evaluation.names(context.store), context.output / ANSWERS
-        answers = {names[name]: texts for name, texts in read_answers(path).items()}
-        write_answers(path, plan.evaluation.examples, answers)
+    step, output = plan.interpolation, context.output
+    folder = context.store.folder(step.recipe)
+    for path in folder.glob("*.jsonl"):
+        shutil.copy(path, output / path.name)
+    record = context.store.record(step.recipe, SearchRecord)
+    labels = [expert.label for expert in step.experts]
+    rows = [row_of(trial).model_dump() for trial in read_trials(folder / TRIALS)]
+    search_trajectory(rows, labels, record.best, output / "search.png")
+    alpha_bars(named(record.alpha, labels, record.groups), output / "alpha.png")
 
 
-def _seconds(store: Store, steps: tuple[Step, ...]) -> float | None:
-    made = [scores["seconds"] for step in steps if (scores := _scores(store, step))]
-    return sum(made) if made else None
-
-
-def _dev(scores: dict[str, Any]) -> float | None:
-    return scores["dev"]["score"] if "dev" in scores else None
-
-
-def _score(test: dict[str, Any], name: str) -> float | None:
-    return test[name]["score"] if name in test else None
+def _write_answers(plan: Plan, context: Context) -> None:
+    """Each model's answers to the test split in one table, and FETA's submission files."""
+    test, output = plan.evaluation, context.output
+    answers = test.answers(context.store)
+    labels = [step.label for step in plan.finetuned]
+    columns = [labels[key] if isinstance(key, int) else key for key in answers]
+    repeated = {name for name in columns if columns.count(name) > 1}  # a checkpoint named so
+    columns = [
+        f"{key + 1} {name}" if isinstance(key, int) and name in repeated else name
+        for key, name in zip(answers, columns, strict=True)
+    ]
+    rows = zip(*(column.texts for column in answers.values()), strict=True)
+    with (output / "answers.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *columns])
+        for example, texts in zip(test.examples, rows, strict=True):
+            writer.writerow([example.id, *texts])
+    submissions: dict[str, Key] = {
+        "predictions": "mixture",
+        "baseline_predictions": "baseline",
+    }
+    for name, key in submissions.items():  # instance id and prediction, without a header
+        with (output / f"{name}.csv").open("w", newline="") as file:
+            pairs = zip(test.examples, answers[key].texts, strict=True)
+            csv.writer(file).writerows([example.id, text] for example, text in pairs)

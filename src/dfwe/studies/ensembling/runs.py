@@ -26,7 +26,7 @@ class Runs:
     def __init__(self, plans: Plans, tasks: Sequence[str], seeds: Sequence[int], store: Store):
         self.store = store
         self.plans = {task: [plans(task, seed) for seed in seeds] for task in tasks}
-        self.found: dict[str, list[tuple[Plan, dict[str, Entry]]]] = {}
+        self.finished: dict[str, list[tuple[Plan, dict[str, Entry]]]] = {}
         for task, group in self.plans.items():
             done = [plan for plan in group if plan.evaluation.recipe in store]
             lost = [str(plan.study.seed) for plan in group if plan not in done]
@@ -35,12 +35,12 @@ class Runs:
                     "%s: no finished run of seed %s in the store; left out.", task, ", ".join(lost)
                 )
             if done:
-                self.found[task] = [(plan, entries(plan, store)) for plan in done]
+                self.finished[task] = [(plan, entries(plan, store)) for plan in done]
                 lacking = {
                     c.name
-                    for plan, found in self.found[task]
-                    for c in plan.contenders
-                    if c.name not in found
+                    for plan, rows in self.finished[task]
+                    for c in plan.methods
+                    if c.name not in rows
                 }
                 if lacking:
                     log.warning(
@@ -48,23 +48,23 @@ class Runs:
                         task,
                         ", ".join(sorted(lacking)),
                     )
-        if not self.found:
+        if not self.finished:
             raise UserError(
                 f"The store {store.root} has no finished run of {', '.join(tasks)}; make them "
                 "with stage=all first, all other settings equal."
             )
 
     def of(self, task: str, name: str) -> list[Entry]:
-        """A contender's entries on a task, one a seed; empty unless every run has it."""
-        rows = [found.get(name) for _, found in self.found[task]]
+        """A method's entries on a task, one a seed; empty unless every run has it."""
+        rows = [entries.get(name) for _, entries in self.finished[task]]
         return [row for row in rows if row is not None] if None not in rows else []
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The contenders that any task has."""
-        plans = [plan for runs in self.found.values() for plan, _ in runs]
-        every = dict.fromkeys(c.name for plan in plans for c in plan.contenders)
-        return tuple(name for name in every if any(self.of(task, name) for task in self.found))
+        """The methods that any task has."""
+        plans = [plan for runs in self.finished.values() for plan, _ in runs]
+        every = dict.fromkeys(c.name for plan in plans for c in plan.methods)
+        return tuple(name for name in every if any(self.of(task, name) for task in self.finished))
 
 
 def average_gain(
@@ -73,14 +73,14 @@ def average_gain(
     """The mean over tasks of the gain, each task's the mean over its seeds, and its interval."""
     pairs = [(runs.of(task, over), runs.of(task, under)) for task in tasks]
     mean = float(np.mean([gain(a, b)[0] for a, b in pairs]))
-    draws = [gain_draws(a, b, seed) for seed, (a, b) in enumerate(pairs)]
     # Tasks are drawn by themselves, also those of equally many dialogues, whose draws are equal.
-    known = [
-        np.random.default_rng(k).permutation(row) for k, row in enumerate(draws) if row is not None
+    draws = [
+        np.random.default_rng(seed).permutation(gain_draws(a, b, seed))
+        for seed, (a, b) in enumerate(pairs)
     ]
-    return mean, interval(np.mean(known, axis=0)) if len(known) == len(pairs) else None
+    return mean, interval(np.mean(draws, axis=0))
 
 
 def average(runs: Runs, tasks: Sequence[str], name: str) -> float:
-    """The mean over tasks of a contender's mean test score over seeds."""
+    """The mean over tasks of a method's mean test score over seeds."""
     return float(np.mean([np.mean([e.test for e in runs.of(task, name)]) for task in tasks]))

@@ -34,8 +34,8 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
         "published DFWE",
         "published delta",
     ]
-    tasks, rows = list(runs.found), []
-    common = {task: majority(group[0][0]) for task, group in runs.found.items()}
+    tasks, rows = list(runs.finished), []
+    common = {task: majority(group[0][0]) for task, group in runs.finished.items()}
     for task in tasks:
         base, mixed = runs.of(task, "baseline"), runs.of(task, "dfwe")
         mean, span = gain(mixed, base)
@@ -106,9 +106,13 @@ def comparison(runs: Runs) -> Table:
     ]
     rows = []
     for name in runs.names:
-        tasks = [task for task in runs.found if runs.of(task, name)]
+        tasks = [task for task in runs.finished if runs.of(task, name)]
         # Its mean is not of the same tasks as the others'.
-        few = f" ({len(tasks)} of {len(runs.found)} tasks)" if len(tasks) < len(runs.found) else ""
+        few = (
+            f" ({len(tasks)} of {len(runs.finished)} tasks)"
+            if len(tasks) < len(runs.finished)
+            else ""
+        )
         wins = "" if name == "dfwe" else _wins(runs, tasks, name)
         cost = [entry.cost for task in tasks for entry in runs.of(task, name)]
         rows.append(
@@ -130,8 +134,10 @@ def comparison(runs: Runs) -> Table:
 
 
 def split(runs: Runs) -> list[Table]:
-    """What the gain is made of, a row a task; no sheet without the control it needs."""
-    found = {task: parts([entries for _, entries in group]) for task, group in runs.found.items()}
+    """What the gain consists of, a row a task; no sheet without the control it needs."""
+    gains = {
+        task: parts([entries for _, entries in group]) for task, group in runs.finished.items()
+    }
     rows = [
         [
             task,
@@ -141,7 +147,7 @@ def split(runs: Runs) -> list[Table]:
                 for cell in (f"{row['delta']:+.2f}", _span(row["interval"]))
             ),
         ]
-        for task, split in found.items()
+        for task, split in gains.items()
         if split is not None
     ]
     note = (
@@ -151,7 +157,7 @@ def split(runs: Runs) -> list[Table]:
     )
     columns = ["task", *(name for part in PARTS for name in (part, f"{part}, 95 %"))]
     sheet = Table(
-        "What the gain is made of", columns, rows, note=note, name="parts", brief=["task", *PARTS]
+        "What the gain consists of", columns, rows, note=note, name="parts", brief=["task", *PARTS]
     )
     return [sheet] if rows else []
 

@@ -1,13 +1,17 @@
 """What a study of regions compares, as `conf/region/*.yaml` says it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated
+
+from pydantic import Field
 
 from dfwe.errors import UserError
+from dfwe.settings import Count, Positive, Whole, settings
 from dfwe.training.freezing import Trained
 
 
-@dataclass(frozen=True)
+@settings("region.centroid")
 class Start:
     """How a start is judged: what is trained from it, on how much, how often.
 
@@ -18,15 +22,15 @@ class Start:
         parameters, learning_rate, epochs: of the training.
     """
 
-    seeds: Sequence[int] = (0, 1, 2)
-    limits: Sequence[int | None] = (None,)
-    fewer: int = 3
+    seeds: Sequence[Whole] = (0, 1, 2)
+    limits: Sequence[Count | None] = (None,)
+    fewer: Count = 3
     parameters: Trained = "biases"
-    learning_rate: float = 1e-3
-    epochs: int = 5
+    learning_rate: Positive = 1e-3
+    epochs: Count = 5
 
 
-@dataclass(frozen=True)
+@settings("region")
 class Settings:
     """Sizes and groups of a study.
 
@@ -47,17 +51,17 @@ class Settings:
         base: the checkpoint that a survey's checkpoints started from.
     """
 
-    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    seeds: Sequence[Whole] = (0, 1, 2, 3, 4)
     families: Mapping[str, Sequence[str]] = field(default_factory=dict)
     same_texts: Sequence[Sequence[str]] = ()
-    texts: int | None = 250
+    texts: Count | None = 250
     unseen: bool = False
-    inside: int = 5
-    perturbed: int = 5
-    pairs: int = 3
-    points: int = 5
-    outward: int = 2
-    steps: int = 10
+    inside: Whole = 5
+    perturbed: Whole = 5
+    pairs: Whole = 3
+    points: Annotated[int, Field(ge=3)] = 5
+    outward: Whole = 2
+    steps: Annotated[int, Field(ge=2)] = 10
     centroid: Start = field(default_factory=Start)
     base: str | None = None
 
@@ -66,11 +70,6 @@ class Settings:
             raise UserError(
                 f"region.seeds={list(self.seeds)}: a region needs two or more "
                 "different seeds of each dataset."
-            )
-        if self.points < 3 or self.steps < 2:
-            raise UserError(
-                f"region.points={self.points} and region.steps={self.steps} must be "
-                "at least 3 and 2."
             )
 
     def family(self, dataset: str) -> str:

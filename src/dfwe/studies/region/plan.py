@@ -9,12 +9,14 @@ import numpy as np
 
 from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError
-from dfwe.pipeline.executor import Step
+from dfwe.pipeline.step import Step
+from dfwe.stages.evaluate import Test
 from dfwe.stages.pretrain import Pretrain
 from dfwe.stages.train import Train
 from dfwe.studies.experiment import Experiment
 from dfwe.studies.region.config import Settings
-from dfwe.studies.region.stages import Centroid, Geometry, Grid, Paths, Transfer
+from dfwe.studies.region.losses import Paths
+from dfwe.studies.region.stages import TRANSFER, Centroid, Geometry, Grid, Transfer
 from dfwe.tasks.task import Task
 from dfwe.training.freezing import freeze
 
@@ -61,25 +63,24 @@ class RegionPlan:
 
     @cached_property
     def transfer(self) -> Transfer:
-        """What BitFit makes of each start."""
-        found = list(self._starts())
-        runs, starts, sizes = zip(*found, strict=True)
-        return Transfer(
-            self.label, self.group, runs, starts, sizes, self.study.decoding, self.study.corpus
-        )
+        """What BitFit reaches from each start."""
+        trainings, starts, sizes = zip(*self._starts(), strict=True)
+        tests = tuple(self._test(training) for training in trainings)
+        return Transfer(self.label, self.group, tests, starts, sizes)
 
-    def steps(self, makes: Sequence[str]) -> Iterator[Step]:
-        """What a stage that makes such steps needs; the others are not even planned."""
+    def steps(self, stages: Sequence[str]) -> Iterator[Step]:
+        """What a stage that computes these stages' steps needs; others are not even planned."""
         if self.base is not None:
             yield self.base
         yield from self.grid.models
         yield self.geometry
-        if self.paths.stage in makes:
+        if self.paths.stage in stages:
             yield self.paths
-        if Transfer.stage in makes:
+        if TRANSFER in stages:
             for starts in self.centroids.values():
                 yield from starts.values()
-            yield from self.transfer.runs
+            yield from (test.tested for test in self.transfer.tests)
+            yield from self.transfer.tests
             yield self.transfer
 
     def check(self) -> None:
@@ -142,6 +143,18 @@ class RegionPlan:
                     for seed in chosen.seeds:
                         run = self._train("finetune", task, seed, corpus, start, training)
                         yield replace(run, label=f"{task.name} from {name}, {seed}"), name, limit
+
+    def _test(self, training: Train) -> Test:
+        study = self.study
+        return Test(
+            training.label,
+            self.group,
+            training,
+            training.monitor,
+            study.corpus,
+            study.model,
+            study.decoding,
+        )
 
     def _train(
         self,

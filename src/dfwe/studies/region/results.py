@@ -1,6 +1,6 @@
 """The work of `stage=region`: run its plan, or survey a folder, and show what came out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,17 @@ import numpy as np
 from rich.console import Console
 
 from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Stage, Step, execute
+from dfwe.pipeline.executor import Stage, execute
 from dfwe.pipeline.files import write_json
 from dfwe.pipeline.store import Store
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import show
+from dfwe.stages.train import TrainRecord
 from dfwe.studies.experiment import Experiment
 from dfwe.studies.region.config import Settings
+from dfwe.studies.region.losses import LossesRecord
 from dfwe.studies.region.plan import RegionPlan
+from dfwe.studies.region.stages import TRANSFER, GeometryRecord, TransferRecord
 from dfwe.studies.region.statistics import mean_interval
 from dfwe.studies.region.tables import regions, sources, tables
 
@@ -41,55 +44,83 @@ def region(
         _survey(checkpoints, context, settings)
         return
     plan = RegionPlan(study(), settings)
-    if plan.transfer.stage in stage.makes and plan.transfer.recipe not in context.store:
+    if TRANSFER in stage.computes and plan.transfer.recipe not in context.store:
         plan.check()
-    execute(plan.steps(stage.makes), stage, context)
+    execute(plan.steps(stage.computes), stage, context)
     context.output.mkdir(parents=True, exist_ok=True)
     for step in (plan.geometry, plan.paths):
         for picture in context.store.folder(step.recipe).glob("*.png"):
             (context.output / picture.name).write_bytes(picture.read_bytes())
-    found = results(plan, stage, context.store)
+    shown = results(plan, stage, context.store)
     lead = f"{plan.study.corpus.name}, {plan.study.model.name}; {plan.label} seeds."
-    _show(found, lead, tables(found), context.output)
+    _show(shown, lead, tables(shown), context.output)
 
 
 def finetune(
     study: Callable[[], Experiment], stage: Stage, context: Context, settings: Settings
 ) -> None:
     """One model of the grid: `task` and `seed`."""
-    given = study()
-    plan = RegionPlan(given, settings)
-    model = plan.model(given.task, given.seed)
+    experiment = study()
+    plan = RegionPlan(experiment, settings)
+    model = plan.model(experiment.task, experiment.seed)
     execute([*([] if plan.base is None else [plan.base]), model], stage, context)
-    scores = context.store.scores(model.recipe)
+    record = context.store.record(model.recipe, TrainRecord)
     Console().print(
-        f"{model.label}  dev {scores['dev']['score']:.2f}  {context.store.folder(model.recipe)}",
+        f"{model.label}  dev {record.dev.score:.2f}  {context.store.folder(model.recipe)}",
         soft_wrap=True,
     )
 
 
 def results(plan: RegionPlan, stage: Stage, store: Store) -> dict[str, Any]:
-    """`results.json`: what the store holds of the plan; null for what this stage does not make."""
-
-    def scores(step: Step) -> dict[str, Any] | None:
-        return store.scores(step.recipe) if step.recipe in store else None
-
-    geometry = scores(plan.geometry)
-    tested = scores(plan.transfer) if plan.transfer.stage in stage.makes else None
+    """`results.json`: what the store has of the plan; null for what this stage leaves out."""
+    geometry = paths = transfer = None
+    if plan.geometry.recipe in store:
+        geometry = geometry_results(store.record(plan.geometry.recipe, GeometryRecord))
+    if plan.paths.recipe in store:
+        losses = store.record(plan.paths.recipe, LossesRecord)
+        paths = {"odds": [row.model_dump() for row in losses.odds], "curves": losses.curves()}
+    if TRANSFER in stage.computes and plan.transfer.recipe in store:
+        rows = store.record(plan.transfer.recipe, TransferRecord).rows
+        transfer = transfer_table([row.model_dump() for row in rows])
+    grid: list[dict[str, Any]] = []
+    for step in plan.grid.models:
+        if step.recipe in store:
+            dev = store.record(step.recipe, TrainRecord).dev.score
+            grid.append({"label": step.label, "address": step.recipe.address, "dev": dev})
     return {
         "model": plan.study.model.name,
         "corpus": plan.study.corpus.name,
         "datasets": [task.name for task in plan.tasks],
         "seeds": list(plan.settings.seeds),
-        "grid": [
-            {"label": step.label, "address": step.recipe.address, "dev": held["dev"]["score"]}
-            for step in plan.grid.models
-            if (held := scores(step))
-        ],
+        "grid": grid,
         "sources": geometry and geometry["nearest"],
         "geometry": geometry,
-        "paths": scores(plan.paths),
-        "transfer": None if tested is None else transfer_table(tested["rows"]),
+        "paths": paths,
+        "transfer": transfer,
+    }
+
+
+def geometry_results(record: GeometryRecord) -> dict[str, Any]:
+    """The geometry as a person reads it: by the names of the datasets."""
+    names = record.datasets
+
+    def by_name(values: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(names, values, strict=True))
+
+    distances = by_name(record.distance)
+    clusters = {"dataset": record.dataset_clusters, "family": record.family_clusters}
+    return {
+        "owners": [names[owner] for owner in record.owners],
+        "labels": list(record.labels),
+        "families": list(record.families),
+        "clusters": {
+            kind: scores.model_dump() if scores else {} for kind, scores in clusters.items()
+        },
+        "cosine": by_name(by_name(row) for row in record.cosine.tolist()),
+        "norm": by_name(record.norm.tolist()),
+        "distance": {name: value for name, value in distances.items() if value is not None},
+        "variance": {**by_name(record.variance.tolist()), "all": record.variance_of_all},
+        "nearest": by_name([names[k] for k in row] for row in record.nearest),
     }
 
 
@@ -98,26 +129,33 @@ def transfer_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     The gain is paired by seed; `all` pools the datasets.
     """
-    found = []
+    cells: list[dict[str, Any]] = []
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    starts = list(dict.fromkeys(row["start"] for row in rows))
     for size in dict.fromkeys(row["size"] for row in rows):
-        for start in dict.fromkeys(row["start"] for row in rows):
-            pooled: list[float] = []
+        for start in starts:
+            means: list[float] = []
+            gains: list[float] = []
             for dataset in datasets:
-                mine = {
-                    (row["start"], row["seed"]): row["test"]
-                    for row in rows
-                    if row["dataset"] == dataset and row["size"] == size
-                }
-                held = {seed: value for (name, seed), value in mine.items() if name == start}
-                gains = [value - mine["pretrained", seed] for seed, value in held.items()]
-                pooled += gains
-                found.append(_row(dataset, size, start, list(held.values()), gains))
-            everything = [
-                row["mean"] for row in found if (row["size"], row["start"]) == (size, start)
-            ]
-            found.append(_row("all", size, start, everything, pooled))
-    return found
+                scores = _by_seed(rows, dataset, size, start)
+                pretrained = _by_seed(rows, dataset, size, "pretrained")
+                gained = [score - pretrained[seed] for seed, score in scores.items()]
+                cells.append(_row(dataset, size, start, list(scores.values()), gained))
+                means.append(cells[-1]["mean"])
+                gains += gained
+            cells.append(_row("all", size, start, means, gains))
+    return cells
+
+
+def _by_seed(
+    rows: Sequence[dict[str, Any]], dataset: str, size: int | None, start: str
+) -> dict[int, float]:
+    wanted = (dataset, size, start)
+    return {
+        row["seed"]: row["test"]
+        for row in rows
+        if (row["dataset"], row["size"], row["start"]) == wanted
+    }
 
 
 def _row(
@@ -138,30 +176,39 @@ def _row(
 
 
 def _survey(checkpoints: Sequence[str], context: Context, settings: Settings) -> None:
+    """Surveys checkpoints; a survey computes no weights and is not kept in the store."""
+    from dfwe.pipeline.run_log import RunOf, open_log
     from dfwe.studies.region.survey import survey_folders
 
     context.check()
-    found = survey_folders(checkpoints, settings.base, context.store.cache("flat"))
+    surveyed = survey_folders(checkpoints, settings.base, context.store.cache("flat"))
     context.output.mkdir(parents=True, exist_ok=True)
-    pictures, held = found.pictures(context.output), found.results()
-    tables = [regions(held), sources(held)]
-    label = f"{len(found.labels)} checkpoints"
-    with context.log(found.recipe, label, "region-survey") as log:
+    pictures, values = surveyed.pictures(context.output), surveyed.results()
+    shown = [regions(values), sources(values)]
+    label = f"{len(surveyed.labels)} checkpoints"
+    name = f"{surveyed.recipe.kind}: {label}"
+    run_of = RunOf(surveyed.recipe, name, "region-survey", context.study, context.output)
+    log = open_log(context.loggers, run_of)
+    try:
         log.images({f"region/{path.stem}": path for path in pictures})
-        for table in tables:
-            log.tables(f"region/{table.name}", table.columns, table.rows)
+        for table in shown:
+            log.table(f"region/{table.name}", table.columns, table.rows)
+    except BaseException:
+        log.finish(failed=True)
+        raise
+    log.finish()
     around = settings.base or (
         "their mean, where models of one region point apart too: name the pretrained model in "
         "region.base to see them together"
     )
-    _show(held, f"{label}, task vectors around {around}.", tables, context.output)
+    _show(values, f"{label}, task vectors around {around}.", shown, context.output)
 
 
-def _show(found: dict[str, Any], lead: str, tables: Sequence[Table], output: Path) -> None:
+def _show(results: dict[str, Any], lead: str, tables: Sequence[Table], output: Path) -> None:
     """Write results.json, the tables and the page; print the tables and where all that is."""
     from dfwe.reporting.html import write_report
 
-    write_json(output / "results.json", found)
+    write_json(output / "results.json", results)
     drawn = {
         text: [path]
         for name, text in PICTURES.items()

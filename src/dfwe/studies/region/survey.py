@@ -54,7 +54,7 @@ class Survey:
     def recipe(self) -> Recipe:
         """What the logger calls it: a survey makes no weights and is not kept in the store."""
         settings = {"labels": self.labels, "products": digest(self.products.tolist())}
-        return Recipe("region/survey", VERSION, settings)
+        return Recipe("region-survey", VERSION, settings)
 
     def results(self) -> dict[str, Any]:
         """`results.json`; `sources` are the experts to give DFWE for a target of that name."""

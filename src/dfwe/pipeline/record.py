@@ -1,0 +1,103 @@
+"""Records: what a step measured, stored as JSON and read back as the type it was written as."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from dfwe.errors import UserError
+
+
+def _array(value: Any) -> NDArray[np.float64]:
+    array = np.asarray(value, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("it holds a value that is not finite")
+    return array
+
+
+def _nested(array: NDArray[np.float64]) -> Any:
+    return array.tolist()
+
+
+# A float64 array of any shape; nested lists in JSON.
+Array = Annotated[
+    NDArray[np.float64], BeforeValidator(_array), PlainSerializer(_nested, return_type=list[Any])
+]
+
+
+class Record(BaseModel):
+    """Base class of all that is stored about a result: strict, frozen, finite, no extra fields."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        ser_json_inf_nan="constants",
+    )
+
+    def write(self, path: Path) -> None:
+        """Writes the record as JSON.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        text = json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)
+        path.write_text(text + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record in a file.
+
+        Raises:
+            UserError: the file is missing, or is no such record.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise UserError(
+                f"{path} cannot be read as a {cls.__name__} ({_first(error)}); delete the folder "
+                f"{path.parent} and run the stage again."
+            ) from None
+
+
+def _first(error: OSError | ValidationError) -> str:
+    """What is wrong, in a few words."""
+    if isinstance(error, ValidationError):
+        details = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, details["loc"]))
+        return f"{place}: {details['msg']}" if place else details["msg"]
+    return error.strerror or type(error).__name__
+
+
+class SplitScores(Record):
+    """A model's scores on a split.
+
+    Args:
+        score: the mean of the metrics, in points.
+        metrics: name -> points.
+        log_likelihood: the mean over examples of log p(gold answer | source), in nats; None where
+            answers alone are known.
+    """
+
+    score: float
+    metrics: dict[str, float | None]
+    log_likelihood: float | None
+
+
+class Cost(Record):
+    """What a result cost beside seconds.
+
+    Args:
+        tokens: read by the model, padding left out, over all passes.
+        parameters: of the model.
+        evaluations: alphas that were scored; 0 for a training.
+    """
+
+    tokens: int
+    parameters: int
+    evaluations: int = 0

@@ -1,0 +1,115 @@
+"""A step: one cached result, what decides it and how it is computed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from dfwe.pipeline.recipe import Recipe
+from dfwe.pipeline.record import Record
+
+if TYPE_CHECKING:
+    from dfwe.pipeline.context import Context
+    from dfwe.pipeline.run_log import RunLog
+
+Settings = Mapping[str, Any]
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class Step(ABC):
+    """One node of a plan; a frozen dataclass whose fields pickle to less than 100 kB.
+
+    Two steps are equal where their recipes are.
+
+    Attributes:
+        kind: names recipe, folder and artifact: letters, digits, "-".
+        version: raised when the same settings give another result.
+        record: the type of what is stored.
+        has_weights: whether the result is a model.
+        stage: which `stage=` computes this step.
+        label: what a person calls it; never hashed.
+        group: what a logger groups it under; never hashed.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    record: ClassVar[type[Record]]
+    has_weights: ClassVar[bool] = True
+    stage: str
+    label: str
+    group: str
+
+    @property
+    def parents(self) -> tuple["Step", ...]:
+        """The steps whose results this one starts from."""
+        return ()
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether computing it needs its parents' weights, or their records and files alone."""
+        return True
+
+    @property
+    def counts_as_cost(self) -> bool:
+        """Whether a method that rests on this step pays for it."""
+        return True
+
+    @abstractmethod
+    def settings(self) -> Settings:
+        """What decides the result besides the parents, as plain data."""
+
+    @abstractmethod
+    def run(self, run: "Run") -> Record:
+        """Computes the result: files into `run.output`, the record returned."""
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        parents = tuple(step.recipe for step in self.parents)
+        return Recipe(self.kind, self.version, self.settings(), parents)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and self.recipe.name == other.recipe.name
+
+    def __hash__(self) -> int:
+        return hash(self.recipe.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The declared fields: what was computed from them stays behind."""
+        names = {item.name for item in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in self.__dict__.items() if name in names}
+
+
+@dataclass
+class Run:
+    """What the executor hands to a step that it computes.
+
+    Args:
+        step: the step.
+        context: where and how the plan runs.
+        output: an empty folder: what is written there becomes the result.
+        work: unfinished work, kept until the result is committed.
+        log: the step's log.
+        earlier_seconds: what earlier attempts took whose work this one continues; a step with
+            a journal (epochs, trials) sets it.
+    """
+
+    step: Step
+    context: "Context"
+    output: Path
+    work: Path
+    log: "RunLog"
+    earlier_seconds: float = 0.0
+
+    def weights(self, parent: Step) -> Path:
+        """The folder of a parent's weights, checked against their digest.
+
+        Raises:
+            UserError: the result is missing or its weights are damaged.
+        """
+        return self.context.store.weights(parent.recipe)
+
+    def read(self, parent: Step, record: type[AnyRecord]) -> AnyRecord:
+        """What is stored about a parent's result."""
+        return self.context.store.record(parent.recipe, record)

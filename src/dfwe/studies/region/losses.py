@@ -1,0 +1,246 @@
+"""Generalised losses of the models, and of points between, around and beyond them (sec. 4)."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import fingerprint
+from dfwe.pipeline.record import Record
+from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.studies.region.config import Settings as RegionSettings
+from dfwe.studies.region.points import Point, hulls, lines, singles
+from dfwe.studies.region.probe import ProbeTexts
+from dfwe.studies.region.stages import Grid
+from dfwe.studies.region.statistics import Losses, curves, odds
+from dfwe.studies.region.tables import between
+from dfwe.tasks.task import Task
+
+LEDGER = "losses.jsonl"
+SIZES = ("texts", "inside", "perturbed", "pairs", "points", "outward", "steps")
+
+
+class OddsRow(Record):
+    """P_B(a, b) of a group: how often a model of a has the lower loss, with its interval."""
+
+    level: str
+    group: str
+    a: str
+    b: str
+    p: float
+    low: float
+    high: float
+    loss_a: float
+    loss_b: float
+
+
+class CurvePoint(Record):
+    """Mean loss over pairs at a place t of a line, with its interval; in nats."""
+
+    t: float
+    mean: float
+    low: float
+    high: float
+
+
+class Curve(Record):
+    """Loss along lines of one kind.
+
+    Args:
+        points: by t.
+        breaks: of each line the first t beyond its end at which it is worse than the pretrained
+            model; None for one that never is. None for lines that end at their models.
+    """
+
+    points: tuple[CurvePoint, ...]
+    breaks: tuple[float | None, ...] | None = None
+
+
+class LossesRecord(Record):
+    """Which models have the lower loss, and the loss along lines by kind of pair."""
+
+    odds: tuple[OddsRow, ...]
+    line: dict[str, Curve]
+    extrapolation: dict[str, Curve]
+
+    def curves(self) -> dict[str, dict[str, Any]]:
+        """Kind of line -> kind of pair -> points and breaks, as plain data."""
+        ways = {"line": self.line, "outward": self.extrapolation}
+        return {
+            way: {
+                kind: curve.model_dump(mode="json", exclude_none=way == "line")
+                for kind, curve in kinds.items()
+            }
+            for way, kinds in ways.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Paths(Step):
+    """Linear probes on the grid's models and on points between, around and beyond them."""
+
+    label: str
+    group: str
+    grid: Grid
+    tasks: tuple[Task, ...]
+    corpus: Corpus
+    region: RegionSettings
+
+    kind: ClassVar[str] = "region-paths"
+    version: ClassVar[int] = 2
+    record: ClassVar[type[Record]] = LossesRecord
+    has_weights: ClassVar[bool] = False
+    stage: str = field(default="region/paths", init=False)
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return self.grid.models
+
+    @cached_property
+    def probed(self) -> dict[str, Task]:
+        """The tasks that a linear probe can learn: one label of a fixed set."""
+        return {task.name: task for task in self.tasks if self._is_single_label(task)}
+
+    def settings(self) -> Settings:
+        sizes = {key: value for key, value in asdict(self.region).items() if key in SIZES}
+        families = [self.region.family(owner) for owner in self.grid.owners]
+        texts = {
+            name: [fingerprint(self._texts.examples(task, split)) for split in ("train", "dev")]
+            for name, task in self.probed.items()
+        }
+        return {**sizes, "families": families, "probes": texts}
+
+    def run(self, run: Run) -> LossesRecord:
+        """Probes every point, or what an earlier attempt left, and tabulates and draws."""
+        owners, probed = self.grid.owners, list(self.probed)
+        points = [
+            point
+            for part in (singles, hulls, lines)
+            for point in part(owners, probed, self.region)
+        ]
+        losses = self._measure(run, points, run.work / LEDGER)
+        record = _record(odds(points, losses, owners, self.region), curves(points, losses))
+        pictures = self._pictures(record.curves(), run.output)
+        shutil.copy(run.work / LEDGER, run.output)  # a commit may be killed
+        run.log.images({f"region/{path.stem}": path for path in pictures})
+        columns = list(OddsRow.model_fields)
+        rows: list[list[Any]] = [list(row.model_dump().values()) for row in record.odds]
+        run.log.table("region/odds", columns, rows)
+        table = between(record.curves())
+        run.log.table("region/lines", table.columns, table.rows)
+        return record
+
+    def _measure(self, run: Run, points: Sequence[Point], ledger: Path) -> Losses:
+        """(point, dataset) -> loss, recorded line by line; resumes after the last."""
+        losses = _recorded(ledger)
+        missing = [p for p in points if not all((p.name, d) in losses for d in p.probes)]
+        if not missing:
+            return losses
+        from dfwe.callbacks.progress import scoring_bar
+        from dfwe.studies.region.geometry import gram
+        from dfwe.weights.layout import flatten
+
+        space, backbone, tokenizer = self.grid.space(run)
+        flatten(backbone.to(run.context.device))
+        norms = np.sqrt(np.diag(gram(space.rows[:-1], space.rows[-1])))
+        probes = {name: self._probe(run, task, tokenizer) for name, task in self.probed.items()}
+        with scoring_bar(f"probe {self.label}", len(missing)) as advance, ledger.open("a") as out:
+            for point in missing:
+                self._write(point, space, backbone, norms)
+                for dataset in point.probes:
+                    if (point.name, dataset) not in losses:
+                        loss, accuracy = probes[dataset](backbone)
+                        losses[point.name, dataset] = loss
+                        row = [point.name, dataset, loss if np.isfinite(loss) else None, accuracy]
+                        out.write(json.dumps(row) + "\n")
+                        out.flush()
+                advance()
+        return losses
+
+    def _write(self, point: Point, space: Any, backbone: Any, norms: np.ndarray) -> None:
+        """Put the point into the body; a perturbed base is as far out as some model is."""
+        from dfwe.studies.region.points import perturbed
+        from dfwe.weights.layout import flat
+
+        if point.alpha is not None:
+            space.write(point.alpha, backbone)
+            return
+        norm = float(np.random.default_rng(point.seed).choice(norms))
+        held = flat(backbone, space.layout)
+        assert held is not None
+        held.copy_(perturbed(space.rows[-1], norm, point.seed))
+
+    @cached_property
+    def _texts(self) -> ProbeTexts:
+        return ProbeTexts(self.tasks, self.corpus, self.region.texts, self.region.unseen)
+
+    def _probe(self, run: Run, task: Task, tokenizer: Any) -> Any:
+        from dfwe.studies.region.probe import Probe, Texts
+
+        held = []
+        for split in ("train", "dev"):
+            corpus, index = self._texts.draw(task, split)
+            tokenized = self.grid.model.tokenize(
+                task, corpus, split, tokenizer, run.context.tokens
+            )
+            part = replace(
+                tokenized,
+                examples=tuple(tokenized.examples[i] for i in index),
+                sources=[tokenized.sources[i] for i in index],
+                targets=[tokenized.targets[i] for i in index],
+                options=[tokenized.options[i] for i in index],
+            )
+            held.append(Texts.of(part, [e.options.index(e.target) for e in part.examples]))
+        return Probe(task.name, *held)
+
+    def _is_single_label(self, task: Task) -> bool:
+        examples = task.examples(self.corpus, "train")
+        options = examples[0].options
+        return bool(options) and all(
+            e.options == options and isinstance(task.answer.gold(e), int) for e in examples
+        )
+
+    def _pictures(self, curves: dict[str, Any], folder: Path) -> list[Path]:
+        from dfwe.reporting.maps import loss_curves
+
+        return [
+            loss_curves(
+                {kind: rows["points"] for kind, rows in curves[name].items()},
+                folder / f"{name}.png",
+            )
+            for name in ("line", "outward")
+        ]
+
+
+def _recorded(ledger: Path) -> Losses:
+    """What the ledger has; a last line that a kill cut short is dropped."""
+    if not ledger.is_file():
+        return {}
+    text = ledger.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        ledger.write_text(whole)
+    rows = [json.loads(line) for line in whole.splitlines()]
+    return {(name, d): float("inf") if loss is None else loss for name, d, loss, _ in rows}
+
+
+def _record(rows: Sequence[dict[str, Any]], ways: dict[str, dict[str, Any]]) -> LossesRecord:
+    line, extrapolation = (
+        {
+            kind: Curve(
+                points=tuple(CurvePoint(**point) for point in curve["points"]),
+                breaks=tuple(curve["breaks"]) if "breaks" in curve else None,
+            )
+            for kind, curve in ways[way].items()
+        }
+        for way in ("line", "outward")
+    )
+    return LossesRecord(
+        odds=tuple(OddsRow(**row) for row in rows), line=line, extrapolation=extrapolation
+    )
