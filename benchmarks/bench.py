@@ -48,7 +48,7 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="small", choices=["small", "base"])
-    parser.add_argument("--out", type=Path, help="by default the shape's own file here")
+    parser.add_argument("--out", type=Path, help="by default the shape's file beside this one")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -61,11 +61,11 @@ def main() -> None:
     rows = json.loads(out.read_text()) if out.is_file() else []
     measured: list[dict[str, Any]] = []
     for part in options.only:
-        found = PARTS[part](options.shape)
-        measured += found
-        rows = merged(rows, found)
+        new = PARTS[part](options.shape)
+        measured += new
+        rows = merged(rows, new)
         write_json(out, rows)  # what is measured is kept, whatever comes after
-        print("\n".join(table(found).splitlines()[2:]), flush=True)
+        print("\n".join(table(new).splitlines()[2:]), flush=True)
     if set(options.only) == set(PARTS):  # rows of another day whose names are gone
         rows = measured
         write_json(out, rows)
@@ -76,8 +76,8 @@ def main() -> None:
 
 def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The old rows, each in its place with what was measured anew; then new names."""
-    found = {row["name"]: row for row in (*old, *new)}
-    return list(found.values())
+    by_name = {row["name"]: row for row in (*old, *new)}
+    return list(by_name.values())
 
 
 if __name__ == "__main__":

@@ -22,10 +22,8 @@ def task_examples(name: str, split: str) -> tuple[Any, tuple[Example, ...]]:
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    data = os.environ.get("DFWE_DATA") or str(ROOT.parent / "shared/data/feta_friends")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        overrides = [f"task={name}", "corpus=feta_friends", f"corpus.path={data}"]
-        cfg = compose("config", overrides=overrides)
+        cfg = compose("config", overrides=[f"task={name}", "corpus=feta_friends"])
     task, corpus = (instantiate(cfg[key], _convert_="all") for key in ("task", "corpus"))
     return task, task.examples(corpus, split)
 
@@ -54,9 +52,9 @@ def network(shape: str) -> Any:
         feed_forward_proj="gated-gelu",
         decoder_start_token_id=0,
     )
-    made = T5ForConditionalGeneration(config)
-    made.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, d_model))
-    return made.eval()
+    model = T5ForConditionalGeneration(config)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, d_model))
+    return model.eval()
 
 
 def has_bf16() -> bool:
@@ -118,7 +116,7 @@ def show(page: str, table: str, name: str = "table") -> None:
     """Put a table into docs/`page`, between the two marks of its name."""
     file = ROOT / "docs" / page
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    before, found, rest = file.read_text().partition(begin)
+    before, opened, rest = file.read_text().partition(begin)
     _, closed, after = rest.partition(end)
-    assert all((found, closed)), f"{file} has no place for the table '{name}'"
+    assert all((opened, closed)), f"{file} has no place for the table '{name}'"
     file.write_text(f"{before}{begin}{table}\n{end}{after}")

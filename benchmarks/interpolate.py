@@ -33,15 +33,15 @@ def make_experts(root: Path, shape: str) -> tuple[Any, list[Path]]:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    made = network(shape)
+    model = network(shape)
     folders = []
     for number in range(EXPERTS):
         with torch.no_grad():
-            for parameter in made.parameters():
+            for parameter in model.parameters():
                 parameter.add_(torch.randn(1).item() * 1e-3)
         folders.append(root / f"expert{number}")
-        made.save_pretrained(folders[-1])
-    return made, folders
+        model.save_pretrained(folders[-1])
+    return model, folders
 
 
 def naive(states: list[dict[str, Any]], module: Any, alpha: Any = ALPHA) -> None:
@@ -84,9 +84,9 @@ def rows(shape: str = "small", rounds: int = 5) -> list[dict[str, Any]]:
         seconds = interleaved(ways, rounds)
         ours, limit = seconds["ours"], seconds["triad"] * (EXPERTS + 1) / 3
         gigabytes = 4e-9 * space.size * (EXPERTS + 1) / ours
-        said = f"{space.size:,} parameters, {EXPERTS} experts mapped, one thread"
+        note = f"{space.size:,} parameters, {EXPERTS} experts mapped, one thread"
         return [
-            row("interpolate/naive", ours, seconds["naive"], said),
+            row("interpolate/naive", ours, seconds["naive"], note),
             row(
                 "interpolate/triad_limit",
                 ours,
@@ -127,5 +127,5 @@ def mergekit(space: WeightSpace, folders: list[Path], root: Path) -> dict[str, A
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="small", choices=["small", "base"])
-    for found in rows(parser.parse_args().shape):
-        print(json.dumps(found))
+    for line in rows(parser.parse_args().shape):
+        print(json.dumps(line))

@@ -22,12 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfwe.data.batches import evaluation_batches, scoring_tokens
 from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit, tokenize
 from dfwe.pipeline.files import write_json
 from dfwe.scoring.decoding import Greedy, Likelihood
-from dfwe.scoring.scorer import evaluate
+from dfwe.scoring.scorer import Scorer
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import F1
 from dfwe.tasks.task import Task
@@ -47,7 +46,7 @@ TASK = Task("moods", "moods", lambda *unused: [], Label(), [F1("weighted")], 5, 
 
 
 class Machine:
-    """A device, and its speed at the two things that everything here is made of."""
+    """A device, and its speed at the two things that everything here consists of."""
 
     def __init__(self, name: str) -> None:
         self.device = torch.device(name)
@@ -124,19 +123,16 @@ def mixing(machine: Machine, net: Any, space: WeightSpace) -> list[dict[str, Any
 def scoring(machine: Machine, net: Any, examples: int) -> list[dict[str, Any]]:
     """A candidate on a dev split, without the mixing."""
     dev = split(examples)
-    batches = [
-        b.to(machine.device) for b in evaluation_batches(dev, scoring_tokens(machine.device))
-    ]
-    found = []
+    rows = []
     for kind, peak in machine.peak.items():
         scored = net if kind is torch.float32 else deepcopy(net).to(kind)
         for name, decoding in (("greedy", Greedy()), ("likelihood", Likelihood())):
-            way = partial(evaluate, scored, batches, dev, TASK, decoding)
-            seconds = machine.seconds(way)
-            share = flops(way) / seconds / peak
+            with Scorer(scored, dev, TASK, decoding) as way:  # its batches are on the device
+                seconds = machine.seconds(way)
+                share = flops(way) / seconds / peak
             note = f"{examples} dev examples, {dev.tokens / seconds:,.0f} tokens/s"
-            found.append(line(f"candidate, {name}, {named(kind)}", seconds, share, note))
-    return found
+            rows.append(line(f"candidate, {name}, {named(kind)}", seconds, share, note))
+    return rows
 
 
 def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]:
@@ -157,7 +153,7 @@ def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]
         optimizer_step(net, optimizer, step, bf16=kind is torch.bfloat16)
 
     work = flops(lambda: way(steps["training"], torch.float32))
-    found = []
+    rows = []
     for how in ("", ", compiled")[: 1 + compiled]:
         if how:
             net.encoder.compile(dynamic=True)
@@ -170,8 +166,8 @@ def training(machine: Machine, net: Any, compiled: bool) -> list[dict[str, Any]]
                     f"{data.tokens / seconds:,.0f} tokens/s"
                 )
                 share = work / seconds / peak
-                found.append(line(f"{name}, {named(kind)}{how}", seconds, share, note))
-    return found
+                rows.append(line(f"{name}, {named(kind)}{how}", seconds, share, note))
+    return rows
 
 
 def task(rows: list[dict[str, Any]], examples: int) -> dict[str, Any]:

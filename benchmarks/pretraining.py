@@ -1,6 +1,6 @@
 """Does a pretrained model read? `python benchmarks/pretraining.py tiny_made FOLDER`.
 
-Prints the loss a token on the dev dialogues (nats) with each block's own source and with another
+Prints the loss a token on the dev dialogues (nats) with each block's source and with another
 block's: a decoder that ignores its encoder shows the same loss twice.
 """
 
@@ -39,7 +39,7 @@ def main(name: str, folder: str) -> None:
                 with torch.inference_mode():
                     out = network(input_ids=shown, attention_mask=shown != 0, labels=labels)
                 losses[i] += out.loss / len(steps)
-        print(f"{target}: own source {losses[0]:.3f}, another's {losses[1]:.3f}")
+        print(f"{target}: its source {losses[0]:.3f}, another's {losses[1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -5,53 +5,53 @@ pretrained model, and at the experts on a single task; nothing is trained or sco
 """
 
 import argparse
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dfwe.pipeline.provenance import Provenance
+from dfwe.pipeline.store import PROVENANCE, RECIPE, RECORD, WEIGHTS, StoredRecipe
+from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.region.backbones import backbone_row, load_backbone
 from dfwe.studies.region.geometry import agreement, cosine, distances, gram, spectral, variance
+from dfwe.training.freezing import backbone_prefix
 from dfwe.weights.layout import Layout
 from dfwe.weights.space import row_of
 
 
 @dataclass(frozen=True)
-class Made:
+class Trained:
     """A trained model of the store."""
 
     folder: Path
-    stage: str
-    start: str  # the address of what it was trained from
+    start: str  # the name of what it was trained from
     label: str
     target: str
     tasks: int
 
 
-def trained(store: Path) -> dict[str, Made]:
-    """Address -> model, of the stages experts and finetune."""
-    found = {}
-    for path in store.glob("*/recipe.json"):
-        recipe, scores = json.loads(path.read_text()), path.with_name("scores.json")
-        if recipe["stage"] in ("experts", "finetune") and recipe["parents"]:
-            noted = json.loads(scores.read_text())
-            found[recipe["address"]] = Made(
-                path.parent,
-                recipe["stage"],
-                recipe["parents"][0],
-                noted["label"],
-                noted["monitor"],
-                len(recipe["settings"]["train"]),
+def trained(store: Path) -> dict[str, Trained]:
+    """Name -> model, of those that were trained from another result and have their weights."""
+    models = {}
+    for path in sorted(store.glob(f"{Train.kind}-*/{RECIPE}")):
+        recipe, folder = StoredRecipe.read(path), path.parent
+        if recipe.parents and (folder / WEIGHTS).is_file():
+            models[folder.name] = Trained(
+                folder,
+                recipe.parents[0],
+                Provenance.read(folder / PROVENANCE).label,
+                TrainRecord.read(folder / RECORD).monitor,
+                len(recipe.settings["train"]),
             )
-    return found
+    return models
 
 
-def products(models: list[Made], base: Path) -> np.ndarray:
+def products(models: list[Trained], base: Path) -> np.ndarray:
     """Inner products (n, n) of the models' task vectors."""
     network, _ = load_backbone(base)
-    layout, prefix = Layout.of(network), f"{network.base_model_prefix}."
+    layout, prefix = Layout.of(network), backbone_prefix(network)
     return gram([backbone_row(m.folder, layout, prefix) for m in models], row_of(network, layout))
 
 
@@ -59,31 +59,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path)
     store = parser.parse_args().store
-    made = trained(store)
-    experts = {address: m for address, m in made.items() if m.stage == "experts"}
+    models = trained(store)
+    experts = {name: m for name, m in models.items() if m.start not in models}
+    if not experts:
+        parser.error(f"{store} has no expert that was trained from a pretrained model in it")
     base = Counter(m.start for m in experts.values()).most_common(1)[0][0]
-    experts = {address: m for address, m in experts.items() if m.start == base}
-    tuned = [m for m in made.values() if m.start in experts]
+    experts = {name: m for name, m in experts.items() if m.start == base}
+    tuned = [m for m in models.values() if m.start in experts]
     targets = sorted({m.target for m in tuned})
     tuned = sorted(tuned, key=lambda m: (m.target, m.label))
-    held = products(tuned, store / base)
-    similar, apart = cosine(held), distances(held)
+    inner = products(tuned, store / base)
+    similar, apart = cosine(inner), distances(inner)
     print(f"{len(tuned)} fine-tuned models, {len(targets)} targets")
     for name, truth in (
         ("target", [m.target for m in tuned]),
         ("expert", [m.label for m in tuned]),
     ):
-        found = agreement(spectral(similar, len(set(truth))).tolist(), truth)
+        clusters = agreement(spectral(similar, len(set(truth))).tolist(), truth)
         same = np.array([[a == b for a in truth] for b in truth])
         inside, across = same & ~np.eye(len(truth), dtype=bool), ~same
         print(
-            f"by {name}: accuracy {found.accuracy:.2f}, F1 {found.f1:.2f}, ARI {found.ari:.2f}; "
+            f"by {name}: accuracy {clusters.accuracy:.2f}, F1 {clusters.f1:.2f}, "
+            f"ARI {clusters.ari:.2f}; "
             f"cosine inside {similar[inside].mean():.2f}, across {similar[across].mean():.2f}; "
             f"distance {apart[inside].mean():.2f}, {apart[across].mean():.2f}"
         )
     for target in targets:
-        mine = [i for i, m in enumerate(tuned) if m.target == target]
-        print(f"  {target}: {len(mine)} models, variance {variance(held, mine):.2f}")
+        members = [i for i, m in enumerate(tuned) if m.target == target]
+        print(f"  {target}: {len(members)} models, variance {variance(inner, members):.2f}")
     single = sorted((m for m in experts.values() if m.tasks == 1), key=lambda m: m.label)
     between = cosine(products(single, store / base))
     print("cosine of experts on a single task")

@@ -1,8 +1,8 @@
 """Regret of every proposal on synthetic accuracies of 200 dev examples, at equal budgets.
 
 Example j is answered rightly at alpha when e_j + s w_j . (alpha - best) < g(alpha), with e_j and
-w_j standard normal and g(alpha) = G - |B (alpha - best)|^2. So examples prefer mixtures of their
-own, the dev accuracy is a step function, and the expected accuracy has the closed form
+w_j standard normal and g(alpha) = G - |B (alpha - best)|^2. So examples prefer different
+mixtures, the dev accuracy is a step function, and the expected accuracy has the closed form
 100 Phi(g(alpha) / sqrt(1 + s^2 |alpha - best|^2)) with its optimum at `best`. B is a random
 matrix of condition up to 3 whose size sets the distances; G = Phi^-1(0.8).
 
@@ -66,7 +66,7 @@ class Landscape:
 
 def landscape(kind: str, seed: int) -> Landscape:
     """The optimum lies inside, or on an edge: two of the five weights are zero."""
-    # A trailing zero adds nothing to a seed: [seed, 0] would be the stream of the proposals' own
+    # A trailing zero adds nothing to a seed: [seed, 0] would be the stream of the strategies'
     # `seed`, whose first draw would then be the optimum.
     rng = np.random.default_rng([1 + KINDS.index(kind), seed, 1])
     best = rng.dirichlet(np.ones(EXPERTS))
@@ -101,13 +101,13 @@ def contenders(budget: int, seed: int) -> dict[str, Callable[[int], Strategy]]:
 
 def measure(kind: str, budget: int, seeds: int) -> dict[str, NDArray[np.float64]]:
     """Contender -> (2, seeds): regret and evaluations on the same landscapes."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    pairs: dict[str, list[tuple[float, float]]] = {}
     for seed in range(seeds):
         land = landscape(kind, seed)
         for name, strategy in contenders(budget, seed).items():
             result = search(strategy(EXPERTS), land.dev)
-            found.setdefault(name, []).append((land.regret(result.alpha), result.evaluations))
-    return {name: np.array(pairs).T for name, pairs in found.items()}
+            pairs.setdefault(name, []).append((land.regret(result.alpha), result.evaluations))
+    return {name: np.array(values).T for name, values in pairs.items()}
 
 
 def summary(cells: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, Any]]:
@@ -115,12 +115,12 @@ def summary(cells: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, dict[
     rows: dict[str, dict[str, Any]] = {}
     for name in next(iter(cells.values())):
         rows[name] = {}
-        for cell, found in cells.items():
-            regret, evaluations = found[name]
+        for cell, measured in cells.items():
+            regret, evaluations = measured[name]
             rows[name][cell] = {
                 "evaluations": float(evaluations.mean()),
                 "regret": _mean(regret),
-                "difference": _mean(regret - found[DEFAULT][0]),
+                "difference": _mean(regret - measured[DEFAULT][0]),
             }
         rows[name]["difference"] = _mean(_pooled(cells, name) - _pooled(cells, DEFAULT))
     return rows

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -80,10 +80,9 @@ def timed(net: Any, name: str, examples: int, rounds: int, folder: Path) -> dict
     """
     import torch
 
-    from dfwe.data.batches import evaluation_batches
     from dfwe.data.tokenization import tokenize
     from dfwe.scoring.decoding import Greedy, Likelihood
-    from dfwe.scoring.scorer import evaluate
+    from dfwe.scoring.scorer import Scorer
     from dfwe.weights.loading import fuse_gelu
 
     task, train = task_examples(name, "train")
@@ -91,25 +90,24 @@ def timed(net: Any, name: str, examples: int, rounds: int, folder: Path) -> dict
     task = replace(task, max_new_tokens=limit)
     dev = spread(task_examples(name, "dev")[1], examples)
     tokenized = tokenize(dev, tokenizer_of(train), max_input=512, max_target=128)
-    batches, eights, many = (
-        evaluation_batches(tokenized),
-        plain(tokenized, 8),
-        plain(tokenized, 32),
-    )
+    eights, many = plain(tokenized, 8), plain(tokenized, 32)
     mine = fuse_gelu(deepcopy(net))
     ways = {
         "tlidb": lambda: tlidb(net, eights, limit),
         "generate": lambda: generate(net, eights, limit),
         "generate32": lambda: generate(net, many, limit),
-        "greedy": lambda: evaluate(mine, batches, tokenized, task, Greedy()),
-        "likelihood": lambda: evaluate(mine, batches, tokenized, task, Likelihood()),
+    }
+    scorers = {
+        "greedy": Scorer(mine, tokenized, task, Greedy()),
+        "likelihood": Scorer(mine, tokenized, task, Likelihood()),
     }
     if has_bf16():
         half = deepcopy(mine).to(torch.bfloat16)
-        ways["bf16"] = lambda: evaluate(half, batches, tokenized, task, Greedy())
+        scorers["bf16"] = Scorer(half, tokenized, task, Greedy())
     with suppress(ImportError):
         ways["ctranslate2"] = ctranslate2(net, tokenized, limit, folder)
-    with torch.inference_mode():
+    with torch.inference_mode(), ExitStack() as stack:  # which batches once, as a search does
+        ways |= {name: stack.enter_context(scorer) for name, scorer in scorers.items()}
         theirs = tokenized.tokenizer.batch_decode(ways["generate"](), skip_special_tokens=True)
         assert list(ways["greedy"]().texts) == theirs
         return interleaved(ways, rounds, warm=False)  # both have just run
@@ -117,18 +115,18 @@ def timed(net: Any, name: str, examples: int, rounds: int, folder: Path) -> dict
 
 def rows(shape: str = "small", examples: int = 12, rounds: int = 2) -> list[dict[str, Any]]:
     """Rows of label scoring (emory) and text scoring (qa)."""
-    net, found = network(shape), []
+    net, lines = network(shape), []
     for kind, name in (("labels", "emory"), ("text", "qa")):
         with tempfile.TemporaryDirectory() as folder:
             seconds = timed(net, name, examples, rounds, Path(folder))
         note = f"flan-t5-{shape} shape, {examples} dev examples of {name}, one thread"
         ours = seconds["greedy"]
-        found += [
+        lines += [
             row(f"score_{kind}/{way}", ours, seconds[way], f"{note}, fp32, greedy")
             for way in ("tlidb", "generate", "generate32")
         ]
         if kind == "labels":
-            found.append(
+            lines.append(
                 row(
                     "score_labels/tlidb_likelihood",
                     seconds["likelihood"],
@@ -137,20 +135,20 @@ def rows(shape: str = "small", examples: int = 12, rounds: int = 2) -> list[dict
                 )
             )
             missing = "not measured: this processor has no bf16 instructions"
-            said = f"{note}, ours in bf16, greedy" if "bf16" in seconds else missing
+            about = f"{note}, ours in bf16, greedy" if "bf16" in seconds else missing
             reference = seconds["tlidb"] if "bf16" in seconds else None
-            found.append(row("score_labels/tlidb_bf16", seconds.get("bf16"), reference, said))
+            lines.append(row("score_labels/tlidb_bf16", seconds.get("bf16"), reference, about))
         else:
             upper = seconds.get("ctranslate2")
-            said = (
+            about = (
                 f"{note}, fp32, greedy; conversion not counted, no likelihoods"
                 if upper
                 else "not measured: ctranslate2 is not installed"
             )
-            found.append(row("score_text/ctranslate2", ours if upper else None, upper, said))
-    return found
+            lines.append(row("score_text/ctranslate2", ours if upper else None, upper, about))
+    return lines
 
 
 if __name__ == "__main__":
-    for found_row in rows():
-        print(found_row)
+    for line in rows():
+        print(line)

@@ -17,11 +17,10 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
     """Rows of a search on emory (cost is linear in evaluations), and of sharing dev."""
     from safetensors.torch import load_file
 
-    from dfwe.data.batches import evaluation_batches
     from dfwe.data.tokenization import tokenize
     from dfwe.scoring.decoding import Greedy
-    from dfwe.scoring.scorer import evaluate
-    from dfwe.search.loop import Evaluation, search
+    from dfwe.scoring.scorer import Scorer
+    from dfwe.search.loop import search
     from dfwe.search.nelder_mead import nelder_mead
     from dfwe.weights.layout import flatten
     from dfwe.weights.loading import fuse_gelu
@@ -31,7 +30,7 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
     task = replace(task, max_new_tokens=min(12, task.max_new_tokens))
     tokenizer, whole = tokenizer_of(train), task_examples("emory", "dev")[1]
     tokenized = tokenize(spread(whole, examples), tokenizer, max_input=512, max_target=128)
-    batches, eights = evaluation_batches(tokenized), plain(tokenized, 8)
+    eights = plain(tokenized, 8)
     net = fuse_gelu(network(shape))
     flatten(net)
     with tempfile.TemporaryDirectory() as folder:
@@ -39,21 +38,19 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
         space = WeightSpace.from_pretrained(folders)
         states = [load_file(path / "model.safetensors") for path in folders]
 
-        def ours(alpha: Any) -> Evaluation:
-            space.write(alpha, net)
-            found = evaluate(net, batches, tokenized, task, Greedy())
-            return Evaluation(found.score, found.log_likelihood)
-
         def theirs(alpha: Any) -> float:
             naive(states, module, alpha)
             tlidb(module, eights, task.max_new_tokens)
             return 0.0
 
-        ways = {
-            name: lambda score=score: search(nelder_mead(EXPERTS, evaluations=evaluations), score)
-            for name, score in (("ours", ours), ("tlidb", theirs))
-        }
-        seconds = interleaved(ways, rounds=1, warm=False)
+        with Scorer(net, tokenized, task, Greedy(), space=space) as ours:
+            ways = {
+                name: lambda score=score: search(
+                    nelder_mead(EXPERTS, evaluations=evaluations), score
+                )
+                for name, score in (("ours", ours), ("tlidb", theirs))
+            }
+            seconds = interleaved(ways, rounds=1, warm=False)
         many = tokenize(spread(whole, 4 * examples), tokenizer, max_input=512, max_target=128)
         alone, shared = (candidate(space, net, many, task, workers) for workers in (1, 2))
     about = f"flan-t5-{shape} shape, {EXPERTS} experts, emory, greedy, fp32"
@@ -76,19 +73,15 @@ def rows(shape: str = "small", examples: int = 12, evaluations: int = 6) -> list
 
 def candidate(space: Any, net: Any, tokenized: Any, task: Any, workers: int) -> float:
     """Wall-clock seconds of a candidate, the better of two."""
-    from dfwe.data.batches import evaluation_batches
-    from dfwe.scoring.decoding import Greedy
-    from dfwe.scoring.scorer import predictions
-    from dfwe.scoring.workers import ParallelScorer
+    import numpy as np
 
-    def predict(part: Any, alpha: Any) -> Any:
-        space.write(alpha, net)
-        return predictions(net, part, tokenized, task, Greedy())
+    from dfwe.scoring.decoding import Greedy
+    from dfwe.scoring.scorer import Scorer
 
     seconds = []
-    with ParallelScorer(predict, evaluation_batches(tokenized), workers) as parallel:
-        for _ in range(2):
+    with Scorer(net, tokenized, task, Greedy(), space=space, workers=workers) as scorer:
+        for alpha in (ALPHA, ALPHA[::-1]):  # an alpha is scored once
             began = perf_counter()
-            parallel(ALPHA)
+            scorer(np.array(alpha))
             seconds.append(perf_counter() - began)
     return min(seconds)

@@ -10,7 +10,7 @@ EAGER = "import torch, lightning, transformers.models.t5.modeling_t5, datasets, 
 
 
 def rows(rounds: int = 2) -> list[dict[str, Any]]:
-    """Row of `python -m dfwe.run --help`; the interpreter's own start counts on both sides."""
+    """Row of `python -m dfwe.run --help`; the interpreter's start counts on both sides."""
 
     def command(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True)

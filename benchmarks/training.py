@@ -32,20 +32,20 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
     _, train = task_examples("emory", "train")
     chosen = spread(train, 24 * steps)
     tokenized = tokenize(chosen, tokenizer_of(train), max_input=512, max_target=128)
-    made = TrainingSteps({"emory": tokenized}, TrainingConfig(), seed=0)
+    epoch = TrainingSteps({"emory": tokenized}, TrainingConfig(), seed=0)
     ours, theirs = fuse_gelu(network(shape)).train(), network(shape).train()
     theirs.set_attn_implementation("eager")
     fast = torch.optim.Adam(ours.parameters(), lr=1e-4, fused=True)
     slow = torch.optim.Adam(theirs.parameters(), lr=1e-4)
 
     def resplit(precision: str) -> None:
-        for number in range(len(made)):
-            optimizer_step(ours, fast, made[number], bf16=precision == "bf16")
+        for number in range(len(epoch)):
+            optimizer_step(ours, fast, epoch[number], bf16=precision == "bf16")
 
     def plain() -> None:
-        for start in range(0, len(made.draws), 3):
+        for start in range(0, len(epoch.draws), 3):
             slow.zero_grad()
-            for _, index in made.draws[start : start + 3]:
+            for _, index in epoch.draws[start : start + 3]:
                 b = collate(tokenized, index, [1.0] * len(index))
                 out = theirs(input_ids=b.source, attention_mask=b.mask, labels=b.target)
                 (out.loss / 3).backward()
@@ -56,14 +56,14 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
         ways["bf16"] = lambda: resplit("bf16")
     seconds = interleaved(ways, rounds)
     note = f"flan-t5-{shape} shape, {steps} step of 24 examples of emory, one thread"
-    found = [row("train/plain", seconds["fp32"], seconds["plain"], f"{note}, fp32")]
+    lines = [row("train/plain", seconds["fp32"], seconds["plain"], f"{note}, fp32")]
     if "bf16" in seconds:
         return [
-            *found,
+            *lines,
             row("train/plain_bf16", seconds["bf16"], seconds["plain"], f"{note}, ours in bf16"),
         ]
     return [
-        *found,
+        *lines,
         row(
             "train/plain_bf16", None, None, "not measured: this processor has no bf16 instructions"
         ),
@@ -71,5 +71,5 @@ def rows(shape: str = "small", steps: int = 1, rounds: int = 2) -> list[dict[str
 
 
 if __name__ == "__main__":
-    for found_row in rows():
-        print(found_row)
+    for line in rows():
+        print(line)

@@ -1,18 +1,24 @@
 """Controls on a toy study: what each is computed from, and that nothing is trained twice."""
 
 import csv
+import platform
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
-from dfwe.pipeline.executor import Stage, execute
+from dfwe.pipeline.deferred import Deferred
+from dfwe.pipeline.executor import Stage, execute, lineage
+from dfwe.pipeline.run_log import log_result
 from dfwe.search import baselines
 from dfwe.search.ledger import read_trials
-from dfwe.stages.interpolate import TRIALS, SearchRecord
+from dfwe.stages.interpolate import TRIALS, Interpolate, SearchRecord
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.comparison import entries, gain, parts
@@ -48,6 +54,24 @@ EVERY = {
 }
 
 
+class Recorder(DummyLogger):
+    """A logger that records, by the name of each step, its result and its end."""
+
+    events: ClassVar[dict[str, list[str]]] = {}
+
+    def __init__(self, name, version):
+        super().__init__()
+        self.step = self.events.setdefault(f"{name}-{version}", [])
+
+    def finalize(self, status):
+        self.step.append(status)
+
+
+@log_result.register
+def _(logger: Recorder, recipe, folder, stored):
+    logger.step.append(f"result {stored.kind}-{stored.address} in {folder.name}")
+
+
 @pytest.fixture(scope="module")
 def plan(make_study):
     landscapes = {"sources": partial(controls.landscape, points=3)}
@@ -56,8 +80,20 @@ def plan(make_study):
 
 @pytest.fixture(scope="module")
 def context(plan, module_context):
-    execute(plan.steps, ALL, module_context)
-    return module_context
+    recorder = Deferred(f"{Recorder.__module__}.Recorder")
+    context = replace(module_context, loggers=(*module_context.loggers, recorder))
+    execute(plan.steps, ALL, context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def steps_of_controls(plan, context):
+    """The steps that the controls have beside DFWE's."""
+    last = [step for method in plan.methods for step in (method.step, method.test)]
+    steps = {step for end in last for step in lineage(end)} - set(lineage(plan.evaluation))
+    kinds = {"base", "merge", "train", "interpolate", "test", "vote"}
+    assert {step.kind for step in steps} == kinds
+    return steps
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +113,60 @@ def searched(plan, context, name):
 
 def trainings(plan):
     return [s for s in plan.steps if isinstance(s, Train)]
+
+
+def test_every_step_of_a_control_is_stored_with_seconds_device_and_versions(
+    steps_of_controls, context
+):
+    for step in steps_of_controls:
+        where = context.store.provenance(step.recipe)
+        assert 0 < where.seconds < 600
+        assert where.device == "cpu"
+        assert where.versions["python"] == platform.python_version()
+        for library in ("torch", "transformers", "lightning", "numpy"):
+            assert where.versions[library] == version(library)
+
+
+def test_every_step_of_a_control_is_logged_by_each_configured_logger(steps_of_controls, context):
+    shown = {"train": "metrics.csv", "test": "test_scores.csv", "vote": "summary.json"}
+    for step in steps_of_controls:
+        name = step.recipe.name
+        assert Recorder.events[name][-2:] == [f"result {name} in {name}", "success"]
+        assert "failed" not in Recorder.events[name]
+        folder = context.output / "csv" / name
+        assert folder.is_dir()
+        assert (folder / shown.get(step.kind, "")).exists()
+
+
+def test_other_names_of_controls_change_no_address(plan, context, measured, caplog):
+    names = {f"another {name}": build for name, build in EVERY.items()}
+    renamed = Plan(replace(plan.study, controls=names))
+    for method, other in zip(plan.methods, renamed.methods, strict=True):
+        assert other.name in (method.name, f"another {method.name}")
+        assert other.step.recipe.name == method.step.recipe.name
+        assert other.test.recipe.name == method.test.recipe.name
+    caplog.set_level("INFO")
+    execute(renamed.steps, ALL, context)
+    assert caplog.messages == ["Everything stage=all computes is in the store."]
+    scores = {name: entry.test for name, entry in entries(renamed, context.store).items()}
+    assert scores == {
+        f"another {name}" if name in EVERY else name: entry.test
+        for name, entry in measured.items()
+    }
+
+
+def test_every_search_records_alpha_by_member_and_its_winning_trial(plan, context):
+    searches = [method.step for method in plan.methods if isinstance(method.step, Interpolate)]
+    assert {len(search.experts) for search in searches} == {2, 3, 5}
+    for search in searches:
+        record = context.store.record(search.recipe, SearchRecord)
+        trials = read_trials(context.store.folder(search.recipe) / TRIALS)
+        assert record.members == tuple(range(len(search.recipe.parents)))
+        assert trials[record.best].index == record.best
+        assert trials[record.best].alpha.tolist() == record.alpha.tolist()
+        for place, alpha in enumerate(np.eye(len(record.members))):
+            corner = next(trial for trial in trials if trial.alpha.tolist() == alpha.tolist())
+            assert record.experts[place].score == corner.score
 
 
 def test_trainings_are_shared(plan):

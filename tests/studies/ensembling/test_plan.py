@@ -4,7 +4,7 @@ import json
 import logging
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -19,15 +19,18 @@ from dfwe.search.ledger import read_trials
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.stages.evaluate import TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord
+from dfwe.stages.train import TrainRecord
 from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.results import present, results
+from dfwe.weights import merge
 from dfwe.weights.groups import matching
 
 pytestmark = [  # Lightning's own
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
 ]
+TIES = partial(controls.merged, rule=merge.ties, points=3)
 BEFORE = Stage("interpolate", ("experts", "finetune", "interpolate"))
 ALL = Stage("all", (*BEFORE.computes, "evaluate"))
 
@@ -72,14 +75,29 @@ def test_alpha_stands_in_the_order_of_the_members_and_names_the_winning_trial(pl
     assert search.members == tuple(range(5))
     assert trials[search.best].alpha.tolist() == search.alpha.tolist()
     assert trials[search.best].score == search.dev.score == max(t.score for t in trials)
-    shown = results(plan, BEFORE, store)
+    members = [recipe.parents[member].name for member in search.members]
+    assert members == [step.recipe.name for step in plan.finetuned]
+    for scores, step in zip(search.experts, plan.finetuned, strict=True):
+        dev = store.record(step.recipe, TrainRecord).dev
+        assert scores.score == pytest.approx(dev.score)
+        assert scores.log_likelihood == pytest.approx(dev.log_likelihood, abs=1e-4)
+    present(plan, BEFORE, context)
+    shown = json.loads((context.output / "results.json").read_text())
     labels = [step.label for step in plan.finetuned]
-    assert shown.dfwe.alpha == dict(zip(labels, search.alpha.tolist(), strict=True))
+    assert list(shown["dfwe"]["alpha"].items()) == list(
+        zip(labels, search.alpha.tolist(), strict=True)
+    )
 
 
-def test_labels_change_no_address(plan):
-    renamed = replace(plan.interpolation, label="another name", group="another group")
-    assert renamed.recipe.name == plan.interpolation.recipe.name
+def test_labels_and_groups_change_no_address(make_study):
+    plan = Plan(make_study(controls={"fusing": controls.fusing, "ties": TIES}))
+    renamed = 0
+    for step in plan.steps:
+        names = {item.name for item in fields(step) if item.init} & {"label", "group"}
+        other = replace(step, **{name: f"another {name}" for name in names})
+        assert other.recipe.name == step.recipe.name
+        renamed += other.label == "another label"
+    assert renamed >= len(plan.experts) + len(plan.finetuned) + 4
 
 
 def test_every_trial_keeps_its_answers(plan, context):
