@@ -1,13 +1,16 @@
 # Two commands on a fresh machine: `make quickstart` and `make test`. Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+TORCH := torch==2.13.0
 
-.PHONY: quickstart test check format bench bench-full tiny clean
+.PHONY: quickstart test check format lock bench bench-full tiny clean
 
-.venv/.done: pyproject.toml constraints.txt
+# torch goes by version alone, for its file differs between package indexes; all else by hash.
+.venv/.done: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 quickstart: .venv/.done
@@ -16,7 +19,7 @@ quickstart: .venv/.done
 test: .venv/.done
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The one gate command: lint, format, import layers, types.
+# The one gate command: lint, format, import layers and circles, types.
 check: .venv/.done
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
@@ -27,9 +30,21 @@ format: .venv/.done
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-# What the benchmarks run beside ours.
+# Pins what pyproject.toml's ranges allow, for Python 3.11 and later; a pin that still fits stays.
+# `make lock UPGRADE=--upgrade` takes the newest of each.
+lock: .venv/.lock
+	echo $(TORCH) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--fork-strategy fewest --generate-hashes --no-emit-package torch --extra dev $(UPGRADE) \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml -
+
+.venv/.lock:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet uv==0.13.9
+	@touch $@
+
+# What the benchmarks run beside ours; its requirements are in the lock.
 .venv/.bench: .venv/.done
-	$(BIN)/pip install --quiet --constraint constraints.txt ctranslate2==4.8.1
+	$(BIN)/pip install --quiet --no-deps ctranslate2==4.8.1
 	@touch $@
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
