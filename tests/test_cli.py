@@ -1,4 +1,4 @@
-"""What a person is told of an error: one sentence, or for our own bugs the traceback."""
+"""What a person reads of an error: one sentence, or for our own bugs the traceback."""
 
 import errno
 import runpy
@@ -7,9 +7,10 @@ import warnings
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
-from dfwe.cli import _sentence, main
+from dfwe.cli import _sentence, job
 
 FULL = [
     OSError(errno.ENOSPC, "No space left on device", "store/x"),
@@ -33,10 +34,10 @@ MACHINE = [
 
 @pytest.mark.parametrize("error", MACHINE, ids=lambda error: type(error).__name__)
 def test_a_machine_that_fails_is_no_bug(error):
-    said = _sentence(error)
-    assert "lower training.tokens" in said
-    assert "it goes on where it was" in said
-    assert (str(error).rstrip(".") or "MemoryError") in said
+    sentence = _sentence(error)
+    assert "lower training.tokens" in sentence
+    assert "it resumes where it was" in sentence
+    assert (str(error).rstrip(".") or "MemoryError") in sentence
 
 
 @pytest.mark.parametrize(
@@ -62,12 +63,12 @@ def test_the_command_is_the_modules_own_which_other_processes_can_import(monkeyp
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt, SystemExit(1)], ids=["us", "Lightning"])
-def test_an_interruption_says_how_to_go_on(stopped, monkeypatch, capsys):
+def test_an_interruption_says_how_to_resume(stopped, monkeypatch, capsys):
     def interrupted(cfg):
         raise stopped
 
     monkeypatch.setattr("dfwe.cli._run", interrupted)
     with pytest.raises(SystemExit) as ended:
-        main.__wrapped__({})
+        job.__wrapped__(OmegaConf.create())
     assert ended.value.code == 130
-    assert "give the same command again to go on" in capsys.readouterr().err
+    assert "give the same command again to resume" in capsys.readouterr().err

@@ -4,7 +4,9 @@ import errno
 import logging
 import os
 import re
+import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -32,19 +34,40 @@ from dfwe.config import (
 )
 from dfwe.errors import DISK
 
+log = logging.getLogger(__name__)
+CONSOLE = "hydra.job_logging.handlers.console.level"
+WORDS = {  # what Hydra has no option for -> what it is told instead
+    "-v": f"{CONSOLE}=DEBUG",
+    "--verbose": f"{CONSOLE}=DEBUG",
+    "-q": f"{CONSOLE}=WARNING",
+    "--quiet": f"{CONSOLE}=WARNING",
+}
+
+
+def main() -> None:
+    """The command: `-v` shows what the log of the run's folder has, `-q` warnings and results."""
+    sys.argv[1:] = [WORDS.get(word, word) for word in sys.argv[1:]]
+    job()
+
 
 @hydra.main(version_base="1.3", config_path=config_folder(), config_name="config")
-def main(cfg: DictConfig) -> None:
+def job(cfg: DictConfig) -> None:
     """Run one job; a user's mistake ends in one sentence and exit code 1.
 
-    The other jobs of a sweep go on; it ends with exit code 1 when one of them failed.
+    The other jobs of a sweep continue; it ends with exit code 1 when one of them failed. The
+    log in the run's folder has versions, configuration, timings and any error's traceback.
     """
+    began = time.monotonic()
+    _log_start(cfg)
     try:
         _run(cfg)
-    except (KeyboardInterrupt, SystemExit):  # Lightning makes the one the other
-        sys.stderr.write("\nInterrupted; give the same command again to go on.\n")
+        log.debug("Finished after %.1f s.", time.monotonic() - began)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        log.debug("Interrupted after %.1f s.", time.monotonic() - began)
+        sys.stderr.write("\nInterrupted; give the same command again to resume.\n")
         sys.exit(130)
     except Exception as error:
+        log.debug("Failed after %.1f s.", time.monotonic() - began, exc_info=True)
         sentence = _sentence(error)
         if sentence is None:
             raise
@@ -53,6 +76,16 @@ def main(cfg: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise CompactHydraException(f"Error: {sentence}") from None
         sys.exit(1)
+
+
+def _log_start(cfg: DictConfig) -> None:
+    """Versions, command and configuration, for whoever reads the log later."""
+    from dfwe.pipeline.provenance import commit, versions
+
+    log.debug("Versions: %s", " ".join(f"{name}={value}" for name, value in versions().items()))
+    log.debug("Commit: %s", commit())
+    log.debug("Command: %s", " ".join(map(shlex.quote, sys.argv)))
+    log.debug("Configuration:\n%s", OmegaConf.to_yaml(cfg))
 
 
 def _run(cfg: DictConfig) -> None:
@@ -111,7 +144,7 @@ def _sentence(error: BaseException) -> str | None:
         return (
             f"Memory or the device failed ({reason(error)}); free some, lower training.tokens if "
             "this was training, or choose a smaller model or another trainer=, and give the "
-            "command again: it goes on where it was."
+            "command again: it resumes where it was."
         )
     return _unknown_setting(error)
 

@@ -1,5 +1,6 @@
 """Progress bars of training, scoring and search, one line each, on standard error."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,12 @@ from rich.progress import (
 from dfwe.search.ledger import Trial
 
 
+def _is_quiet() -> bool:
+    """Whether the terminal is to show warnings alone."""
+    handlers = logging.getLogger().handlers
+    return any(type(h) is logging.StreamHandler and h.level > logging.INFO for h in handlers)
+
+
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -26,6 +33,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
+        disable=_is_quiet(),
     )
 
 

@@ -81,6 +81,7 @@ def compute(step: Step, context: Context) -> None:
         seconds = time.monotonic() - began + run.earlier_seconds
         where = provenance(step.label, seconds, context.device.type)
         folder = store.commit(recipe, record, where)
+        log.debug("%s took %.1f s, earlier attempts included.", recipe.name, seconds)
         run_log.result(recipe, folder, store.stored(recipe))
     except BaseException:
         run_log.finish(failed=True)
