@@ -10,6 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from dfwe.config import source_names
+
 CONF = Path(__file__).parents[1] / "conf"
 SUBGROUPS = ("search/groups",)  # chosen beside their group; other folders hold more of its options
 
@@ -32,7 +34,10 @@ def _hydra():
         yield
 
 
-def test_the_options_were_found():
+TASKS = {path.stem for path in (CONF / "task").glob("*.yaml")}
+
+
+def test_the_options_exist():
     assert {option.partition("=")[0] for option in OPTIONS} >= {*BUILT, "sources", "experiment"}
 
 
@@ -46,24 +51,19 @@ def test_a_file_composes_and_instantiates(option):
         assert hydra.utils.instantiate(cfg[name], _convert_="all") is not None
 
 
-@pytest.mark.parametrize("task", sorted(path.stem for path in (CONF / "task").glob("*.yaml")))
+@pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_target_has_a_source_triplet_of_other_tasks(task):
-    if not (CONF / "sources" / f"{task}.yaml").exists():
-        assert task not in FRIENDS
-        return
-    sources = compose("config", overrides=[f"task={task}"]).sources.list
+    sources = source_names(compose("config", overrides=[f"task={task}"]))
     assert len(set(sources)) == 3
-    assert task not in sources
+    assert set(sources) <= TASKS - {task}
 
 
-ENCODED = sorted(path.stem for path in (CONF / "sources" / "labels").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("task", ENCODED)
+@pytest.mark.parametrize("task", sorted(TASKS - {"reading", "qa"}))
 def test_an_encoder_gets_a_triplet_of_label_tasks(task):
     cfg = compose("config", overrides=[f"task={task}", "model=minilm"])
-    assert len(set(cfg.sources.list)) == 3
-    assert set(cfg.sources.list) <= {*ENCODED} - {task}
+    sources = source_names(cfg)
+    assert len(set(sources)) == 3
+    assert set(sources) <= TASKS - {"reading", "qa", task}
     assert cfg.training.monitor == "own"
 
 
@@ -89,9 +89,10 @@ def test_a_task_may_come_without_sources(tmp_path):
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text((CONF / "task" / "emory.yaml").read_text())
     place = [f"hydra.searchpath=[{tmp_path}]", "task=mine"]
-    assert compose("config", overrides=place).sources.list == []
+    unknown = compose("config", overrides=[*place, "task.name=mine"])
+    assert source_names(unknown) == []
     named = compose("config", overrides=[*place, "sources.list=[meld]"])
-    assert named.sources.list == ["meld"]
+    assert source_names(named) == ["meld"]
 
 
 def overrides(command):
@@ -100,27 +101,29 @@ def overrides(command):
     return OverridesParser.create().parse_overrides(words)
 
 
-TOLD = [
+DOCUMENTED = [
     pytest.param(command, id=f"{path.name}: {command[:50]}")
     for path in (CONF.parent / "README.md", *sorted((CONF.parent / "docs").glob("*.md")))
     for command in re.findall(r"python -m dfwe\.run ([^`\n]*)", path.read_text())
 ]
 
 
-@pytest.mark.parametrize("command", TOLD)
-def test_a_command_that_the_documents_tell_can_be_read_and_names_what_exists(command):
+@pytest.mark.parametrize("command", DOCUMENTED)
+def test_a_command_in_the_documents_can_be_read_and_names_what_exists(command):
     for given in overrides(command):
         group = CONF / given.key_or_group
-        if group.is_dir() and given.key_or_group not in ("task", "sources"):
+        if group.is_dir() and given.key_or_group != "task":
             assert (group / f"{given.value()}.yaml").is_file(), given.input_line
 
 
-@pytest.mark.parametrize("command", [told for told in TOLD if "task=" in told.values[0]])
-def test_no_target_of_a_told_command_is_a_source_of_its_own(command):
+@pytest.mark.parametrize(
+    "command", [command for command in DOCUMENTED if "task=" in command.values[0]]
+)
+def test_no_target_of_a_documented_command_is_a_source_of_its_own(command):
     *kept, task = sorted(overrides(command), key=lambda given: given.key_or_group == "task")
     words = [given.input_line for given in kept if not given.is_sweep_override()]
     targets = task.sweep_string_iterator() if task.is_sweep_override() else [task.value()]
     for target in targets:
         if (CONF / "task" / f"{target}.yaml").is_file():  # else it stands for the reader's own
             cfg = compose("config", overrides=[*words, f"task={target}"])
-            assert cfg.task.name not in cfg.sources.list
+            assert cfg.task.name not in source_names(cfg)

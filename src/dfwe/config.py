@@ -128,16 +128,19 @@ def _config_name() -> str:
 
 
 def _sources(cfg: DictConfig) -> list[DictConfig]:
-    """The sources' configurations: as listed, or as a survey of models recommends them."""
-    for given in HydraConfig.get().overrides.task:
-        if given.startswith("sources=") and "/" not in given:  # which Hydra takes as optional
-            _check_option("sources", given.removeprefix("sources="), "sources=")
+    """The sources' configurations: as listed, by the target's name, or as a survey recommends."""
     if cfg.sources.survey is None:
-        return [_task(name, "sources.list") for name in _listed(cfg.sources.list)]
+        return [_task(name, "sources.list") for name in source_names(cfg)]
     from dfwe.studies.region.survey import recommended
 
     given = "sources.survey, whose checkpoints are to be named after their tasks,"
     return [_task(name, given) for name in recommended(cfg.sources.survey, cfg.task.name)]
+
+
+def source_names(cfg: DictConfig) -> list[str]:
+    """The source tasks as listed, or those of the target's name."""
+    names = cfg.sources.list
+    return _listed(cfg.sources.of.get(cfg.task.name) if names is None else names)
 
 
 def _listed(value: Any) -> Any:

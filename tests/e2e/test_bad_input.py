@@ -16,7 +16,7 @@ MISTAKES = {
     "unknown source": (["task=emory", "sources.list=[mold]"], "known: "),
     "source equal to target": (["task=emory", "sources.list=[emory]"], "is the target task"),
     "source named twice": (["task=emory", "sources.list=[qa,qa]"], "name each once"),
-    "no source": (["task=emory", "sources.list=[]"], "at least one source"),
+    "no source": (["task=emory", "sources.list=[]"], "name at least one: sources.list"),
     "no such survey": (["sources.survey=nowhere"], "is no results.json of stage=region"),
     "missing data": (["corpus=feta_friends", "corpus.path=nowhere"], "point DFWE_DATA"),
     "batch that does not divide": (["training.batch=7"], "not a multiple"),
@@ -38,7 +38,7 @@ MISTAKES = {
         ["stage=experts", "checkpoints=[a,b]"],
         "mixed as they are",
     ),
-    "unknown sources": (["sources=nope"], "unknown sources 'nope'; known: "),
+    "unknown sources": (["sources=nope"], "Available options in 'sources'"),
     "unknown task of a report": (
         ["stage=report", "report.tasks=[emori]"],
         "report.tasks has the unknown task 'emori'",
@@ -55,7 +55,7 @@ MISTAKES = {
         ["stage=report", "report.tasks=[emory,emory]"],
         "report.tasks=['emory', 'emory'] names one twice",
     ),
-    "no list of sources": (["sources.list=null"], "at least one source"),
+    "no sources known": (["task.name=another"], "no source task for another; name at least one"),
     "checkpoints with numbers for names": (["checkpoints=[1,2]"], "PROBLEM  1"),
     "a report to push": (["stage=report", "push=true"], "stage=report makes none"),
     "a project that W&B refuses": (

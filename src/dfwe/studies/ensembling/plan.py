@@ -60,8 +60,8 @@ class EnsemblingStudy(Experiment):
             )
         if not self.sources and not self.checkpoints:
             raise UserError(
-                "sources.list is empty; name at least one source task (a task without "
-                "a file in conf/sources/: sources.list=[a,b,c])."
+                f"There is no source task for {self.task.name}; name at least one: "
+                "sources.list=[a,b,c]."
             )
         super().__post_init__()
 
