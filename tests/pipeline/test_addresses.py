@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pytest
 
 from dfwe.errors import UserError
@@ -13,19 +14,23 @@ from dfwe.stages.merge import average
 from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.tasks.answers import Label
-from dfwe.tasks.metrics import F1, Accuracy
+from dfwe.tasks.metrics import F1, Accuracy, Share
 
 METRIC = '''
 from dataclasses import dataclass
 
+import numpy as np
+
+from dfwe.tasks.metrics import Share
+
 @dataclass(frozen=True)
-class Lengths:
-    """Points for long answers."""
+class Lengths(Share):
+    """Points for many answers."""
 
     name: str = "accuracy"
 
-    def __call__(self, answers, golds):
-        return 100.0 * len(answers)  # all of them
+    def counts(self, answers, golds):
+        return np.full((len(answers), 2), 100.0 * len(answers))  # all of them
 '''
 
 
@@ -103,7 +108,7 @@ def test_a_reader_of_a_task_is_part_of_its_recipe(addresses, make_study):
     assert differ(addresses(read=renamed), addresses())
 
 
-class Plain:
+class Plain(Share):
     """A metric of a class that is no dataclass."""
 
     name = "plain"
@@ -111,8 +116,8 @@ class Plain:
     def __init__(self, factor):
         self.factor = factor
 
-    def __call__(self, answers, golds):
-        return self.factor * len(answers)
+    def counts(self, answers, golds):
+        return np.full((len(answers), 2), self.factor)
 
 
 def test_a_metric_that_does_not_say_what_decides_it_is_refused(addresses):
