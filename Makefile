@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH := torch==2.13.0
+TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test check format lock bench bench-full tiny clean
+.PHONY: quickstart test test-fast coverage check format lock bench bench-full tiny clean
 
 # torch goes by version alone, for its file differs between package indexes; all else by hash.
 .venv/.done: pyproject.toml requirements.lock
@@ -17,7 +18,16 @@ quickstart: .venv/.done
 	$(BIN)/python -m dfwe.run experiment=quickstart
 
 test: .venv/.done
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TEST)
+
+# Without what takes more than ten seconds.
+test-fast: .venv/.done
+	$(TEST) -m "not slow"
+
+# Branch coverage of where numbers come from.
+coverage: .venv/.done
+	$(TEST) --cov=dfwe.statistics --cov=dfwe.search --cov=dfwe.weights --cov=dfwe.pipeline \
+		--cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 # The one gate command: lint, format, import layers and circles, types.
 check: .venv/.done

@@ -1,7 +1,7 @@
 """What TLiDB itself renders and measures: inputs, targets and metrics of every golden file.
 
-DFWE_GOLDENS names the folder (default: ../shared/goldens/feta_friends beside the checkout; where
-that is absent, the small own set in tests/goldens, worked out by hand), DFWE_DATA the corpus.
+DFWE_GOLDENS names the folder of TLiDB's own files and DFWE_DATA the corpus; without them the small
+set in tests/goldens is checked, which was worked out by hand.
 """
 
 import gzip
@@ -17,12 +17,9 @@ from dfwe.data.corpus import TLiDBCorpus
 from dfwe.data.dialogue import Example
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
-OWN = ROOT / "tests/goldens"
-NAMED = os.environ.get("DFWE_GOLDENS")
-FOLDER = Path(NAMED or SHARED / "goldens/feta_friends")
-FOLDER = FOLDER if NAMED or FOLDER.is_dir() else OWN
-DATA = OWN if FOLDER == OWN else Path(os.environ.get("DFWE_DATA") or SHARED / "data/feta_friends")
+SMALL = ROOT / "tests/goldens"
+FOLDER = Path(os.environ.get("DFWE_GOLDENS") or SMALL)
+DATA = SMALL if FOLDER == SMALL else Path(os.environ["DFWE_DATA"])
 NAMES = ("emory", "meld", "reading", "characters", "qa", "personality", "relations")
 METRICS = {  # TLiDB's key -> ours
     "F1-micro_all": "f1_micro",

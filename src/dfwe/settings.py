@@ -90,7 +90,7 @@ def _model(function: Callable[..., Any], names: tuple[str, ...]) -> Any:
 
 def _annotation(function: Callable[..., Any], known: inspect.Parameter) -> Any:
     """A parameter's type; Any where it has none, or one that is imported for type checkers."""
-    if get_origin(known.annotation) is Callable:  # its own arguments are not checked
+    if get_origin(known.annotation) is Callable:  # its arguments are not checked
         return Callable
     if not isinstance(known.annotation, str):
         return Any if known.annotation is known.empty else known.annotation
@@ -104,7 +104,7 @@ def wrong_setting(key: str, error: ValidationError) -> UserError:
     """The sentence about the first setting that does not fit."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, UserError):  # a check of several fields together has its own sentence
+    if isinstance(cause, UserError):  # a check of several fields together has a sentence already
         return cause
     place = ".".join([key, *(str(part) for part in first["loc"])])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):

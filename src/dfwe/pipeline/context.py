@@ -1,4 +1,4 @@
-"""The few frozen things every step needs: where results go, what trains, what is told to whom."""
+"""The few frozen things every step needs: where results go, what trains, what logs."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -91,13 +91,13 @@ class Context:
 
         for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
             logging.getLogger(name).setLevel(logging.ERROR)
-        # Every process trains models of its own, under SLURM's srun too: each is the first.
+        # Each process trains separate models, under SLURM's srun too: each is the first.
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
         fixed = {
             "plugins": [LightningEnvironment()],
             "enable_checkpointing": False,  # callbacks/checkpoint.py keeps what is needed
             "enable_model_summary": False,
-            "enable_progress_bar": False,  # callbacks/progress.py has its own
+            "enable_progress_bar": False,  # callbacks/progress.py replaces it
             "num_sanity_val_steps": 0,
             "use_distributed_sampler": False,  # it would score examples twice
             "log_every_n_steps": 1,

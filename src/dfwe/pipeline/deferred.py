@@ -1,8 +1,8 @@
 """What a configuration names by dotted path: called later, described for recipes, picklable.
 
 `describe` says what decides a result in a part that somebody chose (a metric, a strategy, a
-merge): dfwe's own parts by public name and version, an installed library's by its distribution's
-version, a person's own by the syntax trees of its module and of what that imports from the same
+merge): dfwe's parts by public name and version, an installed library's by its distribution's
+version, a person's by the syntax trees of its module and of what that imports from the same
 folder, so that an edited line is a new part and an edited comment is not.
 """
 
@@ -95,7 +95,7 @@ def describe(part: Any) -> dict[str, Any]:
         part: a function, a class, `Deferred`, `functools.partial`, or a dataclass instance.
 
     Raises:
-        UserError: it is a person's own and has no source file, or an object of a class that is no
+        UserError: it is a person's and has no source file, or an object of a class that is no
             dataclass.
     """
     if is_dataclass(part) and not isinstance(part, type | Deferred):
@@ -149,7 +149,7 @@ def _identity(function: Callable[..., Any]) -> dict[str, Any]:
     if place is None:
         raise UserError(
             f"{module}.{name} has no source file, so nothing says what decides its result; put "
-            "it into a module of its own."
+            "it into a module."
         )
     return {"name": f"{module}.{name}", "source": source_digests(place)}
 
@@ -217,7 +217,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _files_of(folder: Path, module: str) -> Iterator[Path]:
-    """Where a module of that name would lie in the folder, or in the folder's own package."""
+    """Where a module of that name would lie in the folder, which may be its package."""
     parts = module.split(".")
     for inner in (parts, parts[1:] if parts[0] == folder.name else []):
         if inner and inner[0]:

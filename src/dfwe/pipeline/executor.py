@@ -91,8 +91,8 @@ def compute(step: Step, context: Context) -> None:
 
 def lineage(step: Step) -> Iterator[Step]:
     """The step's ancestors, parents first, and the step; one that is reached twice comes once."""
-    seen: set[str] = set()
-    yield from _lineage(step, seen)
+    visited: set[str] = set()
+    yield from _lineage(step, visited)
 
 
 def describe(step: Step) -> str:

@@ -1,8 +1,8 @@
-"""The log of one step's run, told to every configured logger (imports Lightning).
+"""The log of one step's run, by every configured logger (imports Lightning).
 
 Loggers are Lightning's. What they have no common word for (tables, pictures, a run's end, lineage)
 goes through `functools.singledispatch` on the logger's class; a logger without such a function is
-told scalars alone, and the files in the run's folder have the rest.
+gets scalars alone, and the files in the run's folder have the rest.
 """
 
 import csv
@@ -153,12 +153,12 @@ OPENERS: dict[str, Callable[[Deferred, RunOf], Logger]] = {WANDB: _open_wandb, C
 def log_table(
     logger: Logger, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """A table; a logger without tables is told nothing."""
+    """A table; a logger without tables ignores it."""
 
 
 @singledispatch
 def log_images(logger: Logger, pictures: Mapping[str, Path]) -> None:
-    """Name -> picture file; a logger without pictures is told nothing."""
+    """Name -> picture file; a logger without pictures ignores it."""
 
 
 @singledispatch
@@ -169,7 +169,7 @@ def log_summary(logger: Logger, values: Mapping[str, Any]) -> None:
 
 @singledispatch
 def log_result(logger: Logger, recipe: Recipe, folder: Path, stored: StoredRecipe) -> None:
-    """Digest and lineage; a logger without artifacts is told nothing, the store has both."""
+    """Digest and lineage; a logger without artifacts ignores them, the store has both."""
 
 
 @singledispatch

@@ -1,7 +1,7 @@
 """The store: a recipe's folder exists only when it is complete, and then never changes.
 
 A folder is named `kind-address`. `recipe.json`, written last, has the recipe and the sha256 and
-size of every other file: the step's own, `record.json` and `provenance.json`. Pruning alone
+size of every other file: the step's, `record.json` and `provenance.json`. Pruning alone
 deletes something, the weights, and leaves a mark; records of a pruned result stay valid.
 """
 

@@ -185,7 +185,7 @@ class Scorer:
         except torch.OutOfMemoryError:
             if len(batch.index) == 1:
                 raise
-        # Only now has the error released what the failed pass held.
+        # Only now has the error released what the failed pass used.
         return Predictions.join(self._halved(model, half) for half in batch.halves())
 
     def _batches(self) -> list[Batch]:

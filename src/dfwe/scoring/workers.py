@@ -18,7 +18,7 @@ Prediction = TypeVar("Prediction")
 class Workers(Generic[Prediction]):
     """Forked processes that predict every `count`-th batch, this one being the first of them.
 
-    They share what is memory-mapped, such as the experts' weights, and have a model of their own
+    They share what is memory-mapped, such as the experts' weights, and have a separate model
     to write into. The answers do not depend on the number of processes.
 
     Args:

@@ -67,7 +67,7 @@ def nelder_mead(
         iterations: at most so many rounds of reflection and its consequences.
         start: the centre of the first simplex, "best" (of the opening) or "centroid".
         shrink: the first simplex has the vertices (1 - shrink) centre + shrink e_i.
-        groups: parameter groups with weights of their own; alphas are (m, g, n) if several.
+        groups: parameter groups with separate weights; alphas are (m, g, n) if several.
 
     Raises:
         UserError: `start` is something else, or `shrink` is not above 0 and at most 1.
@@ -108,20 +108,20 @@ def first_simplex(centre: NDArray[np.float64], shrink: float, groups: int = 1) -
     """g (n - 1) + 1 alphas: the simplex shrunk toward `centre` (n,).
 
     With several groups: those n with the same weights in every group, then each group but the
-    last on its own toward all experts but the centre's largest, where the centre may be itself;
+    last by itself toward all experts but the centre's largest, where the centre may be itself;
     together they are affinely independent.
     """
     n = len(centre)
     shrunk = (1.0 - shrink) * centre + shrink * np.eye(n)
     others = np.delete(shrunk, centre.argmax(), axis=0)
-    own = np.tile(centre, ((groups - 1) * (n - 1), groups, 1))
-    for row, alpha in enumerate(own):
+    separate = np.tile(centre, ((groups - 1) * (n - 1), groups, 1))
+    for row, alpha in enumerate(separate):
         alpha[row // (n - 1)] = others[row % (n - 1)]
-    return np.concatenate([grouped(shrunk, groups), own]) if groups > 1 else shrunk
+    return np.concatenate([grouped(shrunk, groups), separate]) if groups > 1 else shrunk
 
 
 def descend(start: Alphas, budget: int, iterations: int, *, together: bool = False) -> Strategy:
-    """Nelder-Mead from the simplex `start` with at most `budget` evaluations, its own included."""
+    """Nelder-Mead from the simplex `start` with at most `budget` evaluations, its included."""
     x = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
     if x.size == 0:  # one expert: nothing to search
         return Outcome()

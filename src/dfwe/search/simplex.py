@@ -50,7 +50,7 @@ def centroid(n: int, groups: int = 1) -> Alphas:
 def initial_alphas(n: int, groups: int = 1) -> Alphas:
     """What every search scores first, (n + 1, n): the result is never worse than an expert.
 
-    One expert is its own centroid: (1, 1).
+    With one expert the centroid is that expert: (1, 1).
 
     Raises:
         UserError: there is no expert.

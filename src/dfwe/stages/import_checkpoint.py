@@ -1,4 +1,4 @@
-"""Stage `import`: a person's own checkpoint, put into the store as it will be mixed."""
+"""Stage `import`: a person's checkpoint, put into the store as it will be mixed."""
 
 import shutil
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ImportCheckpoint(Step):
     Args:
         label: what tables call it.
         name: a folder or a Hub id.
-        tokenizer: a folder or Hub id whose tokenizer it gets; its own where it has one.
+        tokenizer: a folder or Hub id whose tokenizer it gets; itself where it has one.
     """
 
     label: str
@@ -70,7 +70,7 @@ class ImportCheckpoint(Step):
         """Exports it alone, with the tokenizer."""
         from dfwe.weights.space import WeightSpace
 
-        export = run.work / "export"  # it becomes a folder of its own
+        export = run.work / "export"  # the export makes the folder
         shutil.rmtree(export, ignore_errors=True)
         cache = run.context.store.cache("flat")
         WeightSpace.from_pretrained([self.name], cache=cache).export([1.0], export)

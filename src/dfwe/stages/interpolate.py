@@ -48,11 +48,11 @@ class CrossFittedRecord(Record):
     """What the search is worth on dialogues that it has not read.
 
     Args:
-        score: on all of dev, each dialogue answered by the alpha found without it, in points.
+        score: on all of dev, each dialogue answered by the alpha searched without it, in points.
         metrics: name -> points.
         alphas: (k, n) or (k, g, n), one per fold.
         optimism: how far dev's score of the result is above `score`, in points.
-        evaluations: that the folds' searches added to the search's own.
+        evaluations: that the folds' searches added to the search's.
     """
 
     score: float
@@ -139,7 +139,7 @@ class Interpolate(Step):
         result, crossed, module = self._search(run, space, folders[0])
         cross_fitted = None if crossed is None else _cross_fitted(crossed, result)
         self._log(run, result, cross_fitted, labels, space.groups)
-        export = run.work / "export"  # it becomes a folder of its own
+        export = run.work / "export"  # the export makes the folder
         shutil.rmtree(export, ignore_errors=True)
         space.export(result.alpha, export)
         for path in export.iterdir():

@@ -1,7 +1,7 @@
-"""Cross-fitted dev: each dialogue scored by the alpha that was found without it (Stone 1974).
+"""Cross-fitted dev: each dialogue scored by the alpha that was searched without it (Stone 1974).
 
 Dev chooses alpha, so dev's score of that alpha is hopeful. Here the same search runs on all but
-one fold of the dialogues, in turn; what each finds answers for the fold that it has not seen.
+one fold of the dialogues, in turn; each alpha answers for the fold it was searched without.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ Score = Callable[[NDArray[np.float64], str], Any]  # alpha, precision -> scores 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """What the search is worth on dialogues that it has not seen.
+    """What the search is worth on other dialogues.
 
     Args:
-        score: in points, on all examples, each answered by the alpha found without its dialogue.
+        score: in points, on all examples, each answered by an alpha searched without it.
         metrics: name -> points, likewise.
-        searches: what was found without each fold.
+        searches: without each fold.
     """
 
     score: float
@@ -69,7 +69,7 @@ def cross_fit(
     """Search k times without a fold, and score on that fold what each search chose.
 
     Args:
-        find: the search by such scores; also told the fold's number.
+        find: the search by such scores; it gets the fold's number too.
         score: alpha and precision -> scores on all examples.
         task: what measures the answers.
         examples: of the split.
