@@ -1,5 +1,6 @@
 """The user's commands as subprocesses, each test in a folder of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,35 @@ def call(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProc
 def dfwe():
     """The command: folder, arguments, environment -> the finished process."""
     return call
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """The command as a fork of one process: folder, arguments -> the finished process."""
+    place = tmp_path_factory.mktemp("forks")
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("forks.py"))],
+        cwd=place,
+        env=environment(place),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        outputs = {name: str(place / name) for name in ("stdout", "stderr")}
+        request = {"folder": str(folder), "arguments": arguments, **outputs}
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        texts = {name: Path(path).read_text() for name, path in outputs.items()}
+        return subprocess.CompletedProcess(["dfwe", *arguments], code, **texts)
+
+    yield run
+    assert server.stdin is not None
+    server.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,14 @@ MISTAKES = {
 }
 
 
+@pytest.fixture
+def dfwe(dfwe, forked):
+    """The command; a fork of one process where it needs no environment of its own."""
+    return lambda folder, *words, **more: (
+        dfwe(folder, *words, **more) if more else forked(folder, *words)
+    )
+
+
 def check(process, sentence):
     output = process.stdout + process.stderr
     assert process.returncode in (1, 2), output

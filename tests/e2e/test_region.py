@@ -11,15 +11,15 @@ import pytest
 SMALL = (
     "region.seeds=[0,1]",
     "region.texts=20",
-    "region.inside=1",
+    "region.interior=1",
     "region.perturbed=1",
     "region.pairs=1",
     "region.points=3",
-    "region.outward=1",
+    "region.extrapolation=1",
     "region.steps=2",
     "region.centroid.seeds=[0]",
     "region.centroid.epochs=1",
-    "region.centroid.fewer=1",
+    "region.centroid.subset=1",
 )
 KINDS = {"geometry", "paths", "centroid", "transfer"}
 

@@ -115,13 +115,13 @@ def settings():
         families={"f": ("one", "two")},
         same_texts=(("one", "two"),),
         texts=12,
-        inside=2,
+        interior=2,
         perturbed=2,
         pairs=1,
         points=3,
-        outward=1,
+        extrapolation=1,
         steps=2,
-        centroid=Start(seeds=(0,), limits=(12,), fewer=1, epochs=1),
+        centroid=Start(seeds=(0,), limits=(12,), subset=1, epochs=1),
     )
 
 

@@ -8,12 +8,12 @@ from dfwe.studies.region.config import Settings
 from dfwe.studies.region.points import (
     breaks,
     centroid,
+    extrapolation,
     groups,
     hulls,
-    inside,
+    interior,
     line,
     lines,
-    outward,
     perturbed,
     singles,
 )
@@ -23,11 +23,11 @@ OWNERS = ("a", "a", "b", "b", "c", "c")
 SETTINGS = Settings(
     seeds=(0, 1),
     families={"f": ("a", "b")},
-    inside=3,
+    interior=3,
     perturbed=2,
     pairs=2,
     points=3,
-    outward=1,
+    extrapolation=1,
     steps=4,
 )
 
@@ -55,14 +55,14 @@ def test_intervals_hold_what_they_are_of():
 def test_a_line_goes_through_both_models_and_beyond():
     alphas = line(4, 0, 2, [0, 0.25, 1, 3])
     assert alphas.tolist() == [[1, 0, 0, 0], [0.75, 0, 0.25, 0], [0, 0, 1, 0], [-2, 0, 3, 0]]
-    t = outward(10, 32)
+    t = extrapolation(10, 32)
     assert (t[0], t[9], t[10], t[-1]) == pytest.approx((-31, 0, 1, 32))
     assert np.log(t[11:] / t[10:-1]).std() == pytest.approx(0, abs=1e-12)  # log steps
     assert (1 - t[:10][::-1]) == pytest.approx(t[10:])
 
 
 def test_a_hull_is_the_members_alone_on_the_simplex():
-    alphas = inside(6, [1, 4], 50, seed=0)
+    alphas = interior(6, [1, 4], 50, seed=0)
     assert alphas.sum(1) == pytest.approx(np.ones(50))
     assert (alphas >= 0).all()
     assert not alphas[:, [0, 2, 3, 5]].any()
@@ -91,16 +91,16 @@ def test_points_cover_each_group_once():
     }
     points = [p for part in (singles, hulls, lines) for p in part(OWNERS, "abc", SETTINGS)]
     assert len({p.name for p in points}) == len(points)
-    assert {k: sum(p.kind == k for p in points) for k in ("in", "inside", "noise")} == {
+    assert {k: sum(p.kind == k for p in points) for k in ("in", "interior", "noise")} == {
         "in": 6,
-        "inside": 3 * 5,
+        "interior": 3 * 5,
         "noise": 2,
     }
     same = [p for p in points if p.kind == "line" and p.group == "same dataset"]
     assert len(same) == 2 * 3
     assert all(len(p.probes) == 1 for p in same)
-    across = [p for p in points if p.kind == "outward" and p.group == "across"]
-    assert [p.t for p in across] == pytest.approx(outward(4, 32).tolist())
+    across = [p for p in points if p.kind == "extrapolation" and p.group == "across"]
+    assert [p.t for p in across] == pytest.approx(extrapolation(4, 32).tolist())
 
 
 def test_tables_are_hand_counts():
@@ -109,7 +109,7 @@ def test_tables_are_hand_counts():
     for i, owner in enumerate(OWNERS):
         losses[f"in/{i}", owner] = 1.0 + i % 2  # 1 and 2 on its dataset
     for k in range(3):
-        losses[f"inside/dataset/a/{k}", "a"] = 1.5
+        losses[f"interior/dataset/a/{k}", "a"] = 1.5
     table = {
         (r["level"], r["group"], r["a"], r["b"]): r for r in odds(points, losses, OWNERS, SETTINGS)
     }
@@ -120,4 +120,4 @@ def test_tables_are_hand_counts():
     assert table["general", "all", "In", "pretrained"]["p"] == 1.0
     shown = curves(points, losses)
     assert [row["t"] for row in shown["line"]["across"]["points"]] == [0, 0.5, 1]
-    assert shown["outward"]["same dataset"]["breaks"] == [None]
+    assert shown["extrapolation"]["same dataset"]["breaks"] == [None]

@@ -32,7 +32,7 @@ def test_a_study_ends_with_tables_pictures_and_results(plan, region_context, che
     assert shown["sources"]["three"][0] in ("one", "two")
     assert "three" in shown["sources"]["one"]
     pictures = {path.stem for path in output.glob("*.png")}
-    assert pictures == {"cosine", "tree", "plane", "line", "outward"}
+    assert pictures == {"cosine", "tree", "plane", "line", "extrapolation"}
     check_page(output, {"clusters", "similarity", "odds", "lines", "transfer"}, pictures)
 
 

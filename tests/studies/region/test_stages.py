@@ -31,7 +31,7 @@ LOGGED = {  # tables and pictures by kind of step
     ],
     "region-paths": [
         "image region/line",
-        "image region/outward",
+        "image region/extrapolation",
         "table region/odds",
         "table region/lines",
     ],

@@ -42,7 +42,7 @@ CURVES = {
         },
         "same family": {"points": []},
     },
-    "outward": {"across": {"points": [], "breaks": [4.641588, None]}},
+    "extrapolation": {"across": {"points": [], "breaks": [4.641588, None]}},
 }
 TESTED = [
     {"dataset": name, "size": size, "start": start, "seed": seed, "test": score + seed}

@@ -18,13 +18,13 @@ class Start:
     Args:
         seeds: runs from each start.
         limits: training rows; None is all that the corpus gives.
-        fewer: models in the smaller average that the centroid is compared with.
+        subset: models in the smaller average that the centroid is compared with.
         parameters, learning_rate, epochs: of the training.
     """
 
     seeds: Sequence[Whole] = (0, 1, 2)
     limits: Sequence[Count | None] = (None,)
-    fewer: Count = 3
+    subset: Count = 3
     parameters: Trained = "biases"
     learning_rate: Positive = 1e-3
     epochs: Count = 5
@@ -41,11 +41,11 @@ class Settings:
         texts: of each dataset's train and dev splits that a probe sees; None sees all.
         unseen: a probe learns from training texts that no model was fine-tuned on, which a
             corpus's `limit` or few-shot split left out; False: from those of the models.
-        inside: random convex combinations a group (In').
+        interior: random convex combinations a group (In').
         perturbed: bases moved as far as fine-tuning moved them, in random directions.
         pairs: lines of each kind (same dataset, same family, across).
         points: t on a line, ends included.
-        outward: lines that are followed beyond their ends.
+        extrapolation: lines that are followed beyond their ends.
         steps: log steps of such a line on each side, up to t = 32.
         centroid: what is compared from a centroid.
         base: the checkpoint that a survey's checkpoints started from.
@@ -56,11 +56,11 @@ class Settings:
     same_texts: Sequence[Sequence[str]] = ()
     texts: Count | None = 250
     unseen: bool = False
-    inside: Whole = 5
+    interior: Whole = 5
     perturbed: Whole = 5
     pairs: Whole = 3
     points: Annotated[int, Field(ge=3)] = 5
-    outward: Whole = 2
+    extrapolation: Whole = 2
     steps: Annotated[int, Field(ge=2)] = 10
     centroid: Start = field(default_factory=Start)
     base: str | None = None

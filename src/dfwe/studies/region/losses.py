@@ -23,7 +23,7 @@ from dfwe.studies.region.tables import between
 from dfwe.tasks.task import Task
 
 LEDGER = "losses.jsonl"
-SIZES = ("texts", "inside", "perturbed", "pairs", "points", "outward", "steps")
+SIZES = ("texts", "interior", "perturbed", "pairs", "points", "extrapolation", "steps")
 
 
 class OddsRow(Record):
@@ -71,7 +71,7 @@ class LossesRecord(Record):
 
     def curves(self) -> dict[str, dict[str, Any]]:
         """Kind of line -> kind of pair -> points and breaks, as plain data."""
-        ways = {"line": self.line, "outward": self.extrapolation}
+        ways = {"line": self.line, "extrapolation": self.extrapolation}
         return {
             way: {
                 kind: curve.model_dump(mode="json", exclude_none=way == "line")
@@ -214,7 +214,7 @@ class Paths(Step):
                 {kind: rows["points"] for kind, rows in curves[name].items()},
                 folder / f"{name}.png",
             )
-            for name in ("line", "outward")
+            for name in ("line", "extrapolation")
         ]
 
 
@@ -239,7 +239,7 @@ def _record(rows: Sequence[dict[str, Any]], ways: dict[str, dict[str, Any]]) -> 
             )
             for kind, curve in ways[way].items()
         }
-        for way in ("line", "outward")
+        for way in ("line", "extrapolation")
     )
     return LossesRecord(
         odds=tuple(OddsRow(**row) for row in rows), line=line, extrapolation=extrapolation

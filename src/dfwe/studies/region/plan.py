@@ -116,7 +116,7 @@ class RegionPlan:
                 f"Nothing is left to average for {task.name}: every dataset shares "
                 "its texts; name other datasets in sources.list."
             )
-        few = min(self.settings.centroid.fewer, len(others))
+        few = min(self.settings.centroid.subset, len(others))
         drawn = sorted(np.random.default_rng(0).choice(len(others), few, replace=False))
         for name, members in (
             ("centroid", others),

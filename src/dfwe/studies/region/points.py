@@ -1,4 +1,4 @@
-"""Ways through weight space as arrays of alpha (m, n): lines, convex hulls, outward, noise."""
+"""Ways through weight space as arrays of alpha (m, n): lines, hulls, extrapolation, noise."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def line(n: int, i: int, j: int, t: ArrayLike) -> Alphas:
     return (1 - places) * corner(n, i) + places * corner(n, j)
 
 
-def outward(steps: int = STEPS, reach: float = REACH) -> Alphas:
+def extrapolation(steps: int = STEPS, reach: float = REACH) -> Alphas:
     """t (2 steps,) on a line through two models, in log steps: -(reach - 1)..0 and 1..reach."""
     right = np.geomspace(1.0, reach, steps)
     return np.concatenate([(1.0 - right)[::-1], right])
@@ -43,7 +43,7 @@ def centroid(n: int, members: Sequence[int]) -> Alphas:
     return alpha
 
 
-def inside(n: int, members: Sequence[int], count: int, seed: int) -> Alphas:
+def interior(n: int, members: Sequence[int], count: int, seed: int) -> Alphas:
     """(count, n): random points of the members' convex hull, uniform over alpha (In')."""
     alphas = np.zeros((count, n))
     drawn = np.random.default_rng(seed).dirichlet(np.ones(len(members)), count)
@@ -71,11 +71,11 @@ def breaks(t: Sequence[float], losses: Sequence[float], limit: float) -> float |
 
 IN, INTERIOR, NOISE, PRETRAINED, LINE, EXTRAPOLATION = (
     "in",
-    "inside",
+    "interior",
     "noise",
     "pretrained",
     "line",
-    "outward",
+    "extrapolation",
 )
 
 
@@ -85,7 +85,7 @@ class Point:
 
     Args:
         name: unique within a study; the ledger knows it by it.
-        kind: in, inside, noise, pretrained, line or outward.
+        kind: in, interior, noise, pretrained, line or extrapolation.
         group: the dataset of a model, the group of a hull, or the kind of a line.
         probes: the datasets on which its loss is taken.
         alpha: (n + 1,), the pretrained model last; None for a perturbed base.
@@ -136,10 +136,10 @@ def hulls(owners: Sequence[str], probed: Sequence[str], settings: Settings) -> l
     for level, held in groups(list(dict.fromkeys(owners)), settings).items():
         for number, (group, datasets) in enumerate(held.items()):
             members = [i for i, owner in enumerate(owners) if owner in datasets]
-            alphas = inside(len(owners) + 1, members, settings.inside, seed=number)
+            alphas = interior(len(owners) + 1, members, settings.interior, seed=number)
             probes = tuple(d for d in datasets if d in probed)
             found += [
-                Point(f"inside/{level}/{group}/{k}", INTERIOR, f"{level}/{group}", probes, a)
+                Point(f"interior/{level}/{group}/{k}", INTERIOR, f"{level}/{group}", probes, a)
                 for k, a in enumerate(alphas)
                 if probes
             ]
@@ -153,8 +153,8 @@ def lines(owners: Sequence[str], probed: Sequence[str], settings: Settings) -> l
     for kind, pairs in _pairs(owners, settings).items():
         for number, (i, j) in enumerate(pairs[: settings.pairs]):
             found += _on_line(LINE, kind, number, (i, j), t, owners, probed)
-        for number, (i, j) in enumerate(pairs[: settings.outward]):
-            beyond = outward(settings.steps)
+        for number, (i, j) in enumerate(pairs[: settings.extrapolation]):
+            beyond = extrapolation(settings.steps)
             found += _on_line(EXTRAPOLATION, kind, number, (i, j), beyond, owners, probed)
     return found
 

@@ -28,7 +28,7 @@ PICTURES = {  # in a run's folder -> what the page says of it
     "tree": "Average linkage of the task vectors",
     "plane": "The two directions in which the models differ most",
     "line": "Generalised loss between two models, with 95 % bands",
-    "outward": "Generalised loss beyond two models, in log steps",
+    "extrapolation": "Generalised loss beyond two models, in log steps",
 }
 
 

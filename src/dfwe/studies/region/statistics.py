@@ -110,7 +110,7 @@ def odds(
 
 
 def curves(points: Sequence[Point], losses: Losses) -> dict[str, dict[str, Any]]:
-    """line | outward -> kind of line -> loss by t with intervals over pairs, and where it breaks.
+    """line | extrapolation -> kind of line -> loss by t with intervals, and where it breaks.
 
     A line breaks where its loss exceeds the pretrained body's on the same datasets.
     """

@@ -96,11 +96,11 @@ def odds(rows: Sequence[Found]) -> Table:
 def between(curves: Found) -> Table:
     """Generalised loss between two models, and where the line beyond them breaks."""
     rows = []
-    for kind in dict.fromkeys([*curves["line"], *curves["outward"]]):
+    for kind in dict.fromkeys([*curves["line"], *curves["extrapolation"]]):
         on = curves["line"].get(kind, {"points": []})["points"]
         middle = min(on, key=lambda row: abs(row["t"] - 0.5), default=None)
         ends = float(np.mean([on[0]["mean"], on[-1]["mean"]])) if on else None
-        broken = curves["outward"].get(kind, {"breaks": []})["breaks"]
+        broken = curves["extrapolation"].get(kind, {"breaks": []})["breaks"]
         rows.append(
             [
                 kind,
