@@ -20,7 +20,7 @@ quickstart: .venv/.done
 test: .venv/.done
 	$(TEST)
 
-# Without what takes more than ten seconds.
+# Without the modules marked slow.
 test-fast: .venv/.done
 	$(TEST) -m "not slow"
 

@@ -1,10 +1,12 @@
 """Shared fixtures: a tiny random T5 of Flan's shape, its tokenizer, examples."""
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores
 
 import pytest
 
@@ -18,6 +20,22 @@ WORDS = tuple(
     "yes no maybe when where who why question answer emotion said bought broke fixed".split()
 )
 LABELS = ("happy", "angry", "rather sad", "calm")
+
+
+def pytest_fixture_setup():
+    _seed()
+
+
+def pytest_runtest_call():
+    _seed()
+
+
+def _seed():
+    """Every fixture and test draws the same numbers of torch, whatever ran before."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(0)
 
 
 def sentence(rng, low, high):

@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 
 from dfwe.config import source_names
 
+pytestmark = pytest.mark.slow  # composes every file
+
 CONF = Path(__file__).parents[1] / "conf"
 SUBGROUPS = ("search/groups",)  # chosen beside their group; other folders hold more of its options
 

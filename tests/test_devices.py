@@ -1,17 +1,10 @@
 """On a device of its own, a search still writes each candidate in one pass."""
 
-import pytest
-
 from dfwe.pipeline.executor import compute
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.weights.layout import flat
 from dfwe.weights.loading import save
 from dfwe.weights.space import WeightSpace
-
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
 
 
 def test_a_search_writes_into_one_piece(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a hundred commands
+
 ASSETS = Path(__file__).parents[2] / "src" / "dfwe" / "assets"
 MISTAKES = {
     "unknown task": (["task=emori"], "Available options in 'task'"),

@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+pytestmark = pytest.mark.slow  # searches by the command
+
 CSV = ("logger=csv", "store=another")
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow  # trains by the command
+
 MISTAKE = ("task=emory", "sources.list=[emory]", "corpus=sample", "model=tiny", "logger=csv")
 
 

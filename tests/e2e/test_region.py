@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a whole study by the command
+
 SMALL = (
     "region.seeds=[0,1]",
     "region.texts=20",
@@ -50,7 +52,6 @@ def _result(run: Path) -> tuple[str, dict]:
     return artifact["name"], artifact
 
 
-@pytest.mark.slow  # two trainings, a probe of a dozen points and six short trainings: a minute
 def test_every_step_of_a_region_logs_an_artifact_with_digest_and_lineage(region):
     store, recipes, artifacts = region
     assert {name.split("-")[1] for name in recipes if name.startswith("region-")} == KINDS
@@ -68,7 +69,6 @@ def test_every_step_of_a_region_logs_an_artifact_with_digest_and_lineage(region)
             assert reference == (store / name / file).as_uri()
 
 
-@pytest.mark.slow  # as above, of whose run it is
 def test_lineage_in_the_log_ends_at_models_that_the_store_has(region):
     store, recipes, artifacts = region
     parents = {name for artifact in artifacts.values() for name in _parents(artifact)}

@@ -8,6 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # trains by the command
 ROOT = Path(__file__).parents[2]
 CSV = "logger=csv"
 

@@ -12,6 +12,8 @@ import yaml
 from dfwe.data.corpus import TLiDBCorpus
 from dfwe.studies.ensembling.dashboard import PANELS
 
+pytestmark = pytest.mark.slow  # whole runs of the command
+
 QUICK = (
     "corpus=sample",
     "model=tiny",

@@ -28,10 +28,6 @@ from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.weights.loading import load, save
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
 WORDS = "the film was good bad great poor plot actor and a of it how who".split()
 TRAINING = TrainingConfig(batch=4, effective_batch=12, learning_rate=3e-3, epochs=2, monitor="own")
 

@@ -19,11 +19,6 @@ from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.weights.loading import load, save
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
-
 
 @pytest.fixture(scope="module")
 def families(tokenizer, make_network, bert, tmp_path_factory):

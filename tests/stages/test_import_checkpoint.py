@@ -20,10 +20,7 @@ from dfwe.studies.ensembling.results import present, results
 from dfwe.training.config import TrainingConfig
 from dfwe.weights.loading import save
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = pytest.mark.slow  # searches over checkpoints
 ALL = Stage("all", ("import", "interpolate", "evaluate"))
 
 

@@ -14,10 +14,6 @@ from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.training.freezing import freeze
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
 LABELS = ("good", "bad")
 EXAMPLES = [
     Example(

@@ -21,10 +21,6 @@ from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.training.module import GenerationModule
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
 TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
 TRAINING = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=3)
 

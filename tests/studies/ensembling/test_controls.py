@@ -28,10 +28,7 @@ from dfwe.studies.ensembling.runs import Runs
 from dfwe.studies.ensembling.tables import comparison
 from dfwe.weights import merge
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = pytest.mark.slow  # trains every control
 ALL = Stage("all", ("experts", "finetune", "interpolate", "evaluate"))
 EVERY = {
     "longer": controls.longer,

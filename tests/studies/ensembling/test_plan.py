@@ -26,10 +26,7 @@ from dfwe.studies.ensembling.results import present, results
 from dfwe.weights import merge
 from dfwe.weights.groups import matching
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = pytest.mark.slow  # whole plans
 TIES = partial(controls.merged, rule=merge.ties, points=3)
 BEFORE = Stage("interpolate", ("experts", "finetune", "interpolate"))
 ALL = Stage("all", (*BEFORE.computes, "evaluate"))

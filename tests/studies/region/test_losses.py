@@ -11,11 +11,6 @@ from dfwe.pipeline.store import Store
 from dfwe.studies.region.losses import LEDGER, LossesRecord
 from dfwe.studies.region.probe import Probe
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
-
 
 @pytest.fixture
 def recorded(plan, region_context):

@@ -12,10 +12,7 @@ from dfwe.studies.ensembling.plan import EnsemblingStudy, Plan
 from dfwe.studies.region.plan import RegionPlan
 from dfwe.studies.region.results import results
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = pytest.mark.slow  # a whole study
 
 
 def test_a_study_ends_with_tables_pictures_and_results(plan, region_context, check_page):

@@ -17,10 +17,7 @@ from dfwe.studies.region.backbones import backbone_space
 from dfwe.studies.region.plan import RegionPlan
 from dfwe.studies.region.stages import CentroidRecord, TransferRecord
 
-pytestmark = [  # Lightning's own
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-]
+pytestmark = pytest.mark.slow  # whole studies
 LOGGED = {  # tables and pictures by kind of step
     "train": [],
     "region-geometry": [
