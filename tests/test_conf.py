@@ -26,7 +26,9 @@ def option(path: Path) -> str:
     return f"{group}={'/'.join(place)}"
 
 
-OPTIONS = sorted(option(path) for path in CONF.glob("*/**/*.yaml"))
+OPTIONS = sorted(
+    option(path) for path in CONF.glob("*/**/*.yaml") if path != CONF / "search" / "base.yaml"
+)
 BUILT = ("corpus", "task", "model", "decoding", "training", "search", "trainer", "logger", "stage")
 
 
