@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
 BLOCK = 1 << 22
+_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -54,6 +57,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON as `write_text` does."""
     write_text(path, json.dumps(value, indent=1))
+
+
+def read_json(path: Path) -> dict[str, JsonValue]:
+    """The JSON object in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it does not contain a JSON object.
+    """
+    try:
+        return _OBJECT.validate_python(json.loads(path.read_text()))
+    except ValidationError:
+        raise ValueError("it is not a JSON object") from None
 
 
 def file_digest(path: Path) -> str:

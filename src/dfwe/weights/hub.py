@@ -1,11 +1,11 @@
 """A checkpoint's folder from what a person names it by: a local path or a Hub id."""
 
-import json
 import os
 import re
 from pathlib import Path
 
 from dfwe.errors import UserError, reason
+from dfwe.weights.rows import shards
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
 PICKLED = "*_model*.bin"  # taken only where a repository has nothing else
@@ -26,7 +26,11 @@ def local_folder(name: str | Path, revision: str | None = None) -> Path:
 
 
 def check_login() -> None:
-    """Raises UserError when nobody is logged in to the Hub; said before hours of work."""
+    """Check before hours of work that an upload to the Hub can be tried.
+
+    Raises:
+        UserError: nobody is logged in, or HF_HUB_OFFLINE is set.
+    """
     from huggingface_hub import get_token
 
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
@@ -61,7 +65,10 @@ def push(folder: Path, name: str) -> str:
 
 def _from_hub(name: str, revision: str | None) -> Path:
     """The snapshot in the local cache, else a download; never a long wait for a dead network."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import (
+        HfApi,
+        snapshot_download,  # pyright: ignore[reportUnknownVariableType]
+    )
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     def snapshot(local: bool, more: tuple[str, ...]) -> Path:
@@ -73,9 +80,9 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
     for more in ((), (PICKLED,)):  # what was downloaded: not a repository's other formats
         try:
-            found = snapshot(local=True, more=more)
-            if _has_weights(found):
-                return found
+            cached = snapshot(local=True, more=more)
+            if _has_weights(cached):
+                return cached
         except (LocalEntryNotFoundError, ValueError, LookupError, TypeError):
             continue  # not cached, or its index is damaged
     lacking = f"{name} is neither a folder here nor whole in the local cache of the Hub"
@@ -97,8 +104,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
 def _has_weights(folder: Path) -> bool:
     """Whether a snapshot has weights of one format, every shard that their index names."""
     for kind in ("*.safetensors", PICKLED):
-        indices = [json.loads(path.read_text()) for path in folder.glob(f"{kind}.index.json")]
-        parallel = {shard for index in indices for shard in index["weight_map"].values()}
-        if all((folder / shard).is_file() for shard in parallel) and any(folder.glob(kind)):
+        parts = [part for index in folder.glob(f"{kind}.index.json") for part in shards(index)]
+        if all((folder / part).is_file() for part in parts) and any(folder.glob(kind)):
             return True
     return False

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +54,7 @@ def flatten(module: "Module") -> "Tensor":
     """Make the module's parameters views of one flat float32 tensor (P,), and return it.
 
     A module that is flat already keeps its tensor. Tied parameters stay tied. Flatten a module
-    where it will stay: a move to another device gives each parameter memory of its own again.
+    on its final device: a move to another one gives each parameter separate memory again.
     """
     import torch
 
@@ -93,16 +95,42 @@ def flat(module: "Module", layout: Layout) -> "Tensor | None":
 
 
 @dataclass(frozen=True)
+class TensorEntry:
+    """What a file's header says of a tensor.
+
+    Args:
+        dtype: in safetensors' notation, such as "F32".
+        shape: its shape.
+        data_offsets: its first byte and one past its last, counted from the file's first tensor;
+            None in a `.bin` file.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int] | None = None
+
+
+_OBJECT = TypeAdapter(dict[str, object])
+_ENTRIES = TypeAdapter(dict[str, TensorEntry])
+
+
+@dataclass(frozen=True)
 class Header:
-    """What a weight file holds: the header of a safetensors file."""
+    """What a weight file contains, as a safetensors file lists it.
+
+    Args:
+        path: the file.
+        tensors: name -> entry.
+        data: the position of the first tensor's first byte.
+    """
 
     path: Path
-    tensors: dict[str, Any]  # name -> {"dtype", "shape", "data_offsets"}
-    data: int  # where the tensors' bytes begin
+    tensors: dict[str, TensorEntry]
+    data: int
 
     @classmethod
     def read(cls, path: Path) -> "Header":
-        """Read it.
+        """The header of a safetensors file.
 
         Raises:
             ValueError: the file is not a whole safetensors file.
@@ -114,11 +142,15 @@ class Header:
             (length,) = struct.unpack("<Q", prefix)
             if length > path.stat().st_size:
                 raise ValueError("the file is shorter than its header")
-            tensors = json.loads(file.read(length))
-        if not isinstance(tensors, dict):
-            raise ValueError("its header is not one of safetensors")
-        tensors.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+            text = file.read(length)
+        try:
+            content = _OBJECT.validate_python(json.loads(text))
+            content.pop("__metadata__", None)
+            tensors = _ENTRIES.validate_python(content)
+        except ValidationError:
+            raise ValueError("its header is not one of safetensors") from None
+        ends = [entry.data_offsets[1] for entry in tensors.values() if entry.data_offsets]
+        end = max(ends, default=0)
         if path.stat().st_size != 8 + length + end:
             raise ValueError("the file is shorter or longer than its header says")
         return cls(path, tensors, 8 + length)
@@ -128,8 +160,6 @@ class Header:
         if len(self.tensors) != len(layout.names) or self.data % 4 != 0:
             return False
         for name, start, stop, shape in layout.spans():
-            entry = self.tensors.get(name)
-            wanted = {"dtype": "F32", "shape": list(shape), "data_offsets": [4 * start, 4 * stop]}
-            if entry != wanted:
+            if self.tensors.get(name) != TensorEntry("F32", shape, (4 * start, 4 * stop)):
                 return False
         return True

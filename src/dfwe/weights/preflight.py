@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from dfwe.errors import UserError
 from dfwe.weights.adapters import read_checkpoint
@@ -40,7 +42,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: `str(report)` is a table followed by the problems and warnings.
+    """The comparison's result; `str(report)` is a table, then the problems and warnings.
 
     The table has the columns in which the checkpoints differ; what they share is a line below.
 
@@ -100,19 +102,20 @@ def preflight(folders: str | Path | Iterable[str | Path], cache: Path | None = N
         problems.append("A weight space needs at least one checkpoint.")
     configured = any(checkpoint.config for checkpoint in checkpoints)
     warnings: list[str] = []
-    rows, cells = [], []
+    rows: list[Tensor] = []
+    cells: list[tuple[str, ...]] = []
     for checkpoint in checkpoints:
-        own, finite = _alone(checkpoint, configured), "-"
-        if not own:
+        faults, finite = _alone(checkpoint, configured), "-"
+        if not faults:
             rows.append(checkpoint.row(cache))
             odd = _not_finite(rows[-1], checkpoint.layout)
             finite = "yes" if odd is None else f"no: {odd}"
             if odd is not None:
-                own = [
+                faults = [
                     f"'{odd}' in {checkpoint.folder} holds values that are not finite; "
                     "training diverged, so leave this checkpoint out."
                 ]
-        problems += own
+        problems += faults
         cells.append(_cells(checkpoint, finite))
         if checkpoint is not checkpoints[0]:
             problems += _compare(checkpoints[0], checkpoint)
@@ -170,11 +173,11 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
             ]
     both = first.tensors | other.tensors
     for name in sorted(first.tensors.keys() ^ other.tensors.keys()):
-        if both[name]["dtype"] in FLOATS:  # of the others the first's are taken, if it has any
+        if both[name].dtype in FLOATS:  # of the others the first's are taken, if it has any
             return [_missing(name, first, other)]
     for name in sorted(first.tensors.keys() & other.tensors.keys()):
-        wanted, found = first.tensors[name]["shape"], other.tensors[name]["shape"]
-        if wanted != found:
+        one, two = first.tensors[name], other.tensors[name]
+        if one.shape != two.shape:
             sizes = first.config.get("vocab_size"), other.config.get("vocab_size")
             hint = "mix checkpoints of one model"
             if sizes[0] != sizes[1]:
@@ -183,11 +186,10 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
                     "alike before fine-tuning"
                 )
             return [
-                f"'{name}' has the shape {found} in {other.folder} but {wanted} in "
-                f"{first.folder}; {hint}."
+                f"'{name}' has the shape {list(two.shape)} in {other.folder} but "
+                f"{list(one.shape)} in {first.folder}; {hint}."
             ]
-        kinds = {first.tensors[name]["dtype"] in FLOATS, other.tensors[name]["dtype"] in FLOATS}
-        if len(kinds) == 2:
+        if (one.dtype in FLOATS) != (two.dtype in FLOATS):
             return [
                 f"'{name}' is floating-point in only one of {first.folder} and "
                 f"{other.folder}; save both in one precision."
@@ -210,26 +212,26 @@ def _missing(name: str, first: Checkpoint, other: Checkpoint) -> str:
 
 
 def _differences(first: Checkpoint, other: Checkpoint) -> list[str]:
-    found = []
+    warnings: list[str] = []
     a, b = first.config, other.config
     keys = sorted(k for k in (set(a) | set(b)) - HARMLESS if a.get(k) != b.get(k))
     if a and b and keys:
-        found.append(
+        warnings.append(
             f"The configurations of {other.folder} and {first.folder} differ in "
             f"{', '.join(keys)}; an export takes the first checkpoint's."
         )
     one, two = ("/".join(d for d in c.dtypes if d in FLOATS) for c in (first, other))
     if one != two:
-        found.append(
+        warnings.append(
             f"{other.folder} is stored as {two} and {first.folder} as {one}; both are "
             "mixed in single precision."
         )
     if None not in (first.tokenizer, other.tokenizer) and first.tokenizer != other.tokenizer:
-        found.append(
+        warnings.append(
             f"The tokenizers of {other.folder} and {first.folder} differ; an export "
             "takes the first checkpoint's."
         )
-    return found
+    return warnings
 
 
 def _not_finite(row: "Tensor", layout: Layout) -> str | None:
@@ -255,5 +257,5 @@ def _cells(checkpoint: Checkpoint, finite: str) -> tuple[str, ...]:
     )
 
 
-def _named(value: Any) -> str:
+def _named(value: JsonValue) -> str:
     return "/".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,26 +8,65 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from dfwe.errors import UserError
-from dfwe.pipeline.files import temporary_sibling
-from dfwe.weights.layout import Header, Layout
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from dfwe.errors import UserError, schema_fault
+from dfwe.pipeline.files import read_json, temporary_sibling
+from dfwe.weights.layout import Header, Layout, TensorEntry
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Read = Callable[[str], Tensor]  # from a tensor's name to the tensor
 
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 FLOATS = ("F64", "F32", "F16", "BF16")  # what is mixed; safetensors' names
 TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json")
-
 BESIDE = ("tokenizer", "special_tokens", "added_tokens", "merges", "chat_template")
+
+
+class _Index(BaseModel):
+    """What is read of the index of a model in several files."""
+
+    weight_map: dict[str, str]
+
+
+class _AddedToken(BaseModel):
+    """What is read of a token in a tokenizer.json outside its model."""
+
+    id: int
+
+
+class _Vocabulary(BaseModel):
+    """What is read of the model in a tokenizer.json."""
+
+    vocab: dict[str, int] | list[object] = []
+
+
+class _TokenizerFile(BaseModel):
+    """What is read of a tokenizer.json."""
+
+    model: _Vocabulary = _Vocabulary()
+    added_tokens: list[_AddedToken] = []
+
+
+class _SafeTensors(Protocol):
+    """What is used of an open safetensors file, which has no types."""
+
+    def get_tensor(self, name: str) -> "Tensor": ...
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that `save_pretrained` wrote: what its weight files hold, before they are read."""
+    """A folder that `save_pretrained` wrote, by the headers of its weight files.
+
+    Args:
+        folder: the folder.
+        headers: one for each weight file.
+    """
 
     folder: Path
     headers: tuple[Header, ...]
@@ -51,35 +90,34 @@ class Checkpoint:
             raise UserError(
                 f"{error.filename} cannot be read ({error.strerror}); get the checkpoint again."
             ) from None
-        except Exception as error:  # whatever a damaged file makes a reader say
+        except Exception as error:  # a damaged file makes a reader raise anything
             raise UserError(
                 f"The weights in {folder} are damaged ({error}); get them again."
             ) from None
         return cls(folder, tuple(read))
 
     @cached_property
-    def tensors(self) -> dict[str, Any]:
-        """name -> {"dtype", "shape"}, of all files."""
+    def tensors(self) -> dict[str, TensorEntry]:
+        """name -> entry, of all files."""
         return {name: entry for header in self.headers for name, entry in header.tensors.items()}
 
     @cached_property
     def layout(self) -> Layout:
-        """Of the floating-point tensors: they are mixed, buffers that a file holds included."""
-        names = sorted(name for name, entry in self.tensors.items() if entry["dtype"] in FLOATS)
-        return Layout(tuple(names), tuple(tuple(self.tensors[name]["shape"]) for name in names))
+        """Of the floating-point tensors: they are mixed, saved buffers included."""
+        names = sorted(name for name, entry in self.tensors.items() if entry.dtype in FLOATS)
+        return Layout(tuple(names), tuple(self.tensors[name].shape for name in names))
 
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
-        return tuple(sorted({entry["dtype"] for entry in self.tensors.values()}))
+        return tuple(sorted({entry.dtype for entry in self.tensors.values()}))
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """config.json; empty where there is none."""
+    def config(self) -> dict[str, JsonValue]:
+        """config.json; empty where there is none, or a damaged one."""
         try:
-            found = json.loads((self.folder / "config.json").read_text())
+            return read_json(self.folder / "config.json")
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
 
     @cached_property
     def tokenizer(self) -> str | None:
@@ -89,14 +127,14 @@ class Checkpoint:
 
     @property
     def tokenizer_files(self) -> tuple[Path, ...]:
-        """All that makes its tokenizer, sorted by name; its own before those of its `source`."""
-        found = {
+        """The tokenizer's files, sorted by name; those in `folder` before those in `source`."""
+        paths = {
             path.name: path
             for place in (self.source, self.folder)
             for path in place.iterdir()
             if path.name in TOKENIZERS or path.name.startswith(BESIDE)
         }
-        return tuple(found[name] for name in sorted(found) if found[name].is_file())
+        return tuple(paths[name] for name in sorted(paths) if paths[name].is_file())
 
     @property
     def source(self) -> Path:
@@ -122,7 +160,7 @@ class Checkpoint:
     def row(self, cache: Path | None = None) -> "Tensor":
         """theta (P,), float32: the weight file itself, mapped, if its bytes are theta.
 
-        Otherwise a flat copy, made once and kept in `cache`; without one it is a nameless file
+        Otherwise a flat copy, written once and kept in `cache`; without one it is a nameless file
         that goes when the row does.
         """
         if self.is_flat:
@@ -137,13 +175,13 @@ class Checkpoint:
     def constants(self) -> dict[str, "Tensor"]:
         """The tensors that are not mixed: integer and boolean buffers."""
         names = [name for name in sorted(self.tensors) if name not in set(self.layout.names)]
-        found = readers(self.headers) if names else {}
-        return {name: found[name](name).clone() for name in names}
+        read = readers(self.headers) if names else {}
+        return {name: read[name](name).clone() for name in names}
 
-    def values(self) -> "Callable[[str], Tensor]":
+    def values(self) -> "Read":
         """A function from a mixed tensor's name to its values, float32."""
-        found = readers(self.headers)
-        return lambda name: found[name](name).float()
+        read = readers(self.headers)
+        return lambda name: read[name](name).float()
 
     def _copied(self, place: Path) -> "Tensor":
         stats = [(path.absolute(), path.stat()) for path in self.files]
@@ -160,22 +198,29 @@ class Checkpoint:
 
 
 def header_of(path: Path) -> Header:
-    """What a weight file holds, of either format."""
+    """The header of a weight file of either format."""
     return _pickled(path) if path.suffix == ".bin" else Header.read(path)
 
 
-def readers(headers: Sequence[Header]) -> dict[str, Any]:
+def readers(headers: Sequence[Header]) -> "dict[str, Read]":
     """name -> a function from the name to its tensor."""
-    from safetensors import safe_open
-
-    found = {}
+    functions: dict[str, Read] = {}
     for header in headers:
         if header.path.suffix == ".bin":
             read = _unpickled(header.path).__getitem__
         else:
-            read = safe_open(header.path, framework="pt").get_tensor
-        found.update(dict.fromkeys(header.tensors, read))
-    return found
+            read = _opened(header.path).get_tensor
+        functions.update(dict.fromkeys(header.tensors, read))
+    return functions
+
+
+def shards(index: Path) -> list[str]:
+    """The names of a model's files, sorted, by the index beside them.
+
+    Raises:
+        ValueError: the index is damaged.
+    """
+    return sorted(set(_Index.model_validate_json(index.read_bytes()).weight_map.values()))
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -185,10 +230,9 @@ def _weight_files(folder: Path) -> list[Path]:
         index = folder / f"{name}.index.json"
         if index.is_file():
             try:
-                parallel = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                return [folder / shard for shard in shards(index)]
+            except ValueError:
                 raise UserError(f"{index} is damaged; get the checkpoint again.") from None
-            return [folder / shard for shard in parallel]
     raise UserError(
         f"{folder} holds no {WEIGHTS}; load the model and save it again with save_pretrained."
     )
@@ -204,16 +248,22 @@ def _pickled(path: Path) -> Header:
         torch.float16: "F16",
         torch.bfloat16: "BF16",
     }
-    held = _unpickled(path)
-    tensors, seen = {}, set()
-    for name, tensor in held.items():
-        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
-        if tensor.numel() and place in seen:
+    tensors: dict[str, TensorEntry] = {}
+    places: set[tuple[int, int, torch.Size]] = set()
+    for name, tensor in _unpickled(path).items():
+        place = (tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tensor.shape)
+        if tensor.numel() and place in places:
             continue
-        seen.add(place)
+        places.add(place)
         code = codes.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
-        tensors[name] = {"dtype": code, "shape": list(tensor.shape)}
+        tensors[name] = TensorEntry(code, tuple(tensor.shape))
     return Header(path, tensors, 0)
+
+
+def _opened(path: Path) -> _SafeTensors:
+    from safetensors import safe_open
+
+    return safe_open(path, framework="pt")
 
 
 def _unpickled(path: Path) -> dict[str, "Tensor"]:
@@ -229,19 +279,19 @@ def _mapped(path: Path, start: int, size: int) -> "Tensor":
     import numpy as np
     import torch
 
-    return torch.from_numpy(np.memmap(path, np.float32, mode="c", offset=start, shape=(size,)))
+    return torch.as_tensor(np.memmap(path, np.float32, mode="c", offset=start, shape=(size,)))
 
 
 def tokenizer_digest(path: Path) -> str:
     """sha256 of a tokenizer's file, hex.
 
-    Without how the last text before saving was cut and padded, which tokenizer.json notes.
+    Without how the last text before saving was cut and padded, which tokenizer.json records.
     """
     content = path.read_bytes()
     if path.name == "tokenizer.json":
         try:
-            held = json.loads(content)
-            content = json.dumps({**held, "truncation": None, "padding": None}).encode()
+            settings = {**json.loads(content), "truncation": None, "padding": None}
+            content = json.dumps(settings).encode()
         except (ValueError, TypeError):  # damaged: it is compared as it is
             pass
     return hashlib.sha256(content).hexdigest()
@@ -254,9 +304,9 @@ def tokenizer_size(path: Path) -> int:
         ValueError: the file is damaged.
     """
     try:
-        held = json.loads(path.read_text())
-        vocabulary = held.get("model", {}).get("vocab", ())
-        named = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        return 1 + max([-1, *named, *(entry["id"] for entry in held.get("added_tokens", ()))])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(str(error)) from None
+        tokenizer = _TokenizerFile.model_validate(json.loads(path.read_text()))
+    except ValidationError as error:
+        raise ValueError(f"it {schema_fault(error)}") from None
+    vocabulary = tokenizer.model.vocab
+    ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+    return 1 + max([-1, *ids, *(token.id for token in tokenizer.added_tokens)])
