@@ -1,14 +1,14 @@
-"""A mixture as a folder that `from_pretrained` loads, written without holding it in memory."""
+"""A mixture as a folder that `from_pretrained` loads, written in pieces that fit into memory."""
 
 import json
 import shutil
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import temporary_sibling
+from dfwe.pipeline.files import read_json, temporary_sibling
 from dfwe.weights.layout import Layout
 from dfwe.weights.rows import WEIGHTS
 
@@ -57,7 +57,7 @@ def _single_precision(config: Path) -> None:
     """transformers loads in the precision that the configuration names."""
     if not config.is_file():
         return
-    settings: dict[str, Any] = json.loads(config.read_text())
+    settings = read_json(config)
     for key in ("dtype", "torch_dtype"):
         if key in settings:
             settings[key] = "float32"
@@ -69,11 +69,12 @@ def _write(
 ) -> None:
     """A safetensors file: theta as it lies, the wider constants before it, the others behind.
 
-    So every tensor is aligned, as safetensors' own writer has it, and theta can be mapped.
+    So every tensor is aligned, as in a file that safetensors writes, and theta can be mapped.
     """
-    wide = {name: held for name, held in constants.items() if held.element_size() > 4}
-    narrow = {name: held for name, held in constants.items() if held.element_size() <= 4}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    wide = [item for item in constants.items() if item[1].element_size() > 4]
+    narrow = [item for item in constants.items() if item[1].element_size() <= 4]
+    narrow.sort(key=lambda item: -item[1].element_size())
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
 
     def place(name: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
@@ -81,22 +82,22 @@ def _write(
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
         end += size
 
-    for name, held in wide.items():
-        place(name, _code(held), tuple(held.shape), held.nbytes)
+    for name, tensor in wide:
+        place(name, _code(tensor), tuple(tensor.shape), tensor.nbytes)
     for name, start, stop, shape in layout.spans():
         place(name, "F32", shape, 4 * (stop - start))
-    for name, held in sorted(narrow.items(), key=lambda item: -item[1].element_size()):
-        place(name, _code(held), tuple(held.shape), held.nbytes)
+    for name, tensor in narrow:
+        place(name, _code(tensor), tuple(tensor.shape), tensor.nbytes)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for held in wide.values():
-            held.numpy().tofile(file)
+        for _, tensor in wide:
+            tensor.numpy().tofile(file)
         for block in blocks:
             block.cpu().numpy().tofile(file)
-        for _, held in sorted(narrow.items(), key=lambda item: -item[1].element_size()):
-            held.numpy().tofile(file)
+        for _, tensor in narrow:
+            tensor.numpy().tofile(file)
 
 
 def _code(tensor: "Tensor") -> str:

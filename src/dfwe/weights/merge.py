@@ -53,7 +53,7 @@ def ties(
     kept = max(1, round(density * space.size))
     least = [_kth_largest(row, base, kept) for row in rows]
     for part in _blocks(space.size):
-        trimmed = []
+        trimmed: list[Tensor] = []
         for row, bound in zip(rows, least, strict=True):
             tau = row[part] - base[part]
             trimmed.append(torch.where(tau.abs() >= bound, tau, 0.0))
@@ -130,7 +130,7 @@ def _share(value: float, name: str) -> None:
 def _kth_largest(row: "Tensor", base: "Tensor", k: int) -> float:
     """The k-th largest |row - base|, exactly, without a copy of the difference.
 
-    A non-negative float sorts as its bits do: two counts, of the upper and the lower 16, find it.
+    A non-negative float sorts as its bits do: two counts suffice, of the upper and the lower 16.
     """
     import torch
 
@@ -150,7 +150,7 @@ def _kth_largest(row: "Tensor", base: "Tensor", k: int) -> float:
     upper, left = pick(counts, k)
     counts = torch.zeros(1 << 16, dtype=torch.int64)
     for part in _blocks(len(row)):
-        found = bits(part)
-        counts += torch.bincount(found[found >> 16 == upper] & 0xFFFF, minlength=1 << 16)
+        values = bits(part)
+        counts += torch.bincount(values[values >> 16 == upper] & 0xFFFF, minlength=1 << 16)
     lower, _ = pick(counts, left)
     return torch.tensor((upper << 16) | lower, dtype=torch.int32).view(torch.float32).item()

@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
-
-
 log = logging.getLogger(__name__)
 BLOCK = 1 << 20  # elements mixed at a time: the running sum stays in the cache
 BLOCK_ON_DEVICE = 1 << 22  # fewer launches; still within a GPU's cache
@@ -106,9 +99,9 @@ class WeightSpace:
             UserError: their parameters differ in name or shape, or their floating-point buffers
                 (running statistics) in value: buffers are not mixed, all are the first module's.
         """
-
-        if not isinstance(modules, Sequence) or not modules:
-            raise UserError("A weight space is made of a list of at least one module.")
+        # Whoever calls this may use no type checker.
+        if not isinstance(modules, Sequence) or not modules:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UserError("A weight space needs a list of at least one module.")
         layout, constants = Layout.of(modules[0]), buffers_of(modules[0])
         for number, module in enumerate(modules):
             if Layout.of(module) != layout:
@@ -139,7 +132,7 @@ class WeightSpace:
         return other
 
     def grouped(self, group_of: Callable[[str], str]) -> "WeightSpace":
-        """The same space with weights of its own for each group of parameters: alpha is (g, n).
+        """The same space with separate weights for each group of parameters: alpha is (g, n).
 
         Args:
             group_of: from a parameter's name to its group's (`dfwe.weights.groups`).
@@ -291,9 +284,8 @@ def _mix(weights: NDArray[np.float64], rows: Sequence["Tensor"], out: "Tensor") 
             out.zero_()
             return
         scales = [scale for scale, _ in active]
-        for part, *pieces in zip(
-            out.split(block), *(row.split(block) for _, row in active), strict=True
-        ):
+        blocks = (torch.split(row, block) for _, row in active)
+        for part, *pieces in zip(torch.split(out, block), *blocks, strict=True):
             first, *others = (piece.to(out.device) for piece in pieces)
             if scales[0] == 1.0:
                 part.copy_(first)
@@ -315,7 +307,8 @@ def buffers_of(module: "Module") -> dict[str, "Tensor"]:
     """Copies of the buffers that the module saves."""
     names = dict(module.named_parameters(remove_duplicate=False))
     state = module.state_dict()
-    return {name: held.detach().cpu().clone() for name, held in state.items() if name not in names}
+    buffers = {name: tensor for name, tensor in state.items() if name not in names}
+    return {name: buffer.detach().cpu().clone() for name, buffer in buffers.items()}
 
 
 def write_constants(constants: Mapping[str, "Tensor"], module: "Module") -> None:
@@ -333,14 +326,14 @@ def places(module: "Module", space: "WeightSpace") -> dict[str, "Tensor"]:
         UserError: names or shapes differ, or the module ties two tensors that differ in the
             space (transformers ties the head of a T5 that is built from a configuration).
     """
-    named = {name: held.data for name, held in module.named_parameters(remove_duplicate=False)}
+    named = {name: p.data for name, p in module.named_parameters(remove_duplicate=False)}
     named |= dict(module.named_buffers(remove_duplicate=False))
     taken: dict[int, tuple[str, slice]] = {}
     for name, start, stop, shape in space.layout.spans():
         if name not in named or tuple(named[name].shape) != shape:
-            found = f"of shape {tuple(named[name].shape)}" if name in named else "missing"
+            what = f"of shape {tuple(named[name].shape)}" if name in named else "missing"
             raise UserError(
-                f"The module's '{name}' is {found}, the experts' has shape {shape}; "
+                f"The module's '{name}' is {what}, the experts' has shape {shape}; "
                 "load the module from one of the experts."
             )
         place = named[name].data_ptr()
@@ -350,8 +343,8 @@ def places(module: "Module", space: "WeightSpace") -> dict[str, "Tensor"]:
                 f"The module ties '{name}' to '{first}', but they differ in the "
                 "experts; load the module with from_pretrained."
             )
-    for name, held in module.named_parameters():
-        if held.data_ptr() not in taken:
+    for name, parameter in module.named_parameters():
+        if parameter.data_ptr() not in taken:
             raise UserError(
                 f"The experts lack the module's parameter '{name}'; load the module "
                 "from one of the experts."
