@@ -101,7 +101,7 @@ def test_scales_of_their_own_and_tensors_trained_as_a_whole(base, tmp_path):
         ({"alora_invocation_tokens": [1]}, lora(), "kind aLoRA, which cannot be merged"),
         ({"use_qalora": True}, lora(), "kind QALoRA, which cannot be merged"),
         ({"arrow_config": {"top_k": 3}}, lora(), "kind Arrow, which cannot be merged"),
-        ({}, lora(name="decoder.block.9.q"), "does not hold"),
+        ({}, lora(name="decoder.block.9.q"), "does not contain"),
         ({"base_model_name_or_path": "/nowhere"}, lora(), "adapter .*a cannot.*: /nowhere is not"),
         (
             {"base_model_name_or_path": "../a"},

@@ -1,19 +1,21 @@
 """LoRA adapters (Hu et al. 2022) as checkpoints: the base's theta plus the weight difference.
 
-What is mixed is W + s B A, not A and B on their own: a mixture of adapters is then exactly the
+What is mixed is W + s B A, not A and B separately: a mixture of adapters is then exactly the
 mixture of the merged models.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dfwe.errors import UserError, reason
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from dfwe.errors import UserError, reason, schema_fault
+from dfwe.pipeline.files import read_json
 from dfwe.weights.hub import local_folder
 from dfwe.weights.layout import Header
 from dfwe.weights.rows import Checkpoint, header_of, readers
@@ -21,11 +23,13 @@ from dfwe.weights.rows import Checkpoint, header_of, readers
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dfwe.weights.rows import Read
+
 ADAPTER, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 SETTINGS = "adapter_config.json"
 PREFIX = "base_model.model."
 LORA = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B)(?:\.weight)?")
-WRAPPED = re.compile(r"(modules_to_save|base_layer)\.")  # peft's, around a module's own tensors
+WRAPPED = re.compile(r"(modules_to_save|base_layer)\.")  # by peft, around a module
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisations that change W too
 VARIANTS = {"use_dora": "DoRA", "use_bdlora": "BD-LoRA", "kasa_config": "KaSA"}
 UNMERGEABLE = {
@@ -36,10 +40,25 @@ UNMERGEABLE = {
 WAYOUT = "merge it with peft's merge_and_unload() and save the model with save_pretrained"
 
 
+class LoraSettings(BaseModel):
+    """What is used of an `adapter_config.json` (peft's `LoraConfig`)."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    peft_type: str
+    base_model_name_or_path: str = Field(min_length=1)
+    lora_alpha: float
+    alpha_pattern: dict[str, float] | None = None
+    use_rslora: bool | None = None
+    fan_in_fan_out: bool | None = None
+    revision: str | None = None
+
+
 def read_checkpoint(name: str | Path, above: tuple[Path, ...] = ()) -> Checkpoint:
-    """A folder or Hub id that holds a model, or an adapter whose base is then read too.
+    """The checkpoint of a model, or of an adapter and its base.
 
     Args:
+        name: a folder or a Hub id.
         above: adapters of which this is the base.
 
     Raises:
@@ -49,17 +68,17 @@ def read_checkpoint(name: str | Path, above: tuple[Path, ...] = ()) -> Checkpoin
     if not (folder / SETTINGS).is_file():
         return Checkpoint.read(folder)
     settings = _settings(folder)
-    found = (folder / name for name in (ADAPTER, PICKLED))
-    path = next((path for path in found if path.is_file()), folder / ADAPTER)
+    paths = (folder / name for name in (ADAPTER, PICKLED))
+    path = next((path for path in paths if path.is_file()), folder / ADAPTER)
     try:
         header = header_of(path)
-    except Exception as error:  # whatever a damaged file makes a reader say
+    except Exception as error:  # a damaged file makes a reader raise anything
         raise UserError(
             f"{path} cannot be read ({reason(error)}); get the adapter again."
         ) from None
     base = _base(folder, settings, (*above, folder.resolve()))
     adapter = Adapter(folder, base.headers, base, header, settings)
-    adapter.changes  # noqa: B018  its faults are told now
+    adapter.changes  # noqa: B018  raises for what the base lacks
     return adapter
 
 
@@ -69,7 +88,7 @@ class Adapter(Checkpoint):
 
     base: Checkpoint
     adapter: Header
-    settings: Mapping[str, Any] = field(hash=False)
+    settings: LoraSettings
 
     @property
     def source(self) -> Path:
@@ -80,7 +99,7 @@ class Adapter(Checkpoint):
         return f"{self.base.kind} + LoRA"
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, JsonValue]:
         return self.base.config
 
     @cached_property
@@ -98,42 +117,42 @@ class Adapter(Checkpoint):
     @cached_property
     def changes(self) -> dict[str, list[str]]:
         """Name of a base tensor -> the adapter's tensors that change it."""
-        found: dict[str, list[str]] = {}
+        changes: dict[str, list[str]] = {}
         for name in sorted(self.adapter.tensors):
             if ".original_module." in name:  # as it was before training (bias="all")
                 continue
             plain = name.removeprefix(PREFIX)
             lora = LORA.fullmatch(plain)
             target = f"{lora.group(1)}.weight" if lora else WRAPPED.sub("", plain)
-            found.setdefault(self._in_base(target), []).append(name)
-        return found
+            changes.setdefault(self._in_base(target), []).append(name)
+        return changes
 
-    def values(self) -> "Callable[[str], Tensor]":
-        """name -> W + s B A; or the adapter's own tensor, where it was trained as a whole."""
-        held, base = readers([self.adapter]), self.base.values()
+    def values(self) -> "Read":
+        """name -> W + s B A; or the adapter's tensor, where the whole of it was trained."""
+        read, base = readers([self.adapter]), self.base.values()
 
         def value(name: str) -> "Tensor":
-            parts = {}
+            parts: dict[str, Tensor] = {}
             for entry in self.changes.get(name, []):
                 lora = LORA.fullmatch(entry.removeprefix(PREFIX))
-                parts[lora.group(2) if lora else "whole"] = held[entry](entry).float()
+                parts[lora.group(2) if lora else "whole"] = read[entry](entry).float()
             weight = parts.pop("whole") if "whole" in parts else base(name)
             return weight + self._difference(name, parts) if parts else weight
 
         return value
 
     def _difference(self, name: str, parts: "Mapping[str, Tensor]") -> "Tensor":
-        """s B A in the weight's own orientation; s = alpha / r, or alpha / sqrt(r) (rsLoRA)."""
+        """s B A in the weight's orientation; s = alpha / r, or alpha / sqrt(r) (rsLoRA)."""
         words = "embedding_" if "embedding_A" in parts else ""
         a, b = parts[f"{words}A"], parts[f"{words}B"]  # (r, in), (out, r)
         module = name.removesuffix(".weight")
-        patterns = (self.settings.get("alpha_pattern") or {}).items()
-        own = (x for pattern, x in patterns if re.match(rf"(.*\.)?({pattern})$", module))
-        alpha = next(own, self.settings["lora_alpha"])  # the first that matches, as in peft
+        patterns = (self.settings.alpha_pattern or {}).items()
+        alphas = (x for pattern, x in patterns if re.match(rf"(.*\.)?({pattern})$", module))
+        alpha = next(alphas, self.settings.lora_alpha)  # the first that matches, as in peft
         rank = a.shape[0]
-        scale = alpha / (sqrt(rank) if self.settings.get("use_rslora") else rank)
+        scale = alpha / (sqrt(rank) if self.settings.use_rslora else rank)
         difference = b @ a * scale
-        return difference.T if words or self.settings.get("fan_in_fan_out") else difference
+        return difference.T if words or self.settings.fan_in_fan_out else difference
 
     def _in_base(self, target: str) -> str:
         """The base's name for it: the same, or the only one that ends in it or that it ends in."""
@@ -144,18 +163,18 @@ class Adapter(Checkpoint):
         if len(near) != 1:
             raise UserError(
                 f"The adapter {self.folder} changes '{target}', which its base "
-                f"{self.base.folder} does not hold; {WAYOUT}."
+                f"{self.base.folder} does not contain; {WAYOUT}."
             )
         return near[0]
 
 
-def _base(folder: Path, settings: Mapping[str, Any], above: tuple[Path, ...]) -> Checkpoint:
+def _base(folder: Path, settings: LoraSettings, above: tuple[Path, ...]) -> Checkpoint:
     """The base that an adapter names: a path from here or from its folder, or a Hub id."""
-    named = settings["base_model_name_or_path"]
-    places = (Path(named).expanduser(), folder / named)
-    found = next((str(place) for place in places if place.is_dir()), named)
+    name = settings.base_model_name_or_path
+    places = (Path(name).expanduser(), folder / name)
     try:
-        base = local_folder(found, settings.get("revision"))
+        local = next((place for place in places if place.is_dir()), name)
+        base = local_folder(local, settings.revision)
         if base.resolve() in above:
             raise UserError(
                 f"{base} is an adapter with itself as its base; set base_model_name_or_path in "
@@ -166,27 +185,34 @@ def _base(folder: Path, settings: Mapping[str, Any], above: tuple[Path, ...]) ->
         raise UserError(f"The base of the adapter {folder} cannot be read: {error}") from None
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path) -> LoraSettings:
+    """The settings of a plain LoRA adapter.
+
+    Raises:
+        UserError: it is of another kind, or its settings cannot be read.
+    """
+    path = folder / SETTINGS
     try:
-        found: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
-        kind, base, alpha = (
-            found[key] for key in ("peft_type", "base_model_name_or_path", "lora_alpha")
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = read_json(path)
+        settings = LoraSettings.model_validate(content)
+    except ValidationError as error:
         raise UserError(
-            f"{folder / SETTINGS} is not a LoRA adapter's ({error}); {WAYOUT}."
+            f"{path} is not a LoRA adapter's: it {schema_fault(error)}; {WAYOUT}."
         ) from None
-    start = str(found.get("init_lora_weights")).lower()
-    plain = start if start.startswith(CHANGES_BASE) else kind
-    what = next((name for key, name in (VARIANTS | UNMERGEABLE).items() if found.get(key)), plain)
-    if what in UNMERGEABLE.values():
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}); {WAYOUT}.") from None
+    start = str(content.get("init_lora_weights")).lower()
+    plain = start if start.startswith(CHANGES_BASE) else settings.peft_type
+    variants = (name for key, name in (VARIANTS | UNMERGEABLE).items() if content.get(key))
+    kind = next(variants, plain)
+    if kind in UNMERGEABLE.values():
         raise UserError(
-            f"The adapter {folder} is of the kind {what}, which cannot be merged into its base's "
+            f"The adapter {folder} is of the kind {kind}, which cannot be merged into its base's "
             "weights; leave it out, or train plain LoRA instead."
         )
-    if what != "LORA" or not base or not isinstance(alpha, int | float):
+    if kind != "LORA":
         raise UserError(
-            f"The adapter {folder} is of the kind {what}, of which only plain LoRA is "
+            f"The adapter {folder} is of the kind {kind}, of which only plain LoRA is "
             f"read here; {WAYOUT}."
         )
-    return found
+    return settings
