@@ -57,7 +57,7 @@ class Survey:
 
     @property
     def recipe(self) -> Recipe:
-        """The survey's address in a logger: it computes no weights and is not kept in the store."""
+        """The survey's address in a logger; it has no weights and is not kept in the store."""
         settings = {"labels": self.labels, "products": digest(self.products.tolist())}
         return Recipe("region-survey", VERSION, settings)
 
