@@ -70,7 +70,7 @@ class ImportCheckpoint(Step):
         """Exports it alone, with the tokenizer."""
         from dfwe.weights.space import WeightSpace
 
-        export = run.work / "export"  # the export makes the folder
+        export = run.work / "export"  # created by the export
         shutil.rmtree(export, ignore_errors=True)
         cache = run.context.store.cache("flat")
         WeightSpace.from_pretrained([self.name], cache=cache).export([1.0], export)

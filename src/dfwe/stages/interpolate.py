@@ -139,7 +139,7 @@ class Interpolate(Step):
         result, crossed, module = self._search(run, space, folders[0])
         cross_fitted = None if crossed is None else _cross_fitted(crossed, result)
         self._log(run, result, cross_fitted, labels, space.groups)
-        export = run.work / "export"  # the export makes the folder
+        export = run.work / "export"  # created by the export
         shutil.rmtree(export, ignore_errors=True)
         space.export(result.alpha, export)
         for path in export.iterdir():

@@ -99,5 +99,6 @@ class Pretrain(Step):
         data = Passes(blocks, config.seed)
         trainer.fit(module, data, ckpt_path=resume.found, weights_only=False)
         run.earlier_seconds = passes.earlier_seconds
-        save(network.half(), tokenizer, run.output)  # half the size; `load` gives float32
+        network.half()  # pyright: ignore[reportUnknownMemberType]
+        save(network, tokenizer, run.output)  # half the size; `load` gives float32
         return PretrainRecord(loss=passes.epochs[-1]["train_loss"])

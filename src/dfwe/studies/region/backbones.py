@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,13 +15,19 @@ from dfwe.weights.loading import family_of, load, load_as, unloadable
 from dfwe.weights.rows import Checkpoint
 from dfwe.weights.space import WeightSpace, row_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 BASE = "pretrained"  # the label of the model the others started from
 
 
-def load_backbone(folder: Path) -> tuple[Any, Any]:
+def load_backbone(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The float32 network without its classification head, and its tokenizer.
 
-    A language model has none; it is loaded whole.
+    A language model has no such head and is loaded whole.
+
+    Raises:
+        UserError: the folder has no model of a known family, or no usable tokenizer.
     """
     from transformers import AutoModel
 
@@ -32,20 +38,25 @@ def load_backbone(folder: Path) -> tuple[Any, Any]:
     return load(folder) if answers else load_as(AutoModel, folder)
 
 
-def empty_backbone(folder: Path | None) -> Any:
-    """A body without values; None is for a model that stage=pretrain makes, a T5.
+def empty_backbone(folder: Path | None) -> "PreTrainedModel":
+    """A backbone on the meta device, without values.
+
+    Args:
+        folder: a checkpoint; None stands for a model that stage=pretrain creates, a T5.
 
     Raises:
-        UserError: the folder holds no model.
+        UserError: the folder has no model.
     """
     from transformers import AutoConfig, AutoModel, T5Config
 
-    try:
-        config = T5Config() if folder is None else AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise unloadable(folder, error) from None
+    config = T5Config()
+    if folder is not None:
+        try:
+            config = AutoConfig.from_pretrained(folder)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        except (OSError, ValueError) as error:
+            raise unloadable(folder, error) from None
     with torch.device("meta"):
-        return AutoModel.from_config(config)
+        return AutoModel.from_config(config)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def backbone_space(
@@ -53,23 +64,28 @@ def backbone_space(
     folders: Sequence[Path],
     labels: Sequence[str],
     cache: Path | None = None,
-    ready: Callable[[Any], Any] = lambda network: network,
-) -> tuple[WeightSpace, Any, Any]:
-    """The bodies of `folders` and, as the last row, the pretrained body; network, tokenizer.
+    ready: "Callable[[PreTrainedModel], PreTrainedModel]" = lambda network: network,
+) -> tuple[WeightSpace, "PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The weight space of backbones, the pretrained network and its tokenizer.
 
-    Rows of checkpoints stay mapped. `space.write(alpha, network)` makes the network any point.
+    The space has n + 1 rows (P,): those of `folders`, memory-mapped where possible, and the
+    pretrained one last. `space.write(alpha, network)` turns the network into any point of it.
 
     Args:
-        ready: makes the pretrained network what trainings start from, as `Model.ready`.
+        base: the checkpoint that the others started from.
+        folders: n checkpoints.
+        labels: their n names.
+        cache: where flat copies of checkpoints are kept that cannot be mapped.
+        ready: what trainings change in the pretrained network first, as `ModelFamily.ready`.
 
     Raises:
-        UserError: a checkpoint has another architecture than `base`.
+        UserError: a checkpoint has another architecture than `base`, or cannot be read.
     """
     network, tokenizer = load_backbone(base)
     network = ready(network)
     pooled = getattr(network, "pooler", None) is not None
     if pooled and not all(map(_has_pooler, folders)):  # a RoBERTa's head takes its place
-        network.pooler = None
+        network.register_module("pooler", None)
     layout = Layout.of(network)
     prefix = backbone_prefix(network)
     rows = [backbone_row(folder, layout, prefix, cache) for folder in folders]
@@ -83,9 +99,18 @@ def _has_pooler(folder: Path) -> bool:
 
 
 def backbone_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = None) -> Tensor:
-    """A checkpoint's theta (P,) restricted to the body; mapped where its parts lie together.
+    """A checkpoint's theta (P,), restricted to the backbone of `layout`.
 
-    A body's names have the prefix in a model with a head, and none alone: neither side shows it.
+    It is memory-mapped where the backbone's parameters lie side by side in the file, and copied
+    otherwise. Names are compared without the prefix, which a checkpoint with a head puts before
+    those of its backbone and a bare backbone does not.
+
+    Args:
+        prefix: what precedes the names of a backbone's parameters, such as `bert.`.
+        cache: where a flat copy is kept of a checkpoint that cannot be mapped.
+
+    Raises:
+        UserError: a parameter is missing, or has another shape; or the checkpoint is damaged.
     """
     checkpoint = Checkpoint.read(Path(folder).expanduser())
     whole = checkpoint.row(cache)
@@ -93,16 +118,16 @@ def backbone_row(folder: Path, layout: Layout, prefix: str, cache: Path | None =
         name.removeprefix(prefix): (start, stop, shape)
         for name, start, stop, shape in checkpoint.layout.spans()
     }
-    spans = []
+    spans: list[tuple[int, int]] = []
     for name, shape in zip(layout.names, layout.shapes, strict=True):
-        start, stop, found = places.get(name.removeprefix(prefix), (0, 0, None))
-        if found != shape:
+        start, stop, actual = places.get(name.removeprefix(prefix), (0, 0, None))
+        if actual != shape:
+            fault = "missing" if actual is None else f"of shape {actual}"
             raise UserError(
-                f"'{name}' is {'missing' if found is None else f'of shape {found}'} in {folder}, "
-                f"the pretrained model's has shape {shape}; compare models of one architecture."
+                f"'{name}' is {fault} in {folder}, the pretrained model's has shape {shape}; "
+                "compare models of one architecture."
             )
         spans.append((start, stop))
-    follows = all(a[1] == b[0] for a, b in pairwise(spans))
-    if follows:
+    if all(stop == start for (_, stop), (start, _) in pairwise(spans)):
         return whole[spans[0][0] : spans[-1][1]]
     return torch.cat([whole[start:stop] for start, stop in spans])

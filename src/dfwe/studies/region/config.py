@@ -36,7 +36,7 @@ class Settings:
 
     Args:
         seeds: models of each dataset.
-        families: family -> its datasets; a dataset in none is a family of its own.
+        families: family -> its datasets; a dataset in none is a family by itself.
         same_texts: sets of datasets that share texts: no start for one comes from another.
         texts: of each dataset's train and dev splits that a probe sees; None sees all.
         unseen: a probe learns from training texts that no model was fine-tuned on, which a
@@ -52,7 +52,7 @@ class Settings:
     """
 
     seeds: Sequence[Whole] = (0, 1, 2, 3, 4)
-    families: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    families: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     same_texts: Sequence[Sequence[str]] = ()
     texts: Count | None = 250
     unseen: bool = False
@@ -74,7 +74,8 @@ class Settings:
 
     def family(self, dataset: str) -> str:
         """The family of a dataset."""
-        return next((name for name, held in self.families.items() if dataset in held), dataset)
+        families = self.families.items()
+        return next((name for name, datasets in families if dataset in datasets), dataset)
 
     def related(self, dataset: str) -> frozenset[str]:
         """The dataset itself and those that share its texts."""

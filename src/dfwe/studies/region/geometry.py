@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 BLOCK = 1 << 18  # elements of each model at a time
 Matrix = NDArray[np.float64]
 
@@ -65,22 +64,24 @@ def variance(products: Matrix, members: Sequence[int]) -> float:
 
 def spectral(similar: Matrix, k: int, seed: int = 0) -> NDArray[np.int64]:
     """The cluster (n,) of each model: spectral clustering on the cosine, negatives as none."""
-    from sklearn.cluster import SpectralClustering
+    from sklearn.cluster import (  # pyright: ignore[reportMissingTypeStubs]
+        spectral_clustering,  # pyright: ignore[reportUnknownVariableType]
+    )
 
-    affinity = np.clip(similar, 0.0, None)
-    # A hair above zero keeps the graph connected, which scikit-learn warns about otherwise.
-    method = SpectralClustering(k, affinity="precomputed", random_state=seed)
-    return method.fit_predict(np.maximum(affinity, 1e-9))
+    # A hair above zero keeps the graph connected; scikit-learn warns of one that is not.
+    affinity = np.maximum(similar, 1e-9)
+    clusters = spectral_clustering(affinity, n_clusters=k, random_state=seed)
+    return np.asarray(clusters, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How clusters that were found match the true ones, each 0..1.
+    """How well clusters match the true groups; 1 is perfect.
 
     Args:
-        accuracy: of the best one-to-one matching of clusters and truth.
-        f1: macro, under that matching.
-        ari: adjusted Rand index.
+        accuracy: of the best one-to-one matching of clusters and groups, 0..1.
+        f1: macro, under that matching, 0..1; a group without a cluster counts as 0.
+        ari: adjusted Rand index, -0.5..1.
     """
 
     accuracy: float
@@ -88,31 +89,27 @@ class Agreement:
     ari: float
 
 
-def agreement(found: Sequence[int], truth: Sequence[str]) -> Agreement:
-    """Compare clusters with the truth."""
-    from scipy.optimize import linear_sum_assignment
-    from sklearn.metrics import accuracy_score, adjusted_rand_score, f1_score
-
-    names = sorted(set(truth))
-    ids = sorted(set(found))
-    counts = np.array(
-        [
-            [
-                sum(f == i and t == name for f, t in zip(found, truth, strict=True))
-                for name in names
-            ]
-            for i in ids
-        ]
+def agreement(clusters: Sequence[int], truth: Sequence[str]) -> Agreement:
+    """Compare the cluster (n,) of each model with its true group (n,)."""
+    from scipy.optimize import (  # pyright: ignore[reportMissingTypeStubs]
+        linear_sum_assignment,  # pyright: ignore[reportUnknownVariableType]
     )
-    rows, columns = linear_sum_assignment(-counts)
-    meaning = {ids[r]: names[c] for r, c in zip(rows, columns, strict=True)}
-    said = [meaning.get(i, "") for i in found]
-    never: float = 0.0  # a dataset without a cluster scores 0; the stubs know only "warn"
-    f1 = f1_score(truth, said, average="macro", labels=names, zero_division=never)  # type: ignore[arg-type]
+    from sklearn.metrics import (  # pyright: ignore[reportMissingTypeStubs]
+        adjusted_rand_score,  # pyright: ignore[reportUnknownVariableType]
+    )
+
+    ids, rows = np.unique(clusters, return_inverse=True)
+    names, columns = np.unique(truth, return_inverse=True)
+    counts = np.zeros((len(ids), len(names)), dtype=np.int64)  # models by cluster and group
+    np.add.at(counts, (rows, columns), 1)
+    i, j = np.asarray(linear_sum_assignment(-counts), dtype=np.int64)  # the matching
+    matched = counts[i, j]
+    f1 = np.zeros(len(names))
+    f1[j] = 2 * matched / (counts.sum(1)[i] + counts.sum(0)[j])
     return Agreement(
-        float(accuracy_score(truth, said)),
-        float(f1),
-        float(adjusted_rand_score(truth, list(found))),
+        accuracy=float(matched.sum() / len(truth)),
+        f1=float(f1.mean()),
+        ari=float(adjusted_rand_score(truth, clusters)),
     )
 
 
@@ -128,12 +125,14 @@ def plane(products: Matrix) -> tuple[Matrix, tuple[float, float]]:
 
 def tree(similar: Matrix) -> Matrix:
     """Average linkage on 1 - cosine, as SciPy's matrix (n - 1, 4)."""
-    from scipy.cluster.hierarchy import linkage
+    from scipy.cluster.hierarchy import (  # pyright: ignore[reportMissingTypeStubs]
+        linkage,  # pyright: ignore[reportUnknownVariableType]
+    )
     from scipy.spatial.distance import squareform
 
     apart = 1.0 - (similar + similar.T) / 2
     np.fill_diagonal(apart, 0.0)
-    return linkage(squareform(apart, checks=False), "average")
+    return np.asarray(linkage(squareform(apart, checks=False), "average"), dtype=np.float64)
 
 
 def pictures(

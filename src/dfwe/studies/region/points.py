@@ -1,19 +1,17 @@
 """Ways through weight space as arrays of alpha (m, n): lines, hulls, extrapolation, noise."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfwe.studies.region.config import Settings
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-from dataclasses import dataclass
-from itertools import combinations
-
-from dfwe.studies.region.config import Settings
 
 Alphas = NDArray[np.float64]
 STEPS, REACH = 10, 32.0  # of extrapolation, as in the paper: 1 to 32 and 0 to -31
@@ -56,7 +54,8 @@ def perturbed(base: "Tensor", norm: float, seed: int) -> "Tensor":
     import torch
 
     noise = torch.randn(base.shape, generator=torch.Generator().manual_seed(seed))
-    return base + noise * (norm / noise.norm())
+    length = torch.as_tensor(noise.norm())  # pyright: ignore[reportUnknownMemberType]
+    return base + noise * (norm / length)
 
 
 def breaks(t: Sequence[float], losses: Sequence[float], limit: float) -> float | None:
@@ -111,7 +110,7 @@ def groups(datasets: Sequence[str], settings: Settings) -> dict[str, dict[str, t
         families.setdefault(settings.family(dataset), []).append(dataset)
     return {
         "dataset": {dataset: (dataset,) for dataset in datasets},
-        "family": {name: tuple(held) for name, held in families.items() if len(held) > 1},
+        "family": {name: tuple(members) for name, members in families.items() if len(members) > 1},
         "general": {"all": tuple(datasets)},
     }
 
@@ -124,39 +123,40 @@ def singles(owners: Sequence[str], probed: Sequence[str], settings: Settings) ->
         probed: the datasets that can be probed.
     """
     n, probes = len(owners) + 1, tuple(probed)
-    found = [Point(PRETRAINED, PRETRAINED, PRETRAINED, probes, corner(n, n - 1))]
-    found += [Point(f"in/{i}", IN, owner, probes, corner(n, i)) for i, owner in enumerate(owners)]
-    found += [Point(f"noise/{k}", NOISE, NOISE, probes, seed=k) for k in range(settings.perturbed)]
-    return found
+    return [
+        Point(PRETRAINED, PRETRAINED, PRETRAINED, probes, corner(n, n - 1)),
+        *(Point(f"in/{i}", IN, owner, probes, corner(n, i)) for i, owner in enumerate(owners)),
+        *(Point(f"noise/{k}", NOISE, NOISE, probes, seed=k) for k in range(settings.perturbed)),
+    ]
 
 
 def hulls(owners: Sequence[str], probed: Sequence[str], settings: Settings) -> list[Point]:
     """Random convex combinations of each group's models, on the group's datasets (In')."""
-    found = []
-    for level, held in groups(list(dict.fromkeys(owners)), settings).items():
-        for number, (group, datasets) in enumerate(held.items()):
+    points: list[Point] = []
+    for level, by_group in groups(list(dict.fromkeys(owners)), settings).items():
+        for number, (group, datasets) in enumerate(by_group.items()):
             members = [i for i, owner in enumerate(owners) if owner in datasets]
             alphas = interior(len(owners) + 1, members, settings.interior, seed=number)
             probes = tuple(d for d in datasets if d in probed)
-            found += [
+            points += [
                 Point(f"interior/{level}/{group}/{k}", INTERIOR, f"{level}/{group}", probes, a)
                 for k, a in enumerate(alphas)
                 if probes
             ]
-    return found
+    return points
 
 
 def lines(owners: Sequence[str], probed: Sequence[str], settings: Settings) -> list[Point]:
     """Lines between pairs of models and beyond the ends of some, on both ends' datasets."""
     t = np.linspace(0, 1, settings.points)
-    found = []
+    points: list[Point] = []
     for kind, pairs in _pairs(owners, settings).items():
         for number, (i, j) in enumerate(pairs[: settings.pairs]):
-            found += _on_line(LINE, kind, number, (i, j), t, owners, probed)
+            points += _on_line(LINE, kind, number, (i, j), t, owners, probed)
         for number, (i, j) in enumerate(pairs[: settings.extrapolation]):
             beyond = extrapolation(settings.steps)
-            found += _on_line(EXTRAPOLATION, kind, number, (i, j), beyond, owners, probed)
-    return found
+            points += _on_line(EXTRAPOLATION, kind, number, (i, j), beyond, owners, probed)
+    return points
 
 
 def _on_line(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfwe.errors import UserError
 from dfwe.pipeline.recipe import Recipe, digest
@@ -47,12 +48,16 @@ class Survey:
     @property
     def owners(self) -> list[str]:
         """The region of each checkpoint."""
-        names = {label: f"region {k + 1}" for k, held in enumerate(self.regions) for label in held}
+        names = {
+            label: f"region {number}"
+            for number, members in enumerate(self.regions, 1)
+            for label in members
+        }
         return [names.get(label, "outlier") for label in self.labels]
 
     @property
     def recipe(self) -> Recipe:
-        """What the logger calls it: a survey makes no weights and is not kept in the store."""
+        """The survey's address in a logger; it has no weights and is not kept in the store."""
         settings = {"labels": self.labels, "products": digest(self.products.tolist())}
         return Recipe("region-survey", VERSION, settings)
 
@@ -62,20 +67,20 @@ class Survey:
         return {
             "regions": [
                 {
-                    "average": list(held),
-                    "variance": variance(self.products, [index[x] for x in held]),
+                    "average": list(members),
+                    "variance": variance(self.products, [index[label] for label in members]),
                 }
-                for held in self.regions
+                for members in self.regions
             ],
             "outliers": list(self.outliers),
-            "sources": {label: list(held[:NEAREST]) for label, held in self.nearest.items()},
+            "sources": {label: list(others[:NEAREST]) for label, others in self.nearest.items()},
             "labels": list(self.labels),
             "cosine": cosine(self.products).tolist(),
         }
 
     def pictures(self, folder: Path) -> list[Path]:
         """Heat map, tree and plane; regions in their order, outliers last."""
-        rank = {label: k for k, held in enumerate(self.regions) for label in held}
+        rank = {label: k for k, members in enumerate(self.regions) for label in members}
         labels = sorted(self.labels, key=lambda label: rank.get(label, len(self.regions)))
         order = [self.labels.index(label) for label in labels]
         owners = [self.owners[i] for i in order]
@@ -88,10 +93,10 @@ def survey(labels: Sequence[str], products: Matrix) -> Survey:
     Lone leaves are outliers, and so are models whose task vectors point apart on average.
     """
     similar = cosine(products)
-    found = _cut(similar)
+    clusters = _cut(similar)
     regions: list[tuple[str, ...]] = []
-    for cluster in np.unique(found):
-        members = np.flatnonzero(found == cluster).tolist()
+    for cluster in np.unique(clusters):
+        members = np.flatnonzero(clusters == cluster).tolist()
         names = tuple(labels[i] for i in members)
         together = len(names) > 1 and mean_cosine(similar, members) > 0
         regions += [names] if together else [(name,) for name in names]
@@ -99,15 +104,25 @@ def survey(labels: Sequence[str], products: Matrix) -> Survey:
         label: tuple(labels[int(j)] for j in np.argsort(-similar[i], kind="stable") if j != i)
         for i, label in enumerate(labels)
     }
-    kept = sorted((held for held in regions if len(held) > 1), key=len, reverse=True)
-    outliers = tuple(held[0] for held in regions if len(held) == 1)
-    return Survey(tuple(labels), tuple(kept), outliers, nearest, products)
+    largest_first = sorted(regions, key=len, reverse=True)
+    return Survey(
+        labels=tuple(labels),
+        regions=tuple(names for names in largest_first if len(names) > 1),
+        outliers=tuple(names[0] for names in regions if len(names) == 1),
+        nearest=nearest,
+        products=products,
+    )
 
 
 def survey_folders(
     checkpoints: Sequence[str], base: str | None = None, cache: Path | None = None
 ) -> Survey:
-    """Survey checkpoints, or folders that hold them; similarity is around `base` or their mean.
+    """Survey checkpoints by the similarity of their task vectors.
+
+    Args:
+        checkpoints: folders of checkpoints, or folders of several such folders.
+        base: the checkpoint that the task vectors start from; None is the checkpoints' mean.
+        cache: where flat copies are kept of checkpoints that cannot be mapped.
 
     Raises:
         UserError: fewer than three checkpoints, or different architectures.
@@ -141,8 +156,8 @@ def recommended(survey: str, target: str) -> list[str]:
     """
     path = Path(survey).expanduser()
     try:
-        found = json.loads(path.read_text())["sources"]
-        known = {name: [str(other) for other in others] for name, others in found.items()}
+        sources = json.loads(path.read_text())["sources"]
+        known = {name: [str(other) for other in others] for name, others in sources.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise UserError(
             f"sources.survey={survey} is no results.json of stage=region; run "
@@ -158,26 +173,31 @@ def recommended(survey: str, target: str) -> list[str]:
     return known[target]
 
 
-def _cut(similar: Matrix) -> np.ndarray:
-    """The cluster (n,) of each model."""
-    from scipy.cluster.hierarchy import fcluster
-    from sklearn.metrics import silhouette_score
+def _cut(similar: Matrix) -> NDArray[np.int64]:
+    """The cluster (n,) of each model: of all cuts of the tree that with the best silhouette."""
+    from scipy.cluster.hierarchy import (  # pyright: ignore[reportMissingTypeStubs]
+        fcluster,  # pyright: ignore[reportUnknownVariableType]
+    )
+    from sklearn.metrics import (  # pyright: ignore[reportMissingTypeStubs]
+        silhouette_score,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     linkage, n = tree(similar), len(similar)
     apart = np.clip(1.0 - similar, 0.0, None)
     np.fill_diagonal(apart, 0.0)
-    best, score = np.zeros(n, dtype=int), SEPARATE
+    best, score = np.zeros(n, dtype=np.int64), SEPARATE
     for k in range(2, n):
-        found = fcluster(linkage, k, "maxclust")
-        if len(set(found.tolist())) == k:
-            reached = float(silhouette_score(apart, found, metric="precomputed"))
-            if reached > score:
-                best, score = found, reached
+        clusters = np.asarray(fcluster(linkage, k, "maxclust"), dtype=np.int64)
+        if len(np.unique(clusters)) == k:
+            silhouette = float(silhouette_score(apart, clusters, metric="precomputed"))
+            if silhouette > score:
+                best, score = clusters, silhouette
     return best
 
 
 def _folders(checkpoints: Sequence[str]) -> list[Path]:
-    found: list[Path] = []
+    """The folders of single checkpoints, those inside a folder sorted by name."""
+    folders: list[Path] = []
     for item in checkpoints:
         root = Path(item).expanduser()
         inside = sorted(path.parent for path in root.glob("*/config.json"))
@@ -186,5 +206,5 @@ def _folders(checkpoints: Sequence[str]) -> list[Path]:
                 f"{root} is no checkpoint and holds none; name folders that "
                 "save_pretrained wrote, or a folder of them."
             )
-        found += [root] if (root / "config.json").is_file() else inside
-    return found
+        folders += [root] if (root / "config.json").is_file() else inside
+    return folders
