@@ -1,4 +1,4 @@
-"""What a person finds after a run: results.json, ledgers, predictions, pictures and the table."""
+"""What a run leaves behind: results.json, ledgers, predictions, pictures and the table."""
 
 import csv
 import logging
@@ -19,7 +19,15 @@ from dfwe.search.ledger import read_trials, row_of
 from dfwe.stages.evaluate import Key, TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
-from dfwe.studies.ensembling.comparison import described, entries, gain, parts
+from dfwe.studies.ensembling.comparison import (
+    Interval,
+    MethodResult,
+    Part,
+    described,
+    entries,
+    gain,
+    parts,
+)
 from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -90,9 +98,9 @@ class Results(Record):
     cross_fitted: CrossFittedResult | None
     optimism: float | None
     delta: float | None
-    methods: list[dict[str, Any]] | None
-    interval: tuple[float, float] | None
-    parts: dict[str, dict[str, Any]] | None
+    methods: list[MethodResult] | None
+    interval: Interval | None
+    parts: dict[str, Part] | None
     seconds: dict[str, float | None]
     model_dir: str | None
 
@@ -195,7 +203,10 @@ def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
 
 
 def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> None:
-    """Push the final model to the Hub, under `name` or, for True, a name of its own.
+    """Push the final model to the Hub.
+
+    Args:
+        name: of the repository; for True, one with the target, seed and address.
 
     Raises:
         UserError: the Hub refuses.
