@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,8 @@ from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
 from dfwe.reporting import figures
 from dfwe.reporting.terminal import shown
-from dfwe.search.ledger import read_trials, row_of
+from dfwe.search.evaluation import Trial
+from dfwe.search.ledger import read_trials
 from dfwe.stages.interpolate import TRIALS, SearchRecord
 from dfwe.studies.ensembling.runs import Runs, average_gain
 
@@ -85,9 +85,8 @@ def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
     return gains
 
 
-def _trials(store: Store, step: Step) -> Sequence[dict[str, Any]]:
-    trials = read_trials(store.folder(step.recipe) / TRIALS)
-    return [row_of(trial).model_dump() for trial in trials]
+def _trials(store: Store, step: Step) -> Sequence[Trial]:
+    return read_trials(store.folder(step.recipe) / TRIALS)
 
 
 def _alpha(store: Store, step: Step) -> dict[str, float]:

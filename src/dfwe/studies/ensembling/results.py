@@ -5,7 +5,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -15,7 +15,7 @@ from dfwe.pipeline.files import write_text
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
-from dfwe.search.ledger import read_trials, row_of
+from dfwe.search.ledger import read_trials
 from dfwe.stages.evaluate import Key, TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
@@ -272,28 +272,22 @@ def _sum_of_seconds(store: Store, steps: Sequence[Step]) -> float | None:
 
 
 def _draw_trainings(plan: Plan, context: Context) -> None:
-    from dfwe.reporting.plots import learning_curves
+    from dfwe.reporting.plots import LearningCurve, learning_curves
 
-    histories: list[dict[str, Any]] = []
+    curves: list[LearningCurve] = []
     for step in (*plan.experts, *plan.finetuned):
         if not isinstance(step, Train) or step.recipe not in context.store:
             continue
         record = context.store.record(step.recipe, TrainRecord)
-        epochs = [
-            {"epoch": e.epoch, "train_loss": e.train_loss, "score": e.dev.score}
-            for e in record.epochs
-        ]
-        histories.append(
-            {
-                "stage": step.stage,
-                "label": step.label,
-                "monitor": record.monitor,
-                "best_epoch": record.best_epoch,
-                "epochs": epochs,
-            }
+        scores = [epoch.dev.score for epoch in record.epochs]
+        losses = [epoch.train_loss for epoch in record.epochs]
+        curves.append(
+            LearningCurve(
+                step.stage, step.label, record.monitor, record.best_epoch, scores, losses
+            )
         )
-    if histories:
-        learning_curves(histories, context.output / "learning_curves.png")
+    if curves:
+        learning_curves(curves, context.output / "learning_curves.png")
 
 
 def _copy_search(plan: Plan, context: Context) -> None:
@@ -306,9 +300,8 @@ def _copy_search(plan: Plan, context: Context) -> None:
         shutil.copy(path, output / path.name)
     record = context.store.record(step.recipe, SearchRecord)
     labels = [expert.label for expert in step.experts]
-    rows = [row_of(trial).model_dump() for trial in read_trials(folder / TRIALS)]
-    search_trajectory(rows, labels, record.best, output / "search.png")
-    alpha_bars(named(record.alpha, labels, record.groups), output / "alpha.png")
+    search_trajectory(read_trials(folder / TRIALS), labels, record.best, output / "search.png")
+    alpha_bars(record.alpha, labels, record.groups, output / "alpha.png")
 
 
 def _write_answers(plan: Plan, context: Context) -> None:
