@@ -11,6 +11,7 @@ from dfwe.pipeline.executor import lineage
 from dfwe.pipeline.record import Cost, Record
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
+from dfwe.reporting.results import Interval, MethodResult, Part
 from dfwe.stages.evaluate import Evaluation, TestRecord
 from dfwe.stages.interpolate import Interpolate, SearchRecord
 from dfwe.stages.train import Train, TrainRecord
@@ -23,7 +24,6 @@ PARTS = {  # what the gain consists of: from one method to the next
     "transfer": ("seeds_uniform", "uniform"),
     "tuning of alpha": ("uniform", "dfwe"),
 }
-Interval = tuple[float, float]  # 95 %, in points
 Number = TypeVar("Number", int, float)
 
 
@@ -41,32 +41,6 @@ class MethodCost(Record):
     evaluations: int | None
     tokens: int | None
     flops: int | None
-
-
-class MethodResult(Record):
-    """A method as `results.json` and `report.json` have it: scores in points, then its cost.
-
-    Args:
-        delta: test minus that of fine-tuning alone.
-        interval: 95 % of `delta`.
-    """
-
-    name: str
-    dev: float | None
-    test: float
-    delta: float
-    interval: Interval
-    seconds: float | None
-    evaluations: int | None
-    tokens: int | None
-    flops: int | None
-
-
-class Part(Record):
-    """A part of the gain over fine-tuning, in points, and its 95 % interval."""
-
-    delta: float
-    interval: Interval
 
 
 @dataclass(frozen=True)

@@ -15,94 +15,23 @@ from dfwe.pipeline.files import write_text
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
+from dfwe.reporting.results import (
+    CrossFittedResult,
+    DfweResult,
+    ExpertResult,
+    MixtureResult,
+    ModelScores,
+    Results,
+)
 from dfwe.search.ledger import read_trials
 from dfwe.stages.evaluate import Key, TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
-from dfwe.studies.ensembling.comparison import (
-    Interval,
-    MethodResult,
-    Part,
-    described,
-    entries,
-    gain,
-    parts,
-)
+from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)
 AnyRecord = TypeVar("AnyRecord", bound=Record)
-Named = dict[str, float] | dict[str, dict[str, float]]  # expert -> weight; or by group
-
-
-class ModelScores(Record):
-    """A model's scores, in points; None for what is not known yet."""
-
-    dev: float | None
-    test: float | None
-
-
-class ExpertResult(ModelScores):
-    """A fine-tuned expert or an imported checkpoint."""
-
-    label: str
-    address: str
-
-
-class MixtureResult(ModelScores):
-    """A mixture and its alpha by label."""
-
-    alpha: Named | None
-
-
-class DfweResult(MixtureResult):
-    """DFWE's mixture, and what its search did."""
-
-    evaluations: int | None
-    iterations: int | None
-
-
-class CrossFittedResult(Record):
-    """The search on dialogues that it has not read, one alpha per fold."""
-
-    score: float
-    metrics: dict[str, float]
-    alphas: list[Named]
-    optimism: float
-    evaluations: int
-
-
-class Results(Record):
-    """`results.json`: what the store has of a plan; None for what is not computed yet.
-
-    Args:
-        optimism: dev minus test of DFWE, in points.
-        delta: test of DFWE minus test of the baseline, in points.
-        methods: every method on test, with cost.
-        interval: 95 % of `delta`.
-        parts: what the gain consists of.
-        seconds: by stage.
-        model_dir: the final model's folder.
-    """
-
-    task: str
-    seed: int
-    model: str
-    corpus: str
-    sources: list[str]
-    experts: list[ExpertResult]
-    baseline: ModelScores
-    uniform: ModelScores
-    dfwe: DfweResult
-    one_standard_error: MixtureResult
-    cross_fitted: CrossFittedResult | None
-    optimism: float | None
-    delta: float | None
-    methods: list[MethodResult] | None
-    interval: Interval | None
-    parts: dict[str, Part] | None
-    seconds: dict[str, float | None]
-    model_dir: str | None
 
 
 def results(plan: Plan, stage: Stage, store: Store) -> Results:
@@ -171,10 +100,9 @@ def present(plan: Plan, stage: Stage, context: Context) -> None:
     path = output / "results.json"
     shown.write(path)
     console = Console()
-    values = shown.model_dump(mode="json")
-    console.print(summary(values))
-    if plan.study.controls and values["methods"]:
-        console.print(contenders(values["methods"]))
+    console.print(summary(shown))
+    if plan.study.controls and shown.methods:
+        console.print(contenders(shown.methods))
     lines = [f"plots        {output}", str(path)]
     if shown.model_dir:
         lines.insert(0, f"final model  {shown.model_dir}")

@@ -8,8 +8,9 @@ import numpy as np
 
 from dfwe.errors import UserError
 from dfwe.pipeline.store import Store
+from dfwe.reporting.results import Interval
 from dfwe.statistics.bootstrap import interval
-from dfwe.studies.ensembling.comparison import Entry, Interval, entries, gain, gain_draws
+from dfwe.studies.ensembling.comparison import Entry, entries, gain, gain_draws
 from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)

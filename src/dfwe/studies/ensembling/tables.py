@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dfwe.reporting.table import Table
-from dfwe.reporting.terminal import DASH, clock, points, shown
+from dfwe.reporting.terminal import DASH, bounds, clock, points, shown
 from dfwe.studies.ensembling.comparison import (
     PARTS,
     Entry,
-    Interval,
     gain,
     parts,
 )
@@ -52,7 +51,7 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
                 _spread(base),
                 _spread(mixed),
                 f"{mean:+.2f}",
-                _span(span),
+                bounds(span),
                 _wins(runs, [task], "baseline"),
                 _optimism(mixed),
                 *_costs(mixed, base),
@@ -69,7 +68,7 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
             points(base),
             points(mixed),
             f"{mean:+.2f}",
-            _span(span),
+            bounds(span),
             _wins(runs, tasks, "baseline"),
             "",
             "",
@@ -149,7 +148,7 @@ def split(runs: Runs) -> list[Table]:
             *(
                 cell
                 for row in split.values()
-                for cell in (f"{row.delta:+.2f}", _span(row.interval))
+                for cell in (f"{row.delta:+.2f}", bounds(row.interval))
             ),
         ]
         for task, split in gains.items()
@@ -187,7 +186,7 @@ def _gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> tuple[str,
     if over == under:
         return "", ""
     mean, span = average_gain(runs, tasks, over, under)
-    return f"{mean:+.2f}", _span(span)
+    return f"{mean:+.2f}", bounds(span)
 
 
 def _wins(runs: Runs, tasks: Sequence[str], name: str) -> str:
@@ -229,10 +228,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _number(value: float | None, form: str = "{:.1e}") -> str:
     return DASH if value is None else form.format(value)
-
-
-def _span(span: Interval) -> str:
-    return f"{span[0]:+.2f} to {span[1]:+.2f}"
 
 
 def _published(rows: Sequence[Mapping[str, float] | None]) -> list[str]:
