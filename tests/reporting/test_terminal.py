@@ -1,19 +1,31 @@
 """The terminal's table."""
 
 import re
+from typing import TypeVar
 
 import pytest
 from rich.console import Console
 
+from dfwe.pipeline.record import Record
+from dfwe.reporting.results import (
+    CrossFittedResult,
+    DfweResult,
+    ExpertResult,
+    MethodResult,
+    MixtureResult,
+    ModelScores,
+    Named,
+    Results,
+)
 from dfwe.reporting.table import Table
-from dfwe.reporting.terminal import clock, sheet, summary
+from dfwe.reporting.terminal import clock, contenders, sheet, summary
 
 LABELS = ["characters", "characters+sources", "meld", "qa", "reading"]
 ALPHA = [0.12, 0.41, 0.05, 0.22, 0.2]
-NOTHING = {"dev": None, "test": None}
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-def render(results: dict, width: int = 80) -> str:
+def render(results: Results, width: int = 80) -> str:
     """What the terminal shows, without the blanks at the ends of lines."""
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
@@ -21,48 +33,73 @@ def render(results: dict, width: int = 80) -> str:
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
+def with_alpha(results: Results, alpha: Named | None) -> Results:
+    """The same results of another alpha."""
+    return changed(results, dfwe=changed(results.dfwe, alpha=alpha))
+
+
+def changed(record: AnyRecord, **values: object) -> AnyRecord:
+    return record.model_copy(update=values)
+
+
 @pytest.fixture
-def results() -> dict:
+def results() -> Results:
     experts = [
-        {"label": label, "address": "ab12", "dev": 40.0 + k, "test": 39.0 + k}
+        ExpertResult(label=label, address="ab12", dev=40.0 + k, test=39.0 + k)
         for k, label in enumerate(LABELS)
     ]
-    return {
-        "task": "characters",
-        "seed": 3,
-        "model": "tiny",
-        "corpus": "sample",
-        "sources": LABELS[2:],
-        "experts": experts,
-        "baseline": {"dev": 41.236, "test": 40.5},
-        "uniform": {"dev": 42.0, "test": 39.25},
-        "dfwe": {
-            "alpha": dict(zip(LABELS, ALPHA, strict=True)),
-            "dev": 44.0,
-            "test": 43.75,
-            "evaluations": 88,
-            "iterations": 40,
-        },
-        "delta": 3.25,
-        "seconds": {"experts": 3723.4, "finetune": 184.0, "interpolate": 12.0, "evaluate": 0.42},
-        "model_dir": "/store/ab12",
-    }
+    return Results(
+        task="characters",
+        seed=3,
+        model="tiny",
+        corpus="sample",
+        sources=LABELS[2:],
+        experts=experts,
+        baseline=ModelScores(dev=41.236, test=40.5),
+        uniform=ModelScores(dev=42.0, test=39.25),
+        dfwe=DfweResult(
+            alpha=dict(zip(LABELS, ALPHA, strict=True)),
+            dev=44.0,
+            test=43.75,
+            evaluations=88,
+            iterations=40,
+        ),
+        one_standard_error=MixtureResult(alpha=None, dev=None, test=None),
+        cross_fitted=None,
+        optimism=0.25,
+        delta=3.25,
+        methods=None,
+        interval=None,
+        parts=None,
+        seconds={"experts": 3723.4, "finetune": 184.0, "interpolate": 12.0, "evaluate": 0.42},
+        model_dir="/store/ab12",
+    )
 
 
 @pytest.fixture
-def untested(results: dict) -> dict:
+def untested(results: Results) -> Results:
     """As after `stage=interpolate`: nobody has looked at test."""
-    for model in (results["baseline"], results["uniform"], results["dfwe"], *results["experts"]):
-        model["test"] = None
-    return {**results, "delta": None, "seconds": {**results["seconds"], "evaluate": None}}
+    return changed(
+        results,
+        experts=[changed(expert, test=None) for expert in results.experts],
+        baseline=changed(results.baseline, test=None),
+        uniform=changed(results.uniform, test=None),
+        dfwe=changed(results.dfwe, test=None),
+        delta=None,
+        seconds={**results.seconds, "evaluate": None},
+    )
 
 
 @pytest.fixture
-def unsearched(untested: dict) -> dict:
+def unsearched(untested: Results) -> Results:
     """As in the middle of `stage=experts`."""
-    untested["experts"] = [{**expert, **NOTHING} for expert in untested["experts"]]
-    nothing = {"alpha": None, "evaluations": None, "iterations": None, **NOTHING}
-    return {**untested, "uniform": NOTHING, "dfwe": nothing, "seconds": {"experts": 2.0}}
+    return changed(
+        untested,
+        experts=[changed(expert, dev=None) for expert in untested.experts],
+        uniform=changed(untested.uniform, dev=None),
+        dfwe=changed(untested.dfwe, alpha=None, dev=None, evaluations=None, iterations=None),
+        seconds={"experts": 2.0},
+    )
 
 
 def cells(text: str, label: str) -> list[str]:
@@ -73,15 +110,14 @@ def cells(text: str, label: str) -> list[str]:
     return line.strip().removeprefix(label).split()
 
 
-def test_groups_are_named_and_their_mean_weight_is_shown(results: dict) -> None:
+def test_groups_are_named_and_their_mean_weight_is_shown(results: Results) -> None:
     pure = {label: float(label == "qa") for label in LABELS}
-    results["dfwe"]["alpha"] = {"encoder": results["dfwe"]["alpha"], "decoder": pure}
-    text = render(results)
+    text = render(with_alpha(results, {"encoder": results.dfwe.alpha, "decoder": pure}))
     assert cells(text, "qa")[0] == "0.610"
     assert "an alpha each for encoder, decoder: results.json" in text
 
 
-def test_every_model_stands_in_one_line_with_its_numbers(results: dict) -> None:
+def test_every_model_stands_in_one_line_with_its_numbers(results: Results) -> None:
     text = render(results)
     assert cells(text, "model") == ["alpha", "dev", "test", "delta"]
     assert cells(text, "fine-tuning (baseline)") == ["–", "41.24", "40.50", "–"]  # noqa: RUF001
@@ -91,60 +127,85 @@ def test_every_model_stands_in_one_line_with_its_numbers(results: dict) -> None:
     assert cells(text, "DFWE")[1:] == ["44.00", "43.75", "+3.25"]
 
 
-def test_dfwe_stands_last_under_a_rule(results: dict) -> None:
+def test_dfwe_stands_last_under_a_rule(results: Results) -> None:
     lines = render(results).splitlines()
     at = next(k for k, line in enumerate(lines) if line.startswith(" DFWE"))
     assert set(lines[at - 1].strip()) == {"─"}
-    assert not any(expert["label"] in line for line in lines[at:] for expert in results["experts"])
+    assert not any(expert.label in line for line in lines[at:] for expert in results.experts)
 
 
-def test_text_around_the_table_names_the_run_and_its_cost(results: dict) -> None:
+def test_text_around_the_table_names_the_run_and_its_cost(results: Results) -> None:
     text = render(results)
     assert text.startswith("characters from meld, qa, reading\nsample, tiny, seed 3;")
     assert "88 evaluations, 40 iterations\n" in text
     assert "experts 1h 02m, finetune 3m 04s, interpolate 12s, evaluate 0.4s\n" in text
 
 
-def test_the_cross_fitted_score_stands_beside_devs(results: dict) -> None:
-    crossed = {"score": 42.126, "metrics": {}, "alphas": [{}] * 5, "optimism": 1.874}
-    text = render({**results, "cross_fitted": crossed})
+def test_the_cross_fitted_score_stands_beside_devs(results: Results) -> None:
+    crossed = CrossFittedResult(
+        score=42.126, metrics={}, alphas=[{}] * 5, optimism=1.874, evaluations=30
+    )
+    text = render(changed(results, cross_fitted=crossed))
     assert "\ncross-fitted dev 42.13 (5 folds): dev is +1.87 above it\n" in text
-    assert "cross-fitted" not in render({**results, "cross_fitted": None})
+    assert "cross-fitted" not in render(results)
 
 
-def test_nothing_is_wider_than_the_terminal(results: dict) -> None:
+def test_nothing_is_wider_than_the_terminal(results: Results) -> None:
     for line in render(results, width=80).splitlines():
         assert len(line) <= 80
 
 
-def test_names_of_any_length_and_letters_leave_the_numbers_whole(results: dict) -> None:
+def test_names_of_any_length_and_letters_leave_the_numbers_whole(results: Results) -> None:
     long, marked = f"flan-t5-base-{'x' * 70}-end", "a_[red]x"
-    for row, label in zip(results["experts"], (long, marked), strict=False):
-        row["label"] = label
-    results["dfwe"]["alpha"] = {row["label"]: 0.2 for row in results["experts"]}
-    text = render(results)
+    labels = [long, marked, *LABELS[2:]]
+    experts = [
+        changed(row, label=label) for row, label in zip(results.experts, labels, strict=True)
+    ]
+    results = changed(results, experts=experts)
+    text = render(with_alpha(results, dict.fromkeys(labels, 0.2)))
     assert sum(map(len, re.findall("x{2,}", text))) == 70  # on two lines, no letter lost
     assert re.search(r"x   0\.200   40\.00   39\.00   -1\.50\n", text)
     assert cells(text, marked) == ["0.200", "41.00", "40.00", "-0.50"]
 
 
-def test_what_was_brought_is_not_called_fine_tuned(results: dict) -> None:
-    assert "import 3m 04s" in render({**results, "model": "checkpoints"})
+def test_what_was_brought_is_not_called_fine_tuned(results: Results) -> None:
+    assert "import 3m 04s" in render(changed(results, model="checkpoints"))
 
 
-def test_columns_of_stages_not_run_are_left_out(untested: dict) -> None:
+def test_columns_of_stages_not_run_are_left_out(untested: Results) -> None:
     text = render(untested)
     assert cells(text, "model") == ["alpha", "dev"]
     assert "evaluate" not in text
 
 
-def test_models_not_made_yet_show_a_dash(unsearched: dict) -> None:
+def test_models_not_made_yet_show_a_dash(unsearched: Results) -> None:
     text = render(unsearched)
     assert cells(text, "model") == ["dev"]
     assert cells(text, "fine-tuning (baseline)") == ["41.24"]
     for label in ("characters", "uniform average", "DFWE"):
         assert cells(text, label) == ["–"]  # noqa: RUF001
     assert "iterations" not in text
+
+
+def test_methods_are_compared_with_fine_tuning() -> None:
+    unknown = {"evaluations": None, "tokens": None, "flops": None}
+    tuned = MethodResult(
+        name="baseline",
+        dev=40.0,
+        test=39.0,
+        delta=0.0,
+        interval=(0.0, 0.0),
+        seconds=9.0,
+        **unknown,
+    )
+    gain = {"test": 41.5, "delta": 2.5, "interval": (-0.5, 5.0)}
+    mixed = changed(tuned, name="wise_ft", dev=None, seconds=None, **gain)
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(contenders([tuned, mixed]))
+    text = captured.get()
+    assert cells(text, "fine-tuning") == ["40.00", "39.00", "–", "–", "9.0s"]  # noqa: RUF001
+    assert cells(text, "WiSE-FT") == ["–", "41.50", "+2.50", "-0.50", "to", "+5.00", "–"]  # noqa: RUF001
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,8 @@ from dfwe.reporting.plots import (
     COLOURS,
     GREY,
     INK,
+    Axes,
+    Figure,
     best_so_far,
     caption,
     colours,
@@ -18,8 +19,9 @@ from dfwe.reporting.plots import (
     legend,
     save,
 )
+from dfwe.search.evaluation import Trial
 
-Trials = Sequence[Mapping[str, Any]]  # rows of trials.jsonl
+Trials = Sequence[Trial]
 
 
 def trajectories(runs: Mapping[str, Sequence[Trials]], path: Path) -> Path:
@@ -88,8 +90,8 @@ def landscape(trials: Trials, labels: Sequence[str], title: str, path: Path) -> 
     Args:
         trials: a lattice's, alpha (3,) each.
     """
-    alpha = np.array([t["alpha"] for t in trials])  # (m, 3)
-    score = np.array([np.nan if t["score"] is None else t["score"] for t in trials])
+    alpha = np.array([trial.alpha for trial in trials])  # (m, 3)
+    score = np.array([np.nan if trial.score is None else trial.score for trial in trials])
     figure, grid = figure_of(1, 2, (10.6, 4.0))
     triangle, lines = grid[0]
     triangle.set_title(title, loc="left", fontsize=10, pad=18)  # above the corner's name
@@ -145,8 +147,8 @@ def _markers(names: Iterable[str]) -> dict[str, str]:
 
 
 def _contours(
-    figure: Any,
-    axes: Any,
+    figure: Figure,
+    axes: Axes,
     alpha: NDArray[np.float64],
     score: NDArray[np.float64],
     labels: Sequence[str],
@@ -177,12 +179,12 @@ def _contours(
     axes.axis("off")
 
 
-def _panels(count: int) -> tuple[Any, list[Any]]:
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """A grid of at most three panels a row; those not needed stay away."""
     columns = min(3, count)
     rows = -(-count // columns)
     figure, grid = figure_of(rows, columns, (3.4 * columns + 0.6, 2.5 * rows + 0.3), sharex=False)
-    panels = list(grid.flat)
+    panels: list[Axes] = list(grid.flat)
     for axes in panels[count:]:
         axes.set_visible(False)
     return figure, panels[:count]

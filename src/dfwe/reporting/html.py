@@ -72,7 +72,7 @@ def _picture(path: Path, prefix: str) -> str:
 
 
 def _inline(svg: str, prefix: str) -> str:
-    """The <svg> element alone, its ids made its own: a page holds many pictures."""
+    """The <svg> element alone, its ids with a prefix, so that those of many pictures differ."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)

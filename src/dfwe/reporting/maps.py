@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +37,14 @@ def heat_map(similar: Matrix, owners: Sequence[str], path: Path) -> Path:
 
 def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], path: Path) -> Path:
     """The tree of average linkage on 1 - cosine; a model's name has its owner's colour."""
-    from scipy.cluster.hierarchy import dendrogram as draw
+    from scipy.cluster.hierarchy import (  # pyright: ignore[reportMissingTypeStubs]
+        dendrogram,  # pyright: ignore[reportUnknownVariableType]
+        leaves_list,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     figure, grid = figure_of(1, 1, (7.6, 1.2 + 0.2 * len(labels)))
     axes = grid[0][0]
-    tree: dict[str, Any] = draw(
+    dendrogram(
         linkage,
         labels=[caption(label) for label in labels],
         orientation="right",
@@ -52,7 +54,8 @@ def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], pa
         leaf_font_size=8,
     )
     colour = colours(owners)
-    for text, leaf in zip(axes.get_yticklabels(), tree["leaves"], strict=True):
+    leaves = np.asarray(leaves_list(linkage), dtype=np.int64)  # (n,), from the bottom up
+    for text, leaf in zip(axes.get_yticklabels(), leaves, strict=True):
         text.set_color(colour[owners[int(leaf)]])
     axes.set_xlabel("1 - cosine similarity")
     axes.grid(False)
@@ -79,7 +82,7 @@ def plane_map(
     return save(figure, path)
 
 
-def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> Path:
+def loss_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Path:
     """Generalised loss along lines, with 95 % bands.
 
     Args:

@@ -1,18 +1,20 @@
 """Pictures of a run: learning curves, the search's trajectory, the mixture's weights."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.pipeline.files import temporary_sibling
+from dfwe.search.evaluation import Alpha, Trial
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+# matplotlib's stubs leave keyword arguments without types, so its objects are Any here.
+Axes: TypeAlias = Any
+Figure: TypeAlias = Any
+Grid = NDArray[np.object_]  # (rows, columns) of Axes
 
 # Okabe & Ito's colours, which the colour-blind tell apart; one an expert, in the experts' order.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#555555")
@@ -35,20 +37,37 @@ def caption(name: str) -> str:
     return f" {name}" if name.startswith("_") else name  # which legends leave out
 
 
-def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Dev score and training loss by epoch, one panel a stage; the kept epoch is ringed.
+@dataclass(frozen=True)
+class LearningCurve:
+    """A training by epoch.
 
     Args:
-        histories: `scores.json` of each training: stage, label, best_epoch, epochs.
+        stage: experts or finetune.
+        label: the expert's.
+        monitor: the task whose dev score selected the epoch.
+        best_epoch: the one whose weights are kept, from 0.
+        scores: on dev, in points, one an epoch.
+        losses: of training, in nats a token, one an epoch.
     """
-    stages = [stage for stage in STAGES if any(h["stage"] == stage for h in histories)]
-    colour = colours(h["label"] for h in histories)
+
+    stage: str
+    label: str
+    monitor: str
+    best_epoch: int
+    scores: Sequence[float]
+    losses: Sequence[float]
+
+
+def learning_curves(curves: Sequence[LearningCurve], path: Path) -> Path:
+    """Dev score and training loss by epoch, one panel a stage; the kept epoch is ringed."""
+    stages = [stage for stage in STAGES if any(curve.stage == stage for curve in curves)]
+    colour = colours(curve.label for curve in curves)
     figure, grid = figure_of(2, len(stages), (4.6 * len(stages) + 1.8, 5.2), [2, 1])
     for column, stage in enumerate(stages):
         score, loss = grid[0][column], grid[1][column]
-        members = [h for h in histories if h["stage"] == stage]
-        for history in members:
-            _curve(score, loss, history, colour[history["label"]])
+        members = [curve for curve in curves if curve.stage == stage]
+        for curve in members:
+            _draw_curve(score, loss, curve, colour[curve.label])
         score.set_title(f"{STAGES[stage]}, {_monitored(members)}", loc="left", fontsize=10)
         loss.set_xlabel("epoch")
         loss.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -68,18 +87,18 @@ def learning_curves(histories: Sequence[Mapping[str, Any]], path: Path) -> Path:
 
 
 def search_trajectory(
-    trials: Sequence[Mapping[str, Any]], labels: Sequence[str], chosen: int, path: Path
+    trials: Sequence[Trial], labels: Sequence[str], chosen: int, path: Path
 ) -> Path:
     """Dev score, log-likelihood and alpha of every evaluation, the opening shaded.
 
     Args:
-        trials: rows of `trials.jsonl`; an alpha (g, n) is shown as its mean over the groups.
+        trials: in their order; an alpha (g, n) is shown as its mean over the groups.
         labels: the n experts, in alpha's order.
-        chosen: the trial that the search found the best.
+        chosen: the index of the trial that the search returned.
     """
     n = len(labels)
-    alphas = np.array([np.reshape(t["alpha"], (-1, n)).mean(axis=0) for t in trials])  # (m, n)
-    log_likelihood = _column(trials, "log_likelihood")
+    alphas = np.array([trial.alpha.reshape(-1, n).mean(axis=0) for trial in trials])  # (m, n)
+    log_likelihood = _column([trial.log_likelihood for trial in trials])
     heights = [3.2, 1.1, 1.8] if np.isfinite(log_likelihood).any() else [3.2, 1.8]
     figure, grid = figure_of(len(heights), 1, (9.2, 1.1 * sum(heights)), heights)
     axes = list(grid[:, 0])
@@ -98,21 +117,21 @@ def search_trajectory(
     return save(figure, path)
 
 
-def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
+def alpha_bars(alpha: Alpha, labels: Sequence[str], groups: Sequence[str], path: Path) -> Path:
     """The weight of each expert in the final model, beside the uniform average's.
 
     Args:
-        alpha: expert -> weight; or group -> expert -> weight, drawn as one stacked bar a group.
+        alpha: (n,); or (g, n), drawn as one stacked bar a group.
+        labels: the n experts.
+        groups: the g groups of parameters.
     """
-    if any(isinstance(value, Mapping) for value in alpha.values()):
-        return _group_bars(alpha, path)
-    uniform = 1 / len(alpha)
-    figure, grid = figure_of(1, 1, (6.4, 0.9 + 0.42 * len(alpha)))
+    if alpha.ndim == 2:
+        return _group_bars(alpha, labels, groups, path)
+    n, uniform = len(labels), 1 / len(labels)
+    figure, grid = figure_of(1, 1, (6.4, 0.9 + 0.42 * n))
     axes = grid[0][0]
-    bars = axes.barh(
-        range(len(alpha)), list(alpha.values()), color=list(colours(alpha).values()), height=0.66
-    )
-    axes.set_yticks(range(len(alpha)), [caption(label) for label in alpha])
+    bars = axes.barh(range(n), alpha, color=list(colours(labels).values()), height=0.66)
+    axes.set_yticks(range(n), [caption(label) for label in labels])
     axes.axvline(uniform, color=INK, lw=1, ls=(0, (4, 3)), zorder=1.5)
     axes.bar_label(
         bars,
@@ -124,20 +143,18 @@ def alpha_bars(alpha: Mapping[str, Any], path: Path) -> Path:
     )
     axes.set_title(f"dashed: uniform average, {uniform:.3f}", loc="right", fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="alpha", xlim=(0, max(0.2, uniform, *alpha.values()) * 1.14))
+    axes.set(xlabel="alpha", xlim=(0, max(0.2, uniform, alpha.max()) * 1.14))
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     return save(figure, path)
 
 
-def _group_bars(alpha: Mapping[str, Mapping[str, float]], path: Path) -> Path:
-    labels = list(dict.fromkeys(label for weights in alpha.values() for label in weights))
-    figure, grid = figure_of(1, 1, (7.4, 1.2 + 0.34 * len(alpha)))
+def _group_bars(alpha: Alpha, labels: Sequence[str], groups: Sequence[str], path: Path) -> Path:
+    figure, grid = figure_of(1, 1, (7.4, 1.2 + 0.34 * len(groups)))
     axes = grid[0][0]
-    left = np.zeros(len(alpha))
-    for label, colour in colours(labels).items():
-        widths = np.array([weights[label] for weights in alpha.values()])
-        axes.barh(list(alpha), widths, left=left, color=colour, height=0.66, label=caption(label))
+    left = np.zeros(len(groups))
+    for widths, (label, colour) in zip(alpha.T, colours(labels).items(), strict=True):
+        axes.barh(groups, widths, left=left, color=colour, height=0.66, label=caption(label))
         left += widths
     axes.invert_yaxis()
     axes.set(xlabel="alpha", xlim=(0, 1))
@@ -147,37 +164,36 @@ def _group_bars(alpha: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     return save(figure, path)
 
 
-def _curve(score: "Axes", loss: "Axes", history: Mapping[str, Any], colour: str) -> None:
-    rows = history["epochs"]
-    epochs = [row["epoch"] + 1 for row in rows]
-    line = ".-" if len(rows) <= 20 else "-"
-    score.plot(epochs, [row["score"] for row in rows], line, color=colour)
-    loss.plot(epochs, [row["train_loss"] for row in rows], line, color=colour)
-    best = next(row for row in rows if row["epoch"] == history["best_epoch"])
-    score.plot(best["epoch"] + 1, best["score"], "o", mfc="none", mec=colour, ms=9, mew=1.6)
+def _draw_curve(score: Axes, loss: Axes, curve: LearningCurve, colour: str) -> None:
+    epochs = range(1, len(curve.scores) + 1)
+    line = ".-" if len(epochs) <= 20 else "-"
+    score.plot(epochs, curve.scores, line, color=colour)
+    loss.plot(epochs, curve.losses, line, color=colour)
+    best = curve.best_epoch
+    score.plot(epochs[best], curve.scores[best], "o", mfc="none", mec=colour, ms=9, mew=1.6)
 
 
-def _monitored(members: Sequence[Mapping[str, Any]]) -> str:
+def _monitored(members: Sequence[LearningCurve]) -> str:
     """What selected the epochs: without it the scores of a panel cannot be compared."""
-    monitors = {history["monitor"] for history in members}
-    return f"scored on {monitors.pop()}" if len(monitors) == 1 else "each scored on its own task"
+    monitors = {curve.monitor for curve in members}
+    return f"scored on {monitors.pop()}" if len(monitors) == 1 else "each scored on its task"
 
 
-def best_so_far(trials: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+def best_so_far(trials: Sequence[Trial]) -> NDArray[np.float64]:
     """The highest float32 score up to each trial, (m,); nan before the first."""
-    counts = [t["score"] is not None and t["precision"] == "fp32" for t in trials]
-    return np.fmax.accumulate(np.where(counts, _column(trials, "score"), np.nan))
+    scores = [trial.score if trial.precision == "fp32" else None for trial in trials]
+    return np.fmax.accumulate(_column(scores))
 
 
 def _dots(
-    axes: "Axes",
-    trials: Sequence[Mapping[str, Any]],
+    axes: Axes,
+    trials: Sequence[Trial],
     alphas: NDArray[np.float64],
     chosen: int,
     colour: Sequence[str],
 ) -> None:
     """Every score as a dot, the best so far as steps; experts and centroid stand out."""
-    score = _column(trials, "score")
+    score = _column([trial.score for trial in trials])
     at = np.arange(len(score))
     pure, centroid = _pure(alphas), _centroid(alphas) & ~_pure(alphas)
     rest = ~pure & ~centroid
@@ -221,7 +237,7 @@ def _dots(
     legend(axes)
 
 
-def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> None:
+def _areas(axes: Axes, alphas: NDArray[np.float64], labels: Sequence[str]) -> None:
     """alpha (m, n) stacked, one evaluation wide each."""
     edges = np.arange(len(alphas) + 1) - 0.5
     tops = alphas.cumsum(axis=1)
@@ -239,7 +255,7 @@ def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> 
     legend(axes, reverse=True)  # in the order in which the areas lie
 
 
-def legend(axes: "Axes", reverse: bool = False) -> None:
+def legend(axes: Axes, reverse: bool = False) -> None:
     """A small legend, to the right of the axes."""
     axes.legend(
         loc="upper left",
@@ -259,8 +275,9 @@ def _centroid(alphas: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.ptp(alphas, axis=1) < 1e-12
 
 
-def _column(trials: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
-    return np.array([np.nan if t[name] is None else t[name] for t in trials], dtype=np.float64)
+def _column(values: Sequence[float | None]) -> NDArray[np.float64]:
+    """nan where there is none."""
+    return np.array([np.nan if value is None else value for value in values])
 
 
 def figure_of(
@@ -270,11 +287,11 @@ def figure_of(
     heights: Sequence[float] | None = None,
     *,
     sharex: bool = True,
-) -> tuple["Figure", Any]:
-    """A figure of its own, on Agg: pyplot would keep it and could open a window."""
-    from matplotlib.figure import Figure
+) -> tuple[Figure, Grid]:
+    """A figure on Agg, apart from pyplot, which would keep it and could open a window."""
+    from matplotlib import figure as matplotlib
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = matplotlib.Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
         rows, columns, squeeze=False, sharex="col" if sharex else False, height_ratios=heights
     )
@@ -283,7 +300,7 @@ def figure_of(
     return figure, grid
 
 
-def _plain(axes: "Axes") -> None:
+def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(color=GREY, labelsize=9)
@@ -291,7 +308,7 @@ def _plain(axes: "Axes") -> None:
     axes.set_axisbelow(True)
 
 
-def save(figure: "Figure", path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """Write it, aside first, as the ending of `path` says: .png or .svg."""
     temporary, kind = temporary_sibling(path), path.suffix.removeprefix(".")
     undated = {"Date": None} if kind == "svg" else None  # the same picture is the same file

@@ -1,18 +1,18 @@
 """Results as a table in the terminal at the end of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dfwe.reporting.results import Interval, MethodResult, ModelScores, Results
 from dfwe.reporting.table import Table
 
 DASH = "–"  # noqa: RUF001
-OWN = {
+NAMES = {  # of methods, where it is more than the key with spaces
     "baseline": "fine-tuning",
     "uniform": "uniform average",
     "dfwe": "DFWE",
@@ -20,29 +20,29 @@ OWN = {
     "ties": "TIES",
     "dare": "DARE",
 }
-Results = Mapping[str, Any]
 
 
 def summary(results: Results) -> Group:
     """The end of a run: each model's weight in the mixture, dev and test, delta to the baseline.
 
-    `results` is what `results.json` holds; columns for which nothing is known yet are left out.
+    Columns for which nothing is known yet are left out.
     """
     alpha, groups = _weights(results)
-    base = results["baseline"]["test"]
-    brought = results["model"] == "checkpoints"
-    rows = [
-        ("first (baseline)" if brought else "fine-tuning (baseline)", None, results["baseline"])
+    base = results.baseline.test
+    brought = results.model == "checkpoints"
+    rows: list[tuple[str, float | None, ModelScores]] = [
+        ("first (baseline)" if brought else "fine-tuning (baseline)", None, results.baseline),
+        *((f"  {row.label}", alpha.get(row.label), row) for row in results.experts),
+        ("uniform average", None, results.uniform),
+        ("DFWE", None, results.dfwe),
     ]
-    rows += [(f"  {row['label']}", alpha.get(row["label"]), row) for row in results["experts"]]
-    rows += [("uniform average", None, results["uniform"]), ("DFWE", None, results["dfwe"])]
     columns = {
         "mean alpha" if groups else "alpha": [
             DASH if weight is None else f"{weight:.3f}" for _, weight, _ in rows
         ],
-        "dev": [points(row["dev"]) for _, _, row in rows],
-        "test": [points(row["test"]) for _, _, row in rows],
-        "delta": [DASH, *(signed(row["test"], base) for _, _, row in rows[1:])],
+        "dev": [points(row.dev) for _, _, row in rows],
+        "test": [points(row.test) for _, _, row in rows],
+        "delta": [DASH, *(signed(row.test, base) for _, _, row in rows[1:])],
     }
     known = {name: cells for name, cells in columns.items() if set(cells) != {DASH}}
     table = RichTable(box=box.SIMPLE, pad_edge=False, show_footer=True, footer_style="bold")
@@ -58,23 +58,21 @@ def summary(results: Results) -> Group:
     return Group(*_head(results), table, *(Text(line, style="dim") for line in _footer(results)))
 
 
-def contenders(rows: Sequence[Results]) -> RichTable:
-    """DFWE and the controls: dev, test, the gain over fine-tuning and its interval, seconds."""
+def contenders(rows: Sequence[MethodResult]) -> RichTable:
+    """DFWE and the controls: dev, test, the gain over fine-tuning and its interval, seconds.
+
+    Args:
+        rows: fine-tuning alone first.
+    """
     table = RichTable(box=box.SIMPLE, pad_edge=False)
     table.add_column("model", no_wrap=True)
     for name in ("dev", "test", "delta", "95 % interval", "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    base = rows[0]["test"]
+    base = rows[0]
     for row in rows:
-        span = row["interval"]
-        noise = DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
-        gain = (DASH, DASH) if row is rows[0] else (signed(row["test"], base), noise)
+        gain = (DASH, DASH) if row is base else (signed(row.test, base.test), bounds(row.interval))
         table.add_row(
-            shown(row["name"]),
-            points(row["dev"]),
-            points(row["test"]),
-            *gain,
-            clock(row["seconds"]),
+            shown(row.name), points(row.dev), points(row.test), *gain, clock(row.seconds)
         )
     return table
 
@@ -111,7 +109,7 @@ def _table(whole: Table, columns: Sequence[str]) -> RichTable:
 
 def shown(name: str) -> str:
     """A contender's name as tables and pictures have it."""
-    return OWN.get(name, name.replace("_", " "))
+    return NAMES.get(name, name.replace("_", " "))
 
 
 def points(value: float | None) -> str:
@@ -122,6 +120,11 @@ def points(value: float | None) -> str:
 def signed(value: float | None, base: float | None) -> str:
     """The difference of two scores, sign shown."""
     return DASH if value is None or base is None else f"{value - base:+.2f}"
+
+
+def bounds(interval: Interval) -> str:
+    """An interval of differences, signs shown."""
+    return f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def clock(seconds: float | None) -> str:
@@ -138,50 +141,42 @@ def clock(seconds: float | None) -> str:
 
 
 def _head(results: Results) -> tuple[Text, Text]:
-    sources = ", ".join(results["sources"])
-    run = f"{results['corpus']}, {results['model']}, seed {results['seed']}; scores in points"
-    return Text(f"{results['task']} from {sources}", style="bold"), Text(run, style="dim")
+    sources = ", ".join(results.sources)
+    run = f"{results.corpus}, {results.model}, seed {results.seed}; scores in points"
+    return Text(f"{results.task} from {sources}", style="bold"), Text(run, style="dim")
 
 
 def _footer(results: Results) -> list[str]:
-    called = {"finetune": "import"} if results["model"] == "checkpoints" else {}
-    spent = [
-        f"{called.get(stage, stage)} {clock(value)}"
-        for stage, value in results["seconds"].items()
-        if value is not None
-    ]
-    found = results["dfwe"]
-    searched = [
-        f"{found[name]} {name if found[name] != 1 else name.removesuffix('s')}"
-        for name in ("evaluations", "iterations")
-        if found[name] is not None
-    ]
+    """A line each on groups, interval, cross-fitting, evaluations and durations, if known."""
     _, groups = _weights(results)
     which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
-    grouped = [f"an alpha each for {which}: results.json"] if groups else []
-    span = results.get("interval")
-    noise = [f"95 % interval of the delta {span[0]:+.2f} to {span[1]:+.2f}"] if span else []
-    crossed = results.get("cross_fitted")
-    hopeful = (
-        [
-            f"cross-fitted dev {crossed['score']:.2f} ({len(crossed['alphas'])} folds): dev is "
-            f"{crossed['optimism']:+.2f} above it"
-        ]
-        if crossed
-        else []
+    grouped = f"an alpha each for {which}: results.json" if groups else ""
+    noise = f"95 % interval of the delta {bounds(results.interval)}" if results.interval else ""
+    hopeful = ""
+    if (crossed := results.cross_fitted) is not None:
+        hopeful = (
+            f"cross-fitted dev {crossed.score:.2f} ({len(crossed.alphas)} folds): dev is "
+            f"{crossed.optimism:+.2f} above it"
+        )
+    counts = {"evaluation": results.dfwe.evaluations, "iteration": results.dfwe.iterations}
+    searched = ", ".join(
+        f"{count} {name}{'' if count == 1 else 's'}"
+        for name, count in counts.items()
+        if count is not None
     )
-    return [
-        *grouped,
-        *noise,
-        *hopeful,
-        *(", ".join(parts) for parts in (searched, spent) if parts),
-    ]
+    called = {"finetune": "import"} if results.model == "checkpoints" else {}
+    spent = ", ".join(
+        f"{called.get(stage, stage)} {clock(value)}"
+        for stage, value in results.seconds.items()
+        if value is not None
+    )
+    return [line for line in (grouped, noise, hopeful, searched, spent) if line]
 
 
 def _weights(results: Results) -> tuple[dict[str, float], list[str]]:
     """Each expert's weight, its mean over the groups where there are several, and their names."""
-    alpha = results["dfwe"]["alpha"] or {}
-    rows = list(alpha.values())
-    if not rows or not isinstance(rows[0], Mapping):
-        return dict(alpha), []
+    alpha = results.dfwe.alpha or {}
+    rows = [row for row in alpha.values() if isinstance(row, dict)]
+    if not rows:
+        return {key: weight for key, weight in alpha.items() if isinstance(weight, float)}, []
     return {label: sum(row[label] for row in rows) / len(rows) for label in rows[0]}, list(alpha)

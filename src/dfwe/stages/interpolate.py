@@ -16,7 +16,7 @@ from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.scoring.decoding import Decoding
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Alpha, Trial
-from dfwe.search.ledger import Ledger, recorded_seconds, row_of
+from dfwe.search.ledger import Ledger, recorded_seconds
 from dfwe.search.loop import Result
 from dfwe.search.simplex import centroid, experts
 from dfwe.statistics.bootstrap import replicates, resolution, standard_error
@@ -227,13 +227,12 @@ class Interpolate(Step):
         """Pictures into the result, pictures, trials and final values into the log."""
         from dfwe.reporting.plots import alpha_bars, search_trajectory
 
-        rows = [row_of(trial).model_dump() for trial in result.trials]
-        trajectory = run.output / "search.png"
+        trajectory, bars = run.output / "search.png", run.output / "alpha.png"
         pictures = {
-            "search/trajectory": search_trajectory(rows, labels, result.best.index, trajectory),
-            "search/alpha": alpha_bars(
-                named(result.alpha, labels, groups), run.output / "alpha.png"
+            "search/trajectory": search_trajectory(
+                result.trials, labels, result.best.index, trajectory
             ),
+            "search/alpha": alpha_bars(result.alpha, labels, groups, bars),
         }
         run.log.images(pictures)
         run.log.table("search/trials", *_table(result, labels, groups))

@@ -224,7 +224,7 @@ def test_a_searched_control_is_no_better_on_dev_than_its_search_allows(measured)
 def test_the_parts_add_up_to_the_gain(measured):
     whole, _ = gain([measured["dfwe"]], [measured["baseline"]])
     split = parts([measured, measured])
-    assert sum(part["delta"] for part in split.values()) == pytest.approx(whole)
+    assert sum(part.delta for part in split.values()) == pytest.approx(whole)
     assert parts([{name: measured[name] for name in ("baseline", "uniform", "dfwe")}]) is None
 
 
@@ -240,10 +240,10 @@ def test_costs_are_those_of_the_lineage(plan, context, measured):
         context.store.record(trained.recipe, TrainRecord).cost.tokens
         for trained in (*plan.experts, *plan.finetuned)
     ]
-    assert measured["baseline"].cost["tokens"] == tokens[0]
-    assert measured["uniform"].cost["tokens"] == sum(tokens)
-    assert measured["uniform"].cost["evaluations"] == 0
-    assert measured["dfwe"].cost["flops"] > measured["uniform"].cost["flops"]
+    assert measured["baseline"].cost.tokens == tokens[0]
+    assert measured["uniform"].cost.tokens == sum(tokens)
+    assert measured["uniform"].cost.evaluations == 0
+    assert measured["dfwe"].cost.flops > measured["uniform"].cost.flops
 
 
 def test_the_search_by_likelihood_chooses_the_likeliest(plan, context):

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.pipeline.executor import lineage
-from dfwe.pipeline.record import Cost
+from dfwe.pipeline.record import Cost, Record
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
+from dfwe.reporting.results import Interval, MethodResult, Part
 from dfwe.stages.evaluate import Evaluation, TestRecord
 from dfwe.stages.interpolate import Interpolate, SearchRecord
 from dfwe.stages.train import Train, TrainRecord
@@ -23,6 +24,23 @@ PARTS = {  # what the gain consists of: from one method to the next
     "transfer": ("seeds_uniform", "uniform"),
     "tuning of alpha": ("uniform", "dfwe"),
 }
+Number = TypeVar("Number", int, float)
+
+
+class MethodCost(Record):
+    """What a method costs as if it alone were computed; None for what is not known.
+
+    Args:
+        seconds: of training and search.
+        evaluations: alphas that were scored.
+        tokens: read by the models, padding left out.
+        flops: an upper estimate.
+    """
+
+    seconds: float | None
+    evaluations: int | None
+    tokens: int | None
+    flops: int | None
 
 
 @dataclass(frozen=True)
@@ -34,15 +52,14 @@ class Entry:
         dev: points; None where it was not scored on dev.
         test: points.
         draws: the test score's bootstrap replicates, (draws,).
-        cost: seconds, tokens, flops, evaluations, as if it alone were computed; None for what is
-            not known.
+        cost: of its training and search.
     """
 
     name: str
     dev: float | None
     test: float
     draws: NDArray[np.float64]
-    cost: Mapping[str, float | None]
+    cost: MethodCost
 
 
 def entries(plan: Plan, store: Store) -> dict[str, Entry]:
@@ -79,9 +96,7 @@ def dev_score(method: Method, store: Store) -> float | None:
     return record.dev.score
 
 
-def gain(
-    over: Sequence[Entry], under: Sequence[Entry]
-) -> tuple[float, tuple[float, float] | None]:
+def gain(over: Sequence[Entry], under: Sequence[Entry]) -> tuple[float, Interval]:
     """The mean over seeds of test(over) - test(under), and its 95 % interval.
 
     The paired bootstrap draws dialogues and, with several seeds, seeds.
@@ -98,7 +113,7 @@ def gain_draws(
     return over_seeds(np.stack(rows), seed)
 
 
-def parts(runs: Sequence[Mapping[str, Entry]]) -> dict[str, dict[str, Any]] | None:
+def parts(runs: Sequence[Mapping[str, Entry]]) -> dict[str, Part] | None:
     """The gain of DFWE over fine-tuning, split; None without the control it needs.
 
     Averaging is what the uniform average of as many runs on the target alone gains, transfer what
@@ -106,33 +121,34 @@ def parts(runs: Sequence[Mapping[str, Entry]]) -> dict[str, dict[str, Any]] | No
     """
     if not all("seeds_uniform" in row for row in runs):
         return None
-    split = {}
+    split: dict[str, Part] = {}
     for name, (under, over) in PARTS.items():
         mean, span = gain([row[over] for row in runs], [row[under] for row in runs])
-        split[name] = {"delta": mean, "interval": span}
+        split[name] = Part(delta=mean, interval=span)
     return split
 
 
-def described(rows: Mapping[str, Entry]) -> list[dict[str, Any]]:
-    """The entries as plain data, with their gain over fine-tuning alone."""
+def described(rows: Mapping[str, Entry]) -> list[MethodResult]:
+    """The entries as they are stored, with their gain over fine-tuning alone."""
     base = rows["baseline"]
-    described = []
-    for name, entry in rows.items():
-        delta, span = gain([entry], [base])
-        described.append(
-            {
-                "name": name,
-                "dev": entry.dev,
-                "test": entry.test,
-                "delta": delta,
-                "interval": span,
-                **entry.cost,
-            }
+    gains = {name: gain([entry], [base]) for name, entry in rows.items()}
+    return [
+        MethodResult(
+            name=name,
+            dev=entry.dev,
+            test=entry.test,
+            delta=gains[name][0],
+            interval=gains[name][1],
+            seconds=entry.cost.seconds,
+            evaluations=entry.cost.evaluations,
+            tokens=entry.cost.tokens,
+            flops=entry.cost.flops,
         )
-    return described
+        for name, entry in rows.items()
+    ]
 
 
-def _cost(method: Method, plan: Plan, store: Store) -> dict[str, float | None]:
+def _cost(method: Method, plan: Plan, store: Store) -> MethodCost:
     """Of its whole lineage: training and search, the test split left out."""
     steps = {step for step in lineage(method.step) if step.counts_as_cost}
     if method.key == "uniform" or isinstance(method.step, Evaluation):  # need no search
@@ -141,12 +157,12 @@ def _cost(method: Method, plan: Plan, store: Store) -> dict[str, float | None]:
     searched = [_record_cost(step, store) for step in steps if isinstance(step, Interpolate)]
     flops = [cost and BACKWARD * cost.tokens * cost.parameters for cost in trained]
     flops += [cost and FORWARD * cost.tokens * cost.parameters for cost in searched]
-    return {
-        "seconds": _sum(_seconds(step, store) for step in steps),
-        "evaluations": _sum(cost and cost.evaluations for cost in searched),
-        "tokens": _sum(cost and cost.tokens for cost in (*trained, *searched)),
-        "flops": _sum(flops),
-    }
+    return MethodCost(
+        seconds=_sum(_seconds(step, store) for step in steps),
+        evaluations=_sum(cost and cost.evaluations for cost in searched),
+        tokens=_sum(cost and cost.tokens for cost in (*trained, *searched)),
+        flops=_sum(flops),
+    )
 
 
 def _record_cost(step: Train | Interpolate, store: Store) -> Cost | None:
@@ -161,7 +177,7 @@ def _seconds(step: Step, store: Store) -> float | None:
     return store.provenance(step.recipe).seconds if step.recipe in store else None
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
+def _sum(values: Iterable[Number | None]) -> Number | Literal[0] | None:
     """None where a value is not known."""
     known = list(values)
     return None if None in known else sum(value for value in known if value is not None)

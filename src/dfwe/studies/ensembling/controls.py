@@ -70,7 +70,7 @@ def fusing(plan: Plan) -> Step:
 
 
 def soup(plan: Plan, strategy: StrategyFunction) -> Step:
-    """Another strategy over DFWE's own fine-tuned experts."""
+    """Another strategy over the fine-tuned experts of DFWE."""
     return _search(plan, strategy_name(strategy), plan.finetuned, strategy)
 
 
@@ -157,7 +157,7 @@ def strategy_name(strategy: StrategyFunction) -> str:
 def _search(
     plan: Plan, label: str, models: tuple[Step, ...], strategy: StrategyFunction | None
 ) -> Interpolate:
-    # Folds measure the study's own search; they change no model.
+    # Folds measure the search of the study alone; they change no model.
     search = replace(plan.study.search, folds=None) if strategy is None else Search(strategy)
     return replace(
         plan.interpolation, label=f"{plan.study.task.name}, {label}", experts=models, search=search

@@ -1,7 +1,7 @@
 """Stage `dashboard`: the project's Weights & Biases workspace, as code."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -10,6 +10,10 @@ from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
 from dfwe.pipeline.loggers import WANDB, wandb_api
 from dfwe.studies.ensembling.plan import EnsemblingStudy
+
+if TYPE_CHECKING:
+    from wandb_workspaces.reports.v2.interface import PanelTypes
+    from wandb_workspaces.workspaces import Workspace
 
 # (section, kind of panel, its title, the keys under which stages log what it shows), in order.
 PANELS = (
@@ -58,7 +62,7 @@ def dashboard(study: Callable[[], EnsemblingStudy], stage: Stage, context: Conte
     Console().print(f"dashboard  {saved.url}", soft_wrap=True)
 
 
-def workspace(entity: str, project: str) -> Any:
+def workspace(entity: str, project: str) -> "Workspace":
     """The `wandb_workspaces` workspace: results first, then searches, then trainings.
 
     Raises:
@@ -73,9 +77,9 @@ def workspace(entity: str, project: str) -> Any:
             "pip install wandb-workspaces==0.4.13."
         ) from None
 
-    kinds = {
-        "bars": lambda title, keys: wr.BarPlot(title=title, metrics=keys),
-        "lines": lambda title, keys: wr.LinePlot(title=title, y=keys),
+    kinds: dict[str, Callable[[str, list[str]], PanelTypes]] = {
+        "bars": lambda title, keys: wr.BarPlot(title=title, metrics=[*keys]),
+        "lines": lambda title, keys: wr.LinePlot(title=title, y=[*keys]),
         "media": lambda title, keys: wr.MediaBrowser(title=title, media_keys=keys),
         "table": lambda title, keys: wr.WeavePanelSummaryTable(table_name=keys[0]),  # no title
     }

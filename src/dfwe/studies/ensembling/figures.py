@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,8 @@ from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
 from dfwe.reporting import figures
 from dfwe.reporting.terminal import shown
-from dfwe.search.ledger import read_trials, row_of
+from dfwe.search.evaluation import Trial
+from dfwe.search.ledger import read_trials
 from dfwe.stages.interpolate import TRIALS, SearchRecord
 from dfwe.studies.ensembling.runs import Runs, average_gain
 
@@ -60,7 +60,8 @@ def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
 
 
 def _points(runs: Runs) -> dict[str, list[tuple[float, float]]]:
-    found = {
+    """Method -> (dev, test) of each run; without the methods that have no dev score."""
+    points = {
         shown(name): [
             (entry.dev, entry.test)
             for task in runs.finished
@@ -69,23 +70,23 @@ def _points(runs: Runs) -> dict[str, list[tuple[float, float]]]:
         ]
         for name in runs.names
     }
-    return {name: pairs for name, pairs in found.items() if pairs}
+    return {name: pairs for name, pairs in points.items() if pairs}
 
 
 def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
-    found = {}
+    """Method -> (seconds, gain over fine-tuning); without those that cost nothing."""
+    gains: dict[str, tuple[float, float]] = {}
     for name in runs.names:
         tasks = [task for task in runs.finished if runs.of(task, name)]
-        costs = [entry.cost["seconds"] or 0.0 for task in tasks for entry in runs.of(task, name)]
-        if np.mean(costs) > 0:
+        costs = [entry.cost.seconds or 0.0 for task in tasks for entry in runs.of(task, name)]
+        if (seconds := float(np.mean(costs))) > 0:
             gained, _ = average_gain(runs, tasks, name, "baseline")
-            found[shown(name)] = (float(np.mean(costs)), gained)
-    return found
+            gains[shown(name)] = (seconds, gained)
+    return gains
 
 
-def _trials(store: Store, step: Step) -> Sequence[dict[str, Any]]:
-    trials = read_trials(store.folder(step.recipe) / TRIALS)
-    return [row_of(trial).model_dump() for trial in trials]
+def _trials(store: Store, step: Step) -> Sequence[Trial]:
+    return read_trials(store.folder(step.recipe) / TRIALS)
 
 
 def _alpha(store: Store, step: Step) -> dict[str, float]:

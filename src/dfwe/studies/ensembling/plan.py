@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EnsemblingStudy(Experiment):
-    """An experiment whose experts, or a person's own checkpoints, are mixed.
+    """An experiment whose experts, or checkpoints that a person brings, are mixed.
 
     Args:
         search: how alpha is searched.
-        checkpoints: a person's own, to be mixed instead of experts trained here.
+        checkpoints: folders, Hub ids or adapters, to be mixed instead of experts trained here.
         controls: name -> from the plan to the step whose weights contend
             (`dfwe.studies.ensembling.controls`).
         landscapes: name -> from the plan to a search over three experts, to be drawn.
@@ -40,8 +40,8 @@ class EnsemblingStudy(Experiment):
 
     search: Search
     checkpoints: tuple[str, ...] = ()
-    controls: Mapping[str, "Control"] = field(default_factory=dict)
-    landscapes: Mapping[str, "Control"] = field(default_factory=dict)
+    controls: Mapping[str, "Control"] = field(default_factory=dict[str, "Control"])
+    landscapes: Mapping[str, "Control"] = field(default_factory=dict[str, "Control"])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
@@ -55,8 +55,8 @@ class EnsemblingStudy(Experiment):
             )
         if self.checkpoints and (self.controls or self.landscapes):
             raise UserError(
-                "Controls train models of their own, which checkpoints=[...] leaves no room for; "
-                "leave experiment=controls or checkpoints out."
+                "Controls and landscapes train models, but checkpoints=[...] mixes those that "
+                "exist; leave experiment=controls or checkpoints out."
             )
         if not self.sources and not self.checkpoints:
             raise UserError(
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def pretraining(self) -> Pretrain | None:
-        """The step that makes the base model, if it is made here."""
+        """The step that pretrains the base model, if it is pretrained here."""
         return None if self.study.checkpoints else self.study.pretraining
 
     @cached_property
@@ -194,7 +194,7 @@ class Plan:
         return test, "model"
 
     def check(self, store: Store) -> None:
-        """What can be known before any work, so that no mistake is told after hours of it.
+        """Refuse before any work what can be known to fail, not after hours of it.
 
         Checkpoints that a person brings are reported on, unless they were mixed before.
 
@@ -233,9 +233,14 @@ class Plan:
             study.model.fits(checkpoint.source, study.task, study.corpus)
 
     def _monitor(self, tasks: tuple[Task, ...]) -> Task:
-        """The paper watches the target's metric; `own` lets targets share a source's expert."""
-        own = self.study.training.monitor == "own" and self.study.task not in tasks
-        return tasks[0] if own else self.study.task
+        """The task whose dev score selects the epoch: the target, in the paper.
+
+        With `training.monitor=own`, a source's expert has its source, and targets can share it.
+        """
+        target = self.study.task
+        if self.study.training.monitor == "target" or target in tasks:
+            return target
+        return tasks[0]
 
     def _train(
         self, stage: str, tasks: tuple[Task, ...], monitor: Task, expert: Train | None = None

@@ -1,7 +1,6 @@
 """Stage `report`: Table 2 and its company, gathered from the store over tasks and seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
@@ -52,8 +51,8 @@ def report(
 
     runs = Runs(plan, tasks, seeds, context.store)
     like = runs.plans[tasks[0]][0].study
-    beside = published if like.corpus.name == published_on else {}
-    tables = [table2(runs, beside), comparison(runs), *split(runs)]
+    fits = like.corpus.name == published_on
+    tables = [table2(runs, published if fits else {}), comparison(runs), *split(runs)]
     context.output.mkdir(parents=True, exist_ok=True)
     lead = f"{like.corpus.name}, {like.model.name}; scores in points on the test split."
     pictures = draw(runs, context.output)
@@ -63,9 +62,15 @@ def report(
     show(tables, path)
 
 
-def plain(runs: Runs) -> dict[str, Any]:
+def plain(runs: Runs) -> dict[str, list[dict[str, object]]]:
     """`report.json`: every run's methods."""
     return {
-        task: [{"seed": plan.study.seed, "methods": described(rows)} for plan, rows in group]
+        task: [
+            {
+                "seed": plan.study.seed,
+                "methods": [method.model_dump(mode="json") for method in described(rows)],
+            }
+            for plan, rows in group
+        ]
         for task, group in runs.finished.items()
     }

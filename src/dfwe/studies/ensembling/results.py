@@ -1,11 +1,11 @@
-"""What a person finds after a run: results.json, ledgers, predictions, pictures and the table."""
+"""What a run leaves behind: results.json, ledgers, predictions, pictures and the table."""
 
 import csv
 import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -15,7 +15,15 @@ from dfwe.pipeline.files import write_text
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
-from dfwe.search.ledger import read_trials, row_of
+from dfwe.reporting.results import (
+    CrossFittedResult,
+    DfweResult,
+    ExpertResult,
+    MixtureResult,
+    ModelScores,
+    Results,
+)
+from dfwe.search.ledger import read_trials
 from dfwe.stages.evaluate import Key, TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
@@ -24,77 +32,6 @@ from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)
 AnyRecord = TypeVar("AnyRecord", bound=Record)
-Named = dict[str, float] | dict[str, dict[str, float]]  # expert -> weight; or by group
-
-
-class ModelScores(Record):
-    """A model's scores, in points; None for what is not known yet."""
-
-    dev: float | None
-    test: float | None
-
-
-class ExpertResult(ModelScores):
-    """A fine-tuned expert or an imported checkpoint."""
-
-    label: str
-    address: str
-
-
-class MixtureResult(ModelScores):
-    """A mixture and its alpha by label."""
-
-    alpha: Named | None
-
-
-class DfweResult(MixtureResult):
-    """DFWE's mixture, and what its search did."""
-
-    evaluations: int | None
-    iterations: int | None
-
-
-class CrossFittedResult(Record):
-    """The search on dialogues that it has not read, one alpha per fold."""
-
-    score: float
-    metrics: dict[str, float]
-    alphas: list[Named]
-    optimism: float
-    evaluations: int
-
-
-class Results(Record):
-    """`results.json`: what the store has of a plan; None for what is not computed yet.
-
-    Args:
-        optimism: dev minus test of DFWE, in points.
-        delta: test of DFWE minus test of the baseline, in points.
-        methods: every method on test, with cost.
-        interval: 95 % of `delta`.
-        parts: what the gain consists of.
-        seconds: by stage.
-        model_dir: the final model's folder.
-    """
-
-    task: str
-    seed: int
-    model: str
-    corpus: str
-    sources: list[str]
-    experts: list[ExpertResult]
-    baseline: ModelScores
-    uniform: ModelScores
-    dfwe: DfweResult
-    one_standard_error: MixtureResult
-    cross_fitted: CrossFittedResult | None
-    optimism: float | None
-    delta: float | None
-    methods: list[dict[str, Any]] | None
-    interval: tuple[float, float] | None
-    parts: dict[str, dict[str, Any]] | None
-    seconds: dict[str, float | None]
-    model_dir: str | None
 
 
 def results(plan: Plan, stage: Stage, store: Store) -> Results:
@@ -163,10 +100,9 @@ def present(plan: Plan, stage: Stage, context: Context) -> None:
     path = output / "results.json"
     shown.write(path)
     console = Console()
-    values = shown.model_dump(mode="json")
-    console.print(summary(values))
-    if plan.study.controls and values["methods"]:
-        console.print(contenders(values["methods"]))
+    console.print(summary(shown))
+    if plan.study.controls and shown.methods:
+        console.print(contenders(shown.methods))
     lines = [f"plots        {output}", str(path)]
     if shown.model_dir:
         lines.insert(0, f"final model  {shown.model_dir}")
@@ -195,7 +131,10 @@ def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
 
 
 def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> None:
-    """Push the final model to the Hub, under `name` or, for True, a name of its own.
+    """Push the final model to the Hub.
+
+    Args:
+        name: of the repository; for True, one with the target, seed and address.
 
     Raises:
         UserError: the Hub refuses.
@@ -261,28 +200,22 @@ def _sum_of_seconds(store: Store, steps: Sequence[Step]) -> float | None:
 
 
 def _draw_trainings(plan: Plan, context: Context) -> None:
-    from dfwe.reporting.plots import learning_curves
+    from dfwe.reporting.plots import LearningCurve, learning_curves
 
-    histories: list[dict[str, Any]] = []
+    curves: list[LearningCurve] = []
     for step in (*plan.experts, *plan.finetuned):
         if not isinstance(step, Train) or step.recipe not in context.store:
             continue
         record = context.store.record(step.recipe, TrainRecord)
-        epochs = [
-            {"epoch": e.epoch, "train_loss": e.train_loss, "score": e.dev.score}
-            for e in record.epochs
-        ]
-        histories.append(
-            {
-                "stage": step.stage,
-                "label": step.label,
-                "monitor": record.monitor,
-                "best_epoch": record.best_epoch,
-                "epochs": epochs,
-            }
+        scores = [epoch.dev.score for epoch in record.epochs]
+        losses = [epoch.train_loss for epoch in record.epochs]
+        curves.append(
+            LearningCurve(
+                step.stage, step.label, record.monitor, record.best_epoch, scores, losses
+            )
         )
-    if histories:
-        learning_curves(histories, context.output / "learning_curves.png")
+    if curves:
+        learning_curves(curves, context.output / "learning_curves.png")
 
 
 def _copy_search(plan: Plan, context: Context) -> None:
@@ -295,9 +228,8 @@ def _copy_search(plan: Plan, context: Context) -> None:
         shutil.copy(path, output / path.name)
     record = context.store.record(step.recipe, SearchRecord)
     labels = [expert.label for expert in step.experts]
-    rows = [row_of(trial).model_dump() for trial in read_trials(folder / TRIALS)]
-    search_trajectory(rows, labels, record.best, output / "search.png")
-    alpha_bars(named(record.alpha, labels, record.groups), output / "alpha.png")
+    search_trajectory(read_trials(folder / TRIALS), labels, record.best, output / "search.png")
+    alpha_bars(record.alpha, labels, record.groups, output / "alpha.png")
 
 
 def _write_answers(plan: Plan, context: Context) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dfwe.errors import UserError
 from dfwe.pipeline.store import Store
+from dfwe.reporting.results import Interval
 from dfwe.statistics.bootstrap import interval
 from dfwe.studies.ensembling.comparison import Entry, entries, gain, gain_draws
 from dfwe.studies.ensembling.plan import Plan
@@ -69,7 +70,7 @@ class Runs:
 
 def average_gain(
     runs: Runs, tasks: Sequence[str], over: str, under: str
-) -> tuple[float, tuple[float, float] | None]:
+) -> tuple[float, Interval]:
     """The mean over tasks of the gain, each task's the mean over its seeds, and its interval."""
     pairs = [(runs.of(task, over), runs.of(task, under)) for task in tasks]
     mean = float(np.mean([gain(a, b)[0] for a, b in pairs]))

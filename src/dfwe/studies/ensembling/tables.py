@@ -1,4 +1,4 @@
-"""The report's tables: Table 2, the controls, what the gain is made of."""
+"""The report's tables: Table 2, the controls, what the gain consists of."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dfwe.reporting.table import Table
-from dfwe.reporting.terminal import DASH, clock, points, shown
-from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
+from dfwe.reporting.terminal import DASH, bounds, clock, points, shown
+from dfwe.studies.ensembling.comparison import (
+    PARTS,
+    Entry,
+    gain,
+    parts,
+)
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
-
-Span = tuple[float, float] | None
 
 
 def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
@@ -34,7 +37,8 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
         "published DFWE",
         "published delta",
     ]
-    tasks, rows = list(runs.finished), []
+    tasks = list(runs.finished)
+    rows: list[list[str]] = []
     common = {task: majority(group[0][0]) for task, group in runs.finished.items()}
     for task in tasks:
         base, mixed = runs.of(task, "baseline"), runs.of(task, "dfwe")
@@ -47,7 +51,7 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
                 _spread(base),
                 _spread(mixed),
                 f"{mean:+.2f}",
-                _span(span),
+                bounds(span),
                 _wins(runs, [task], "baseline"),
                 _optimism(mixed),
                 *_costs(mixed, base),
@@ -64,7 +68,7 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
             points(base),
             points(mixed),
             f"{mean:+.2f}",
-            _span(span),
+            bounds(span),
             _wins(runs, tasks, "baseline"),
             "",
             "",
@@ -104,7 +108,7 @@ def comparison(runs: Runs) -> Table:
         "tokens",
         "FLOPs",
     ]
-    rows = []
+    rows: list[list[str]] = []
     for name in runs.names:
         tasks = [task for task in runs.finished if runs.of(task, name)]
         # Its mean is not of the same tasks as the others'.
@@ -114,7 +118,7 @@ def comparison(runs: Runs) -> Table:
             else ""
         )
         wins = "" if name == "dfwe" else _wins(runs, tasks, name)
-        cost = [entry.cost for task in tasks for entry in runs.of(task, name)]
+        costs = [entry.cost for task in tasks for entry in runs.of(task, name)]
         rows.append(
             [
                 shown(name) + few,
@@ -123,12 +127,12 @@ def comparison(runs: Runs) -> Table:
                 *_gain(runs, tasks, name, "baseline"),
                 *_gain(runs, tasks, "dfwe", name),
                 wins,
-                clock(_mean_of(cost, "seconds")),
-                _number(_mean_of(cost, "tokens")),
-                _number(_mean_of(cost, "flops")),
+                clock(_mean([cost.seconds for cost in costs])),
+                _number(_mean([cost.tokens for cost in costs])),
+                _number(_mean([cost.flops for cost in costs])),
             ]
         )
-    note = "Means over tasks and seeds; costs are a run's, as if it alone were made."
+    note = "Means over tasks and seeds; costs are a run's, as if it alone were computed."
     brief = ("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ")
     return Table("DFWE and the controls", columns, rows, note=note, name="controls", brief=brief)
 
@@ -144,7 +148,7 @@ def split(runs: Runs) -> list[Table]:
             *(
                 cell
                 for row in split.values()
-                for cell in (f"{row['delta']:+.2f}", _span(row["interval"]))
+                for cell in (f"{row.delta:+.2f}", bounds(row.interval))
             ),
         ]
         for task, split in gains.items()
@@ -165,13 +169,14 @@ def split(runs: Runs) -> list[Table]:
 def majority(plan: Plan) -> float:
     """The test score of always giving the most frequent training answer."""
     task, corpus = plan.study.task, plan.study.corpus
-    said = Counter(example.target for example in task.examples(corpus, "train"))
+    answers = Counter(example.target for example in task.examples(corpus, "train"))
     test = task.examples(corpus, "test")
-    return task.score([said.most_common(1)[0][0]] * len(test), test)["score"]
+    return task.score([answers.most_common(1)[0][0]] * len(test), test)["score"]
 
 
-def _spread(found: Sequence[Entry]) -> str:
-    scores = [entry.test for entry in found]
+def _spread(entries: Sequence[Entry]) -> str:
+    """The mean over seeds and its standard deviation."""
+    scores = [entry.test for entry in entries]
     spread = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
     return points(float(np.mean(scores))) + spread
 
@@ -181,7 +186,7 @@ def _gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> tuple[str,
     if over == under:
         return "", ""
     mean, span = average_gain(runs, tasks, over, under)
-    return f"{mean:+.2f}", _span(span)
+    return f"{mean:+.2f}", bounds(span)
 
 
 def _wins(runs: Runs, tasks: Sequence[str], name: str) -> str:
@@ -191,38 +196,38 @@ def _wins(runs: Runs, tasks: Sequence[str], name: str) -> str:
     return f"{sum(won)}/{len(won)}"
 
 
-def _optimism(found: Sequence[Entry]) -> str:
-    return f"{np.mean([entry.dev - entry.test for entry in found if entry.dev is not None]):+.2f}"
+def _optimism(entries: Sequence[Entry]) -> str:
+    """The mean over seeds of dev minus test."""
+    gaps = [entry.dev - entry.test for entry in entries if entry.dev is not None]
+    return f"{np.mean(gaps):+.2f}"
 
 
-def _costs(found: Sequence[Entry], base: Sequence[Entry]) -> tuple[str, str, str, str]:
-    """Evaluations, seconds, tokens and FLOPs, each beside its multiple of the baseline's."""
-    mine, other = [e.cost for e in found], [e.cost for e in base]
-
-    def beside(text: str, key: str) -> str:
-        ours, theirs = _mean_of(mine, key), _mean_of(other, key)
-        return f"{text} (×{ours / theirs:.0f})" if ours and theirs else text  # noqa: RUF001
-
+def _costs(entries: Sequence[Entry], base: Sequence[Entry]) -> tuple[str, str, str, str]:
+    """Evaluations, seconds, tokens and FLOPs, the middle two beside their multiples of `base`."""
+    mixed, tuned = [e.cost for e in entries], [e.cost for e in base]
+    seconds = _mean([cost.seconds for cost in mixed])
+    tokens = _mean([cost.tokens for cost in mixed])
     return (
-        _number(_mean_of(mine, "evaluations"), "{:.0f}"),
-        beside(clock(_mean_of(mine, "seconds")), "seconds"),
-        beside(_number(_mean_of(mine, "tokens")), "tokens"),
-        _number(_mean_of(mine, "flops")),
+        _number(_mean([cost.evaluations for cost in mixed]), "{:.0f}"),
+        clock(seconds) + _multiple(seconds, _mean([cost.seconds for cost in tuned])),
+        _number(tokens) + _multiple(tokens, _mean([cost.tokens for cost in tuned])),
+        _number(_mean([cost.flops for cost in mixed])),
     )
 
 
-def _mean_of(costs: Sequence[Mapping[str, float | None]], key: str) -> float | None:
-    values = [cost[key] for cost in costs]
+def _multiple(value: float | None, base: float | None) -> str:
+    """How many times `base` a cost is, in brackets; blank where one of them is 0 or unknown."""
+    return f" (×{value / base:.0f})" if value and base else ""  # noqa: RUF001
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where a value is not known."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _number(value: float | None, form: str = "{:.1e}") -> str:
     return DASH if value is None else form.format(value)
-
-
-def _span(span: Span) -> str:
-    return DASH if span is None else f"{span[0]:+.2f} to {span[1]:+.2f}"
 
 
 def _published(rows: Sequence[Mapping[str, float] | None]) -> list[str]:
