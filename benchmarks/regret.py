@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import erf, sqrt
+from math import sqrt
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from dfwe.search import baselines
 from dfwe.search.cma_es import cma_es
@@ -58,7 +59,7 @@ class Landscape:
     def regret(self, alpha: Alpha) -> float:
         """Points of expected accuracy below the optimum."""
         spread = sqrt(1.0 + OWN_TASTE**2 * float(np.sum((alpha - self.best) ** 2)))
-        return 100.0 * (_phi(TOP) - _phi(self._height(alpha) / spread))
+        return 100.0 * float(ndtr(TOP) - ndtr(self._height(alpha) / spread))
 
     def _height(self, alpha: Alpha) -> float:
         return TOP - float(np.sum((self.bowl @ (alpha - self.best)) ** 2))
@@ -172,10 +173,6 @@ def main() -> None:
     report = json.dumps({**settings, "proposals": rows}, indent=1)
     (ROOT / "benchmarks" / "regret.json").write_text(report + "\n")
     show("search.md", table(rows))
-
-
-def _phi(x: float) -> float:
-    return (1.0 + erf(x / sqrt(2.0))) / 2.0
 
 
 if __name__ == "__main__":

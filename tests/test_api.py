@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -32,6 +33,10 @@ def test_every_name_is_there(name):
     assert name in dir(dfwe)
 
 
+def test_the_version_is_the_installed_one():
+    assert dfwe.__version__ == version("dfwe")
+
+
 def test_a_users_mistake_is_a_value_error():
     space = dfwe.WeightSpace.from_modules([torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)])
     with pytest.raises(ValueError, match="2 experts need"):
@@ -39,7 +44,7 @@ def test_a_users_mistake_is_a_value_error():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'serch'"):
+    with pytest.raises(AttributeError, match="No dfwe attribute serch"):
         dfwe.serch  # noqa: B018
 
 

@@ -10,31 +10,17 @@ Mixing and searching without the command line: any `torch.nn.Module`, any score.
     space.export(best.alpha, "mixture")
 """
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+import lazy_loader  # pyright: ignore[reportMissingTypeStubs]
 
-if TYPE_CHECKING:
-    from dfwe.errors import UserError
-    from dfwe.weights.preflight import preflight
-    from dfwe.weights.space import WeightSpace
-
-_HOME = {  # imported when first asked for, so that `import dfwe` stays light
-    "UserError": "errors",
-    "WeightSpace": "weights.space",
-    "preflight": "weights.preflight",
-}
-
-__all__ = ["UserError", "WeightSpace", "preflight"]
+# The names of `__init__.pyi`, imported when first asked for, so that `import dfwe` stays light.
+_attribute, __dir__, __all__ = lazy_loader.attach_stub(  # pyright: ignore[reportUnknownVariableType]
+    __name__, __file__
+)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("dfwe")
-    if name not in _HOME:
-        raise AttributeError(f"module 'dfwe' has no attribute '{name}'")
-    return getattr(import_module(f"dfwe.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return _attribute(name)

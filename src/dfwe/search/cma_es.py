@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dfwe.errors import UserError
-from dfwe.search.simplex import Alphas, Outcome, Strategy, initial_alphas, shape_of
+from dfwe.search.simplex import Outcome, Strategy, initial_alphas, shape_of
 from dfwe.settings import Count, Positive, Whole
 
 WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
@@ -26,7 +26,7 @@ def cma_es(
 
     Args:
         n: the number of experts.
-        evaluations: at most so many alphas are proposed, the opening included.
+        evaluations: at most so many alphas are proposed, the initial ones included.
         sigma: the first standard deviation of z; z begins at zero, the centroid.
         population: alphas of a batch; None for 4 + floor(3 ln(g n)).
         seed: any integer, zero too.
@@ -34,6 +34,10 @@ def cma_es(
     Raises:
         UserError: the package `cma` is not installed.
     """
+    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
+        softmax,  # pyright: ignore[reportUnknownVariableType]
+    )
+
     alphas = initial_alphas(n, groups)
     if n == 1:
         yield shape_of(n, groups)
@@ -44,7 +48,7 @@ def cma_es(
     rounds = 0
     while optimizer.popsize <= budget and not optimizer.stop():
         z = np.array(optimizer.ask())
-        scores = (yield softmax(z.reshape(len(z), *alphas.shape[1:]))).values
+        scores = (yield softmax(z.reshape(len(z), *alphas.shape[1:]), axis=-1)).values
         optimizer.tell(list(z), np.where(np.isfinite(scores), -scores, WORST).tolist())
         budget -= len(z)
         rounds += 1
@@ -71,9 +75,3 @@ def _optimizer(dimension: int, sigma: float, population: int | None, seed: int) 
     if population is not None:
         options["popsize"] = population
     return cma.CMAEvolutionStrategy(np.zeros(dimension), sigma, options)
-
-
-def softmax(z: NDArray[np.float64]) -> Alphas:
-    """Along the last axis."""
-    e = np.exp(z - z.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)

@@ -40,6 +40,13 @@ def test_p_b_is_the_share_of_pairs():
     assert better([2], [1, 2, 3]) == 1 - better([1, 2, 3], [2])
 
 
+def test_p_b_of_rows_is_that_of_each_row():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 4, (5, 3)), rng.integers(0, 4, (5, 6))
+    pairs = np.sign(b[:, None, :] - a[:, :, None])
+    assert better(a, b) == pytest.approx((1 + pairs.mean((1, 2))) / 2)
+
+
 def test_intervals_hold_what_they_are_of():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, 40), rng.normal(0.5, 1, 40)

@@ -138,11 +138,15 @@ def probe_loss(
     penalty: float,
 ) -> tuple[float, float]:
     """Train on features (m, d) and labels (m,); the loss and accuracy on `dev` and `gold`."""
+    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
+        log_softmax,  # pyright: ignore[reportUnknownVariableType]
+    )
+
     mean, scale = train.mean(0), train.std(0) + 1e-6
     weights, bias = fit(
         (train - mean) / scale, labels, int(max(labels.max(), gold.max())) + 1, penalty
     )
-    logs = _log_softmax((dev - mean) / scale @ weights + bias)
+    logs = log_softmax((dev - mean) / scale @ weights + bias, axis=1)
     loss = -logs[np.arange(len(gold)), gold].mean()
     return float(loss), float(np.mean(logs.argmax(1) == gold))
 
@@ -167,13 +171,16 @@ def fit(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Logistic regression: weights (d, k) and bias (k,) that minimise the penalised mean loss."""
     from scipy.optimize import minimize
+    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
+        log_softmax,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     m, d = x.shape
     gold = np.eye(classes)[labels]  # (m, k)
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights, bias = flat[: d * classes].reshape(d, classes), flat[d * classes :]
-        logs = _log_softmax(x @ weights + bias)
+        logs = log_softmax(x @ weights + bias, axis=1)
         loss = -(gold * logs).sum() / m + penalty / 2 * (weights**2).sum()
         error = (np.exp(logs) - gold) / m
         return loss, np.concatenate([(x.T @ error + penalty * weights).ravel(), error.sum(0)])
@@ -181,8 +188,3 @@ def fit(
     start = np.zeros((d + 1) * classes)
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
     return found[: d * classes].reshape(d, classes), found[d * classes :]
-
-
-def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = scores - scores.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dfwe.statistics.bootstrap import interval
 from dfwe.studies.region.config import Settings
@@ -23,10 +23,25 @@ from dfwe.studies.region.points import (
 DRAWS = 2000
 
 
-def better(a: ArrayLike, b: ArrayLike) -> float:
-    """P_B(A, B): the share of pairs in which A's loss is the lower one; a tie counts half."""
-    first, second = np.asarray(a)[:, None], np.asarray(b)[None]
-    return float(np.mean(first < second) + 0.5 * np.mean(first == second))
+def better(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """P_B(A, B): the share of pairs in which A's loss is the lower one; a tie counts half.
+
+    It is the Mann-Whitney U of B over A, divided by the number of pairs.
+
+    Args:
+        a: (..., n), losses of group A.
+        b: (..., m), losses of group B.
+
+    Returns:
+        (...), between 0 and 1.
+    """
+    from scipy.stats import (  # pyright: ignore[reportMissingTypeStubs]
+        mannwhitneyu,  # pyright: ignore[reportUnknownVariableType]
+    )
+
+    first, second = np.asarray(a), np.asarray(b)
+    test = mannwhitneyu(second, first, axis=-1, method="asymptotic")
+    return np.asarray(test, dtype=np.float64)[0] / (first.shape[-1] * second.shape[-1])
 
 
 def better_interval(
@@ -35,21 +50,20 @@ def better_interval(
     """A 95 % interval of P_B by drawing the models of both groups anew (bootstrap)."""
     rng = np.random.default_rng(seed)
     first, second = np.asarray(a), np.asarray(b)
-    found = [
-        better(rng.choice(first, len(first)), rng.choice(second, len(second)))
-        for _ in range(draws)
+    drawn = [
+        (rng.choice(first, len(first)), rng.choice(second, len(second))) for _ in range(draws)
     ]
-    return interval(np.array(found))
+    return interval(better([one for one, _ in drawn], [other for _, other in drawn]))
 
 
 def mean_interval(
     values: ArrayLike, seed: int = 0, draws: int = DRAWS
 ) -> tuple[float, float, float]:
     """The mean and its 95 % bootstrap interval."""
-    held = np.asarray(values, dtype=np.float64)
+    array = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    means = rng.choice(held, (draws, len(held))).mean(1)
-    return float(held.mean()), *interval(means)
+    means = rng.choice(array, (draws, len(array))).mean(1)
+    return float(array.mean()), *interval(means)
 
 
 Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
@@ -64,9 +78,9 @@ def odds(
     all datasets together, bases perturbed by as much as fine-tuning moved them.
     """
     probed = {dataset for _, dataset in losses}
-    rows = []
-    for level, held in groups(list(dict.fromkeys(owners)), settings).items():
-        for group, datasets in held.items():
+    rows: list[dict[str, Any]] = []
+    for level, members in groups(list(dict.fromkeys(owners)), settings).items():
+        for group, datasets in members.items():
             on = [d for d in datasets if d in probed]
             if not on:
                 continue
@@ -81,8 +95,8 @@ def odds(
                 "pretrained": [p for p in points if p.kind == PRETRAINED],
             }
             values = {
-                name: [float(np.mean([losses[p.name, d] for d in on])) for p in members]
-                for name, members in took.items()
+                name: [float(np.mean([losses[p.name, d] for d in on])) for p in models]
+                for name, models in took.items()
             }
             for a, b in (
                 ("In'", "In"),
@@ -99,7 +113,7 @@ def odds(
                             "group": group,
                             "a": a,
                             "b": b,
-                            "p": better(values[a], values[b]),
+                            "p": float(better(values[a], values[b])),
                             "low": low,
                             "high": high,
                             "loss_a": float(np.mean(values[a])),
@@ -114,30 +128,30 @@ def curves(points: Sequence[Point], losses: Losses) -> dict[str, dict[str, Any]]
 
     A line breaks where its loss exceeds the pretrained body's on the same datasets.
     """
-    found: dict[str, dict[str, Any]] = {LINE: {}, EXTRAPOLATION: {}}
+    lost: dict[str, dict[str, Any]] = {LINE: {}, EXTRAPOLATION: {}}
     for way in (LINE, EXTRAPOLATION):
         for kind in dict.fromkeys(p.group for p in points if p.kind == way):
             members = [p for p in points if p.kind == way and p.group == kind]
-            rows = []
+            rows: list[dict[str, float]] = []
             for t in sorted({p.t for p in members if p.t is not None}):
                 values = [_loss(p, losses) for p in members if p.t == t]
                 if np.isfinite(values).all():  # far out, activations overflow
                     mean, low, high = mean_interval(values)
                     rows.append({"t": t, "mean": mean, "low": low, "high": high})
-            found[way][kind] = {"points": rows}
+            lost[way][kind] = {"points": rows}
             if way == EXTRAPOLATION:
-                found[way][kind]["breaks"] = _breaks(members, losses)
-    return found
+                lost[way][kind]["breaks"] = _breaks(members, losses)
+    return lost
 
 
 def _breaks(members: Sequence[Point], losses: Losses) -> list[float | None]:
     """For each line the first t beyond its end at which it is worse than the pretrained body."""
-    found = []
+    ends: list[float | None] = []
     for pair in sorted({p.pair for p in members}):
         mine = [p for p in members if p.pair == pair]
         limit = float(np.mean([losses[PRETRAINED, d] for d in mine[0].probes]))
-        found.append(breaks([p.t or 0.0 for p in mine], [_loss(p, losses) for p in mine], limit))
-    return found
+        ends.append(breaks([p.t or 0.0 for p in mine], [_loss(p, losses) for p in mine], limit))
+    return ends
 
 
 def _loss(point: Point, losses: Losses) -> float:

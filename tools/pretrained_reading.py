@@ -1,4 +1,4 @@
-"""Does a pretrained model read? `python benchmarks/pretraining.py tiny_made FOLDER`.
+"""Does a pretrained model read? `python tools/pretrained_reading.py tiny_made FOLDER`.
 
 Prints the loss a token on the dev dialogues (nats) with each block's source and with another
 block's: a decoder that ignores its encoder shows the same loss twice.
@@ -27,9 +27,17 @@ def main(name: str, folder: str) -> None:
     model, corpus = (instantiate(part, _convert_="all") for part in (cfg.model, cfg.corpus))
     network, tokenizer = load(Path(folder))
     texts = pretraining_texts(corpus.whole().dialogues("dev"))
-    shape = {key: model.pretraining[key] for key in ("block", "batch", "density", "span")}
+    sizes = model.pretraining
     for whole, target in ((0.0, "hidden spans"), (1.0, "whole text")):
-        blocks = Blocks(texts, tokenizer, **shape, whole=whole)
+        blocks = Blocks(
+            texts,
+            tokenizer,  # pyright: ignore[reportArgumentType]  # has its ids by __getattr__
+            block=sizes.block,
+            batch=sizes.batch,
+            density=sizes.density,
+            span=sizes.span,
+            whole=whole,
+        )
         losses = torch.zeros(2)
         steps = list(islice(blocks.epoch(0, 0), STEPS))
         for step in steps:
@@ -43,4 +51,5 @@ def main(name: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    _, name, folder = sys.argv
+    main(name, folder)

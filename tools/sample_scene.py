@@ -1,10 +1,10 @@
-"""The scenes behind the sample corpus: who did and felt what, and how it is told."""
+"""The scenes behind the sample corpus: who did and felt what, and how it is put into words."""
 
 import re
 from dataclasses import dataclass
 from random import Random
 
-from dfwe.data import sample_words as words
+import sample_words as words
 
 LIKING = 4.0  # how much likelier a mood is that suits the deed
 LEANING = 2.0  # ... or a trait of the speaker's
@@ -68,19 +68,19 @@ def scene(number: int, rng: Random) -> Scene:
 
 
 def lines(plot: Scene, rng: Random) -> list[Line]:
-    """The scene as six turns: each event told and answered, and what binds the two."""
+    """The scene as six turns: each event is narrated and answered, then what binds the two."""
     first, second = plot.speakers
     shown = [rng.choice(words.TRAITS[t][0 if has else 1]) for t, has in plot.traits.items()]
     rng.shuffle(shown)
-    said: list[Line] = []
+    turns: list[Line] = []
     for event, trait in zip(plot.events, shown[:2], strict=True):
-        told = Line(first, second, _mood(event, plot.traits, rng), "", [])
-        _tell(told, event, plot, rng)
-        _say(told, f"{_feeling(told.mood, rng)} {trait}")
+        opening = Line(first, second, _mood(event, plot.traits, rng), "", [])
+        _tell(opening, event, plot, rng)
+        _say(opening, f"{_feeling(opening.mood, rng)} {trait}")
         answer = Line(second, first, _mood(event, {}, rng), "", [])
-        _answer(answer, told, event, plot, rng)
+        _answer(answer, opening, event, plot, rng)
         _say(answer, _feeling(answer.mood, rng))
-        said += [told, answer]
+        turns += [opening, answer]
     converse = words.RELATIONS[plot.relation][0]
     for speaker, hearer, relation, traits in (
         (first, second, plot.relation, shown[2:4]),
@@ -88,8 +88,8 @@ def lines(plot: Scene, rng: Random) -> list[Line]:
     ):
         bond = rng.choice(words.RELATIONS[relation][2])
         text = bond.format(you=hearer, noun=plot.noun(hearer))
-        said.append(Line(speaker, hearer, None, " ".join([text, *traits]), []))
-    return said
+        turns.append(Line(speaker, hearer, None, " ".join([text, *traits]), []))
+    return turns
 
 
 def _mood(event: Event, traits: dict[str, bool], rng: Random) -> str:
@@ -114,9 +114,9 @@ def _say(line: Line, text: str, whom: dict[str, str] | None = None) -> None:
     start = len(line.text) + bool(line.text)
     text = text[0].upper() + text[1:]
     for mention, meant in (whom or {}).items():
-        found = re.search(rf"\b{re.escape(mention)}\b", text, re.IGNORECASE)
-        assert found
-        line.mentions.append((start + found.start(), found.group(), meant))
+        match = re.search(rf"\b{re.escape(mention)}\b", text, re.IGNORECASE)
+        assert match
+        line.mentions.append((start + match.start(), match.group(), meant))
     line.text = f"{line.text} {text}".strip()
 
 
@@ -151,7 +151,7 @@ def _tell(line: Line, event: Event, plot: Scene, rng: Random) -> None:
         _say(line, f"What say you, {name}?", {"you": line.hearer, name: line.hearer})
 
 
-def _answer(line: Line, told: Line, event: Event, plot: Scene, rng: Random) -> None:
+def _answer(line: Line, opening: Line, event: Event, plot: Scene, rng: Random) -> None:
     """The other one repeats the event, names the first one's mood, or neither."""
     if rng.random() < 0.5:
         who = _subject(line, event.actor, rng)
@@ -168,8 +168,8 @@ def _answer(line: Line, told: Line, event: Event, plot: Scene, rng: Random) -> N
             {who: event.actor},
         )
     if rng.random() < 0.4:
-        assert told.mood is not None
-        named = rng.choice(words.NAMED[told.mood])
+        assert opening.mood is not None
+        named = rng.choice(words.NAMED[opening.mood])
         name = rng.choice((line.hearer, plot.noun(line.hearer)))
         form = rng.choice(("you sound {named}, {name}.", "why so {named}, {name}?"))
         whom = {name: line.hearer} | ({"you": line.hearer} if form.startswith("you") else {})

@@ -1,6 +1,6 @@
 """Where the models of a store lie: do DFWE's fine-tuned models cluster by target or by expert?
 
-`python benchmarks/region_store.py STORE` looks at every fine-tuned model of the store's most used
+`python tools/stored_region.py STORE` looks at every fine-tuned model of the store's most used
 pretrained model, and at the experts on a single task; nothing is trained or scored.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dfwe.errors import UserError
 from dfwe.pipeline.provenance import Provenance
 from dfwe.pipeline.store import PROVENANCE, RECIPE, RECORD, WEIGHTS, StoredRecipe
 from dfwe.stages.train import Train, TrainRecord
@@ -34,7 +35,7 @@ class Trained:
 
 def trained(store: Path) -> dict[str, Trained]:
     """Name -> model, of those that were trained from another result and have their weights."""
-    models = {}
+    models: dict[str, Trained] = {}
     for path in sorted(store.glob(f"{Train.kind}-*/{RECIPE}")):
         recipe, folder = StoredRecipe.read(path), path.parent
         if recipe.parents and (folder / WEIGHTS).is_file():
@@ -55,14 +56,19 @@ def products(models: list[Trained], base: Path) -> np.ndarray:
     return gram([backbone_row(m.folder, layout, prefix) for m in models], row_of(network, layout))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path)
-    store = parser.parse_args().store
+def report(store: Path) -> None:
+    """Prints how the store's models cluster.
+
+    Raises:
+        UserError: no expert was trained from a pretrained model of the store.
+    """
     models = trained(store)
     experts = {name: m for name, m in models.items() if m.start not in models}
     if not experts:
-        parser.error(f"{store} has no expert that was trained from a pretrained model in it")
+        raise UserError(
+            f"{store} has no expert that was trained from a pretrained model in it; name the "
+            "store of a study whose base comes from stage=pretrain."
+        )
     base = Counter(m.start for m in experts.values()).most_common(1)[0][0]
     experts = {name: m for name, m in experts.items() if m.start == base}
     tuned = [m for m in models.values() if m.start in experts]
@@ -95,4 +101,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store", type=Path)
+    report(parser.parse_args().store)

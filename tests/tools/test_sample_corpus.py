@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 import dfwe
-from dfwe.data import sample, sample_words
+import sample_corpus
+import sample_words
 from dfwe.data.corpus import TLiDBCorpus
 
 ROOT = Path(__file__).parents[2]
@@ -32,13 +33,13 @@ def contents(path):
 
 
 def test_the_script_makes_the_shipped_corpus(tmp_path):
-    sample.write(tmp_path / "made.zip", seed=0)
+    sample_corpus.write(tmp_path / "made.zip", seed=0)
     assert contents(tmp_path / "made.zip") == contents(SHIPPED)
 
 
 def test_a_seed_decides_every_byte(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        sample.write(tmp_path / name, seed)
+        sample_corpus.write(tmp_path / name, seed)
     made = [(tmp_path / name).read_bytes() for name in "abc"]
     assert made[0] == made[1]
     assert made[0] != made[2]

@@ -1,6 +1,6 @@
-"""Make the sample corpus: `python -m dfwe.data.sample OUT.zip [--seed 0]`.
+"""Write the sample corpus: `python tools/sample_corpus.py OUT.zip [--seed 0]`.
 
-Synthetic dialogues in TLiDB's format with the seven tasks of FETA-Friends and an own cast. Every
+Synthetic dialogues in TLiDB's format with the seven tasks of FETA-Friends and another cast. Every
 annotation of a dialogue derives from one scene: who did what to which thing and where, each turn's
 mood, the first speaker's traits and what the two are to each other. So the tasks share words and
 causes: both emotion tasks read one mood, deeds and traits move moods, replies repeat deeds and
@@ -16,12 +16,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from dfwe.data import sample_words as words
-from dfwe.data.sample_scene import Line, Scene, lines, scene
+import sample_words as words
+from sample_scene import Line, Scene, lines, scene
 
 SIZES = {"train": 1600, "dev": 120, "test": 100}
 FEW = {"train": 64, "dev": 32}
-SHARES = {  # task -> its labels, and the share of the dialogues that are annotated for it
+# task -> its labels, and the share of the dialogues that are annotated for it
+SHARES: dict[str, tuple[list[str], float]] = {
     "emory_emotion_recognition": (sorted({m[0] for m in words.MOODS.values()}), 0.5),
     "MELD_emotion_recognition": (sorted({m[1] for m in words.MOODS.values()}), 0.5),
     "character_identification": ([*words.CAST, "other"], 0.5),
@@ -36,7 +37,7 @@ TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the same bytes for the same seed
 def dialogue(plot: Scene, rng: Random) -> dict[str, Any]:
     """The scene as a dialogue in TLiDB's format, annotated for some of the tasks."""
     chosen = {title for title, (_, share) in SHARES.items() if rng.random() < share}
-    said = lines(plot, rng)
+    turns = lines(plot, rng)
     metadata: dict[str, Any] = {title: None for title in SHARES if title in chosen}
     entry: dict[str, Any] = {"dialogue_id": plot.id, "dialogue_metadata": metadata}
     entry["dialogue"] = [
@@ -46,14 +47,14 @@ def dialogue(plot: Scene, rng: Random) -> dict[str, Any]:
             "utterance": line.text,
             **_turn_annotations(line, f"{plot.id}_t{number}", chosen),
         }
-        for number, line in enumerate(said)
+        for number, line in enumerate(turns)
     ]
     if "reading_comprehension" in chosen:
         entities = rng.sample([*plot.speakers, plot.absent], 3)
         metadata["reading_comprehension"] = {"scene_entities": entities}
     for title, annotate in _DIALOGUE_TASKS.items():
         if title in chosen:
-            entry[title] = annotate(plot, said, rng)
+            entry[title] = annotate(plot, turns, rng)
     return entry
 
 
@@ -77,7 +78,7 @@ def _turn_annotations(line: Line, name: str, chosen: set[str]) -> dict[str, Any]
     return notes
 
 
-def _reading(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, str]]:
+def _reading(plot: Scene, turns: list[Line], rng: Random) -> list[dict[str, str]]:
     """Who did it, who felt so, who is what to whom."""
     forms = (
         "[PLACEHOLDER] {past} the {thing}.",
@@ -88,10 +89,10 @@ def _reading(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, str]]
         (rng.choice(forms).format(past=e.past, thing=e.thing, place=e.place), e.actor)
         for e in plot.events
     ]
-    line = rng.choice(said[:4])
+    line = rng.choice(turns[:4])
     assert line.mood is not None
     named = rng.choice(words.NAMED[line.mood])
-    others = {other.mood for other in said if other.mood and other.speaker != line.speaker}
+    others = {other.mood for other in turns if other.mood and other.speaker != line.speaker}
     if not any(named in words.NAMED[mood] for mood in others):
         asked.append((f"[PLACEHOLDER] was {named}.", line.speaker))
     one, other = rng.sample(plot.speakers, 2)
@@ -102,9 +103,9 @@ def _reading(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, str]]
     ]
 
 
-def _questions(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any]]:
+def _questions(plot: Scene, turns: list[Line], rng: Random) -> list[dict[str, Any]]:
     """Two questions an event: what, where or who."""
-    asked = []
+    asked: list[dict[str, Any]] = []
     for k, event in enumerate(plot.events):
         kinds = {
             "What": (f"What did {event.actor} {event.base}?", [f"the {event.thing}", event.thing]),
@@ -116,7 +117,7 @@ def _questions(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any
         }
         for kind in rng.sample(list(kinds), 2):
             question, golds = kinds[kind]
-            answers = [_span(gold, 2 * k, said[2 * k]) for gold in golds]
+            answers = [_span(gold, 2 * k, turns[2 * k]) for gold in golds]
             asked.append(
                 {"question": question, "answers": answers, "instance_id": f"{plot.id}_{kind}_{k}"}
             )
@@ -134,12 +135,12 @@ def _span(gold: str, number: int, line: Line) -> dict[str, Any]:
     }
 
 
-def _personality(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any]]:
+def _personality(plot: Scene, turns: list[Line], rng: Random) -> list[dict[str, Any]]:
     first = plot.speakers[0]
     traits = {trait: str(int(has)) for trait, has in plot.traits.items()}
     return [
         {
-            "turns": list(range(len(said))),
+            "turns": list(range(len(turns))),
             "focus_speaker": first,
             "personality_characteristics": traits,
             "instance_id": f"{plot.id}_{first}",
@@ -147,7 +148,7 @@ def _personality(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, A
     ]
 
 
-def _relations(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any]]:
+def _relations(plot: Scene, turns: list[Line], rng: Random) -> list[dict[str, Any]]:
     first, second = plot.speakers
     converse = words.RELATIONS[plot.relation][0]
     triples = [
@@ -159,7 +160,7 @@ def _relations(plot: Scene, said: list[Line], rng: Random) -> list[dict[str, Any
         }
         for head, tail, relation in ((first, second, plot.relation), (second, first, converse))
     ]
-    return [{"turns": list(range(len(said))), "relation_triples": triples}]
+    return [{"turns": list(range(len(turns))), "relation_triples": triples}]
 
 
 _DIALOGUE_TASKS = {
@@ -175,7 +176,8 @@ def corpus(seed: int) -> dict[str, str]:
     rng = Random(seed)
     entries = [dialogue(scene(k, rng), rng) for k in range(sum(SIZES.values()))]
     names = [entry["dialogue_id"] for entry in entries]
-    files, at = {}, 0
+    files: dict[str, str] = {}
+    at = 0
     for split, size in SIZES.items():
         chosen = names[at : at + size]
         files[f"TTiDB_{split}_ids.txt"] = "\n".join(chosen)
@@ -200,7 +202,7 @@ def write(path: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make the sample corpus.")
+    parser = argparse.ArgumentParser(description="Write the sample corpus.")
     parser.add_argument("path", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
