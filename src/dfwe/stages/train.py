@@ -106,6 +106,12 @@ class Train(Step):
             "head": self.head,
         }
 
+    def check(self) -> None:
+        """Raise UserError if the training splits are too small for these settings."""
+        self.training.check_size(
+            {task.name: len(task.examples(self.corpus, "train")) for task in self.tasks}
+        )
+
     def run(self, run: Run) -> TrainRecord:
         """Trains, or resumes where a killed run stopped."""
         from dfwe.callbacks.checkpoint import BestEpoch

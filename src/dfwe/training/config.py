@@ -1,5 +1,6 @@
 """How a model is trained: Table 1 of the paper and what it leaves open."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Literal
 
@@ -19,6 +20,11 @@ class TrainingConfig:
         epochs: the most passes over the training examples.
         patience: epochs without a better dev score before training stops; None never stops.
         warmup: optimizer steps of linear warm-up.
+        clip: the largest norm of a step's gradient, as in TLiDB; None does not clip.
+        accumulation: how an optimizer step sums its batches' losses. `tlidb`, as the paper's
+            code: each divided by `effective_batch / batch`, in a multi-task run also by the root
+            of its task's number of batches; what an epoch leaves over is carried into the first
+            step of the next. `mean`: their mean, and the last step of an epoch may be smaller.
         precision: Lightning's name: `32-true`, or `bf16-mixed`.
         monitor: whose dev score selects the epoch: the `target`'s (the paper), or the expert's
             `own`, so that targets can share a source's expert.
@@ -36,6 +42,8 @@ class TrainingConfig:
     epochs: Count = 5
     patience: Count | None = None
     warmup: Whole = 0
+    clip: Positive | None = 1.0
+    accumulation: Literal["tlidb", "mean"] = "tlidb"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     monitor: Literal["target", "own"] = "target"
     parameters: Trained = "all"
@@ -46,6 +54,32 @@ class TrainingConfig:
             raise UserError(
                 f"training.effective_batch={self.effective_batch} is not a multiple of "
                 f"training.batch={self.batch}."
+            )
+
+    @property
+    def batches(self) -> int:
+        """Batches of an optimizer step."""
+        return self.effective_batch // self.batch
+
+    def batches_of(self, examples: int) -> int:
+        """Batches that so many examples of one task make; the last may be smaller."""
+        return -(-examples // self.batch)
+
+    def check_size(self, examples: Mapping[str, int]) -> None:
+        """Check that an epoch has a whole optimizer step.
+
+        Args:
+            examples: task name -> the size of its training split.
+
+        Raises:
+            UserError: `accumulation=tlidb` would never make a step.
+        """
+        batches = sum(map(self.batches_of, examples.values()))
+        if self.accumulation == "tlidb" and batches < self.batches:
+            raise UserError(
+                f"An epoch of {' and '.join(examples)} has {sum(examples.values())} examples, too "
+                f"few for one step of training.effective_batch={self.effective_batch}; lower it, "
+                "or set training.accumulation=mean."
             )
 
     def settings(self) -> dict[str, object]:

@@ -199,9 +199,9 @@ class Plan:
         Checkpoints that a person brings are reported on, unless they were mixed before.
 
         Raises:
-            UserError: the model cannot answer a task; a search refuses its settings; there are
-                more folds than dialogues; the checkpoints do not fit together, or are no `model`
-                of this kind.
+            UserError: the model cannot answer a task; a search refuses its settings; a training
+                split is smaller than an optimizer step; there are more folds than dialogues; the
+                checkpoints do not fit together, or are no `model` of this kind.
         """
         study = self.study
         for task in (study.task, *study.sources):
@@ -215,6 +215,8 @@ class Plan:
         for step in self.steps:
             if isinstance(step, Interpolate) and step.recipe not in store:
                 step.search.check(len(step.experts))
+            if isinstance(step, Train):
+                step.check()
 
     def _check_checkpoints(self, store: Store) -> None:
         study = self.study
