@@ -67,6 +67,7 @@ class Train(Step):
         training: how it is trained.
         decoding: how dev is answered.
         seed: of the order of examples, dropout and fresh heads.
+        device: the kind of device that trains: dropout draws other numbers on each.
         start: the step whose weights training starts from; None starts from `model`.
         head: the seed of a fresh head, where it is not `seed`: heads from one seed can be mixed.
     """
@@ -81,6 +82,7 @@ class Train(Step):
     training: TrainingConfig
     decoding: Decoding
     seed: int
+    device: str
     start: Step | None = None
     head: int | None = None
 
@@ -103,6 +105,7 @@ class Train(Step):
             "training": self.training.settings(),
             "decoding": self.decoding.settings(),
             "seed": self.seed,
+            "device": self.device,
             "head": self.head,
         }
 
@@ -116,6 +119,7 @@ class Train(Step):
         """Trains, or resumes where a killed run stopped."""
         from dfwe.callbacks.checkpoint import BestEpoch
 
+        run.check_device(self.device)
         best = BestEpoch(run.work, self.training.patience)
         network, tokenizer, tokens = self._train(run, best)
         run.earlier_seconds = best.earlier_seconds

@@ -255,6 +255,7 @@ class Plan:
             study.training,
             study.decoding,
             study.seed,
+            study.device,
             expert or self.pretraining,
         )
 
