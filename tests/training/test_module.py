@@ -153,7 +153,7 @@ def test_an_epoch_is_plain_adam_on_the_steps(trained, tmp_path, make_network, to
     plain = make_network()
     plain.load_state_dict(start)
     optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
-    steps = list(TaskDataModule({"t": tokenized}, tokenized, training, seed=7).steps)
+    steps = list(TrainingSteps({"t": tokenized}, training, seed=7))
     for number, step in enumerate(steps):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, (number + 1) / 3)
         optimizer.zero_grad()

@@ -98,7 +98,7 @@ class TaskDataModule(L.LightningDataModule):
     """Training steps, and the batches of dev and test.
 
     Args:
-        train: task name -> its training split.
+        train: task name -> its training split; empty for data that is only scored.
         dev: what validation scores.
         training: sizes of draws, steps and micro-batches.
         seed: decides the draws, with the epoch.
@@ -114,13 +114,15 @@ class TaskDataModule(L.LightningDataModule):
         test: TokenizedSplit | None = None,
     ) -> None:
         super().__init__()
-        self.steps = TrainingSteps(train, training, seed)
+        self.steps = TrainingSteps(train, training, seed) if train else None
         self.dev = dev
         self.test = test
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         # Lightning asks again before each epoch (reload_dataloaders_every_n_epochs=1).
         assert self.trainer is not None
+        if self.steps is None:
+            raise UserError("This data has no training split; pass one as train=.")
         self.steps.set_epoch(self.trainer.current_epoch)
         # A loader draws a number when it starts; a separate generator keeps dropout's draws.
         return DataLoader(self.steps, batch_size=None, generator=torch.Generator())

@@ -87,8 +87,8 @@ class RegionPlan:
         """What can be known before any work.
 
         Raises:
-            UserError: the model has nothing of what is trained from each start, no dataset can
-                be probed, or one has fewer examples than an optimizer step.
+            UserError: the model has nothing of what is trained from each start, or no dataset
+                can be probed.
         """
         if not self.paths.probed:
             raise UserError(
@@ -97,9 +97,6 @@ class RegionPlan:
             )
         from dfwe.studies.region.backbones import empty_backbone
 
-        for step in self.steps:
-            if isinstance(step, Train):
-                step.check()
         backbone = empty_backbone(self.study.model.folder if self.base is None else None)
         freeze(backbone, self.settings.centroid.parameters, "region.centroid.parameters")
 
