@@ -120,7 +120,7 @@ class Train(Step):
         from dfwe.callbacks.checkpoint import BestEpoch
 
         run.check_device(self.device)
-        best = BestEpoch(run.work, self.training.patience)
+        best = BestEpoch(run.work, self.training.patience, self.training.steps_at_least)
         network, tokenizer, tokens = self._train(run, best)
         run.earlier_seconds = best.earlier_seconds
         best.restore(network)
@@ -154,6 +154,7 @@ class Train(Step):
         }
         dev = model.tokenize(self.monitor, corpus, "dev", tokenizer, tokens)
         data = TaskDataModule(train, dev, self.training, self.seed)
+        assert data.steps is not None
         module = model.module(
             network,
             self.monitor,
@@ -165,7 +166,7 @@ class Train(Step):
         )
         resume = EpochCheckpoint(run.work)
         trainer = run.context.build_trainer(
-            max_epochs=self.training.epochs,
+            max_epochs=self.training.epochs_of(len(data.steps)),
             precision=self.training.precision,
             logger=run.log.lightning,
             callbacks=[best, TrainingBar(f"{self.stage} {self.label}"), resume],

@@ -19,6 +19,8 @@ class TrainingConfig:
         effective_batch: examples of an optimizer step, a multiple of `batch`.
         epochs: the most passes over the training examples.
         patience: epochs without a better dev score before training stops; None never stops.
+        steps_at_least: optimizer steps that a training has, with more epochs where the data are
+            few; it does not stop before.
         warmup: optimizer steps of linear warm-up.
         clip: the largest norm of a step's gradient, as in TLiDB; None does not clip.
         accumulation: how an optimizer step sums its batches' losses. `tlidb`, as the paper's
@@ -28,6 +30,8 @@ class TrainingConfig:
         precision: Lightning's name: `32-true`, or `bf16-mixed`.
         monitor: whose dev score selects the epoch: the `target`'s (the paper), or the expert's
             `own`, so that targets can share a source's expert.
+        noise: the order of examples and dropout: `common` to all experts of a study, or each has
+            its `own`; heads start equal either way.
         parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.
         tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
             up to rounding, but not what dropout draws.
@@ -41,11 +45,13 @@ class TrainingConfig:
     effective_batch: Count = 24
     epochs: Count = 5
     patience: Count | None = None
+    steps_at_least: Whole = 0
     warmup: Whole = 0
     clip: Positive | None = 1.0
     accumulation: Literal["tlidb", "mean"] = "tlidb"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     monitor: Literal["target", "own"] = "target"
+    noise: Literal["common", "own"] = "common"
     parameters: Trained = "all"
     tokens: Count = 2048
 
@@ -65,6 +71,10 @@ class TrainingConfig:
         """Batches that so many examples of one task make; the last may be smaller."""
         return -(-examples // self.batch)
 
+    def epochs_of(self, steps: int) -> int:
+        """Epochs of a training whose epochs have so many optimizer steps."""
+        return max(self.epochs, -(-self.steps_at_least // steps))
+
     def check_size(self, examples: Mapping[str, int]) -> None:
         """Check that an epoch has a whole optimizer step.
 
@@ -83,7 +93,7 @@ class TrainingConfig:
             )
 
     def settings(self) -> dict[str, object]:
-        """What decides weights; `monitor` shows in the recipe as the monitored task."""
+        """What decides weights; `monitor` shows in a recipe as the task, `noise` as the seed."""
         values = asdict(self)
-        del values["monitor"]
+        del values["monitor"], values["noise"]
         return values

@@ -35,7 +35,12 @@ EVERY = {
     "best_of_k": partial(controls.best_of, at_most=3),
     "seeds": controls.seeds,
     "seeds_uniform": partial(controls.seeds, strategy=baselines.uniform),
+    "seeds_best": partial(controls.seeds, strategy=baselines.single_experts),
+    "seeds_greedy": partial(controls.seeds, strategy=baselines.greedy_soup),
     "joint": controls.joint,
+    "joint_finetuned": controls.joint_finetuned,
+    "pooled": controls.pooled,
+    "best_source": controls.best_source,
     "fusing": controls.fusing,
     "best_expert": partial(controls.soup, strategy=baselines.single_experts),
     "random": controls.random,
@@ -43,10 +48,15 @@ EVERY = {
     "ratatouille": controls.ratatouille,
     "wise_ft": partial(controls.wise_ft, points=3),
     "task_arithmetic": partial(
-        controls.merged, rule=partial(merge.task_arithmetic, scale=1.0), points=6
+        controls.merged, rules=partial(merge.task_arithmetic, scale=1.0), points=6
     ),
-    "ties": partial(controls.merged, rule=merge.ties, points=3),
-    "dare": partial(controls.merged, rule=partial(merge.dare, seed=0, scale=1.0), points=3),
+    "ties": partial(
+        controls.merged,
+        rules=(partial(merge.ties, density=0.1), partial(merge.ties, density=0.3)),
+        end=2.5,
+        points=6,
+    ),
+    "dare": partial(controls.merged, rules=partial(merge.dare, seed=0, scale=1.0), points=3),
     "vote": controls.vote,
 }
 
@@ -206,12 +216,20 @@ def test_long_inputs_count_by_their_length(make_study):
     target = replace(study.task, read=texts(10, 50))
     source = replace(study.sources[0], read=texts(5, 200))
     plan = Plan(replace(study, task=target, sources=(source,)))
-    # Experts 500, 500 + 1000, 1000 characters and three fine-tunings of 500.
-    assert len(controls.best_of(plan).experts) == 4500 / 500
+    # Experts 500, 500 + 1000, 1000 characters and three fine-tunings of 500; a long run 2 * 500.
+    assert len(controls.best_of(plan).experts) == 5
+    assert all(run.training.epochs == 2 for run in controls.best_of(plan).experts)
 
 
 def test_every_method_is_scored_on_test(measured):
-    assert set(measured) == {"baseline", "uniform", "one_standard_error", "dfwe", *EVERY}
+    assert set(measured) == {
+        "baseline",
+        "uniform",
+        "one_standard_error",
+        "likeliest",
+        "dfwe",
+        *EVERY,
+    }
     assert all(entry.draws.shape == measured["dfwe"].draws.shape for entry in measured.values())
 
 
