@@ -165,9 +165,10 @@ def merged(
     """
     every = rules if isinstance(rules, Sequence) else (rules,)
     name = parts(every[0])[0].__name__
+    labels = [name] if len(every) == 1 else [f"{name} {k}" for k in range(1, len(every) + 1)]
     merges = tuple(
-        Merge("interpolate", name, plan.study.group, plan.finetuned, base(plan), rule)
-        for rule in every
+        Merge("interpolate", label, plan.study.group, plan.finetuned, base(plan), rule)
+        for label, rule in zip(labels, every, strict=True)
     )
     strategy = partial(baselines.rays, end=end, points=points)
     return _search(plan, name, (base(plan), *merges), strategy)
