@@ -235,6 +235,7 @@ def make_study(tokenizer, make_network, tmp_path_factory):
             "training": TrainingConfig(learning_rate=3e-3, epochs=1, effective_batch=8),
             "search": Search(partial(nelder_mead, evaluations=9, iterations=3)),
             "seed": 0,
+            "device": "cpu",
         }
         tasks = tuple(TOY_TASKS[name] for name in sources)
         return EnsemblingStudy(task=TOY_TASKS[target], sources=tasks, **usual | settings)

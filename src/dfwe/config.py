@@ -73,6 +73,7 @@ class OutputFolder(Callback):
 def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
     """The part of the configuration that decides weights, as objects."""
     sources = tuple(build(source) for source in _sources(cfg))
+    from dfwe.pipeline.context import device_kind
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
     return EnsemblingStudy(
@@ -84,6 +85,7 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
         training=build(cfg.training),
         search=build(cfg.search),
         seed=cfg.seed,
+        device=device_kind(cfg.trainer.get("accelerator", "auto")),
         checkpoints=tuple(map(str, _listed(cfg.checkpoints))),
         controls=_built(cfg, "controls"),
         landscapes=_built(cfg, "landscapes"),

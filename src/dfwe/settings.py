@@ -7,10 +7,11 @@ does not fit is a UserError that names the key. Settings pickle without what is 
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, wraps
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic.dataclasses import dataclass
@@ -90,14 +91,22 @@ def _model(function: Callable[..., Any], names: tuple[str, ...]) -> Any:
 
 def _annotation(function: Callable[..., Any], known: inspect.Parameter) -> Any:
     """A parameter's type; Any where it has none, or one that is imported for type checkers."""
-    if get_origin(known.annotation) is Callable:  # its arguments are not checked
-        return Callable
     if not isinstance(known.annotation, str):
-        return Any if known.annotation is known.empty else known.annotation
+        return Any if known.annotation is known.empty else _unchecked_calls(known.annotation)
     try:
         return eval(known.annotation, inspect.unwrap(function).__globals__)
     except NameError:
         return Any
+
+
+def _unchecked_calls(annotation: Any) -> Any:
+    """The annotation, with the arguments of callables left out: they are not checked."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Callable:
+        return Callable
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_unchecked_calls, inner))]  # noqa: UP007
+    return Sequence[_unchecked_calls(inner[0])] if origin is Sequence else annotation
 
 
 def wrong_setting(key: str, error: ValidationError) -> UserError:

@@ -6,7 +6,7 @@ import pytest
 
 from dfwe.data import tokenization as module
 from dfwe.data.dialogue import Example
-from dfwe.data.tokenization import tokenize
+from dfwe.data.tokenization import tokenize, tokenize_continued, tokenize_labels
 
 LIMITS = {"max_input": 40, "max_target": 8}
 
@@ -100,3 +100,74 @@ def test_a_damaged_table_is_made_anew(tmp_path, tokenizer, label_examples):
     (described,) = tmp_path.glob("*/state.json")
     described.unlink()
     assert tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path).sources == made.sources
+
+
+@pytest.fixture(scope="module")
+def byte_level():
+    """kind -> a byte-level tokenizer as that family's, trained on a few words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    def build(kind):
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        special = ["<s>", "</s>", "<pad>"]
+        letters = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=letters)
+        backend.train_from_iterator([f"{word} emotion: joy" for word in LINES], trainer)
+        if kind == "roberta":
+            ends = [("</s>", special.index("</s>")), ("<s>", special.index("<s>"))]
+            backend.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=False)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            bos_token="<s>",
+            cls_token="<s>",
+            sep_token="</s>",
+            eos_token="</s>",
+            pad_token="<pad>",
+        )
+
+    return {kind: build(kind) for kind in ("gpt2", "roberta")}
+
+
+LINES = ["Ross: I am so happy", "Monica: what is it", "Joey: how are you doing today"]
+
+
+@pytest.mark.parametrize("keep", ["start", "end"])
+@pytest.mark.parametrize("kind", ["gpt2", "roberta", "t5"])
+def test_a_shortened_input_ends_as_the_whole_one(kind, keep, byte_level, tokenizer):
+    """Byte-level tokenizers write the space before a word into its token.
+
+    Commit 60dbe5b: the prompt is tokenised as if nothing preceded it, `e`, `motion` or the like
+    in place of `Ġemotion`, so that the two inputs of one split ask by different tokens.
+    """
+    tokenizer = {**byte_level, "t5": tokenizer}[kind]
+    example = Example("1", "1", " ".join(LINES), "emotion:", "joy", ("joy",), keep=keep)
+    whole = tokenizer(example.source)["input_ids"]
+    with_prompt = tokenizer("emotion:", add_special_tokens=False)["input_ids"]
+    room = len(whole) - len(with_prompt) - 4
+    end = len(whole) - len(tokenizer(example.context)["input_ids"])  # the prompt's tokens
+    end += whole[-1] in tokenizer.all_special_ids  # and </s>
+    for splits in (
+        tokenize((example,), tokenizer, max_input=room, max_target=8),
+        tokenize_labels((example,), [[0]], tokenizer, max_input=room),
+    ):
+        (shortened,) = splits.sources
+        assert len(shortened) == room < len(whole)
+        assert shortened[-end:] == whole[-end:]
+        assert "emotion:" in tokenizer.decode(shortened[-end:])
+        if kind == "roberta":
+            assert shortened[0] == whole[0]
+        if kind != "t5":
+            assert " emotion" in tokenizer.decode(shortened[-end:])
+
+
+def test_a_shortened_input_of_a_causal_model_ends_as_the_whole_one(byte_level):
+    """Commit 60dbe5b: as above."""
+    tokenizer = byte_level["gpt2"]
+    example = Example("1", "1", " ".join(LINES), "emotion:", "joy", ("joy",))
+    whole = tokenizer(example.source)["input_ids"]
+    split = tokenize_continued((example,), tokenizer, max_input=len(whole) - 3, max_target=8)
+    assert split.sources[0] == whole[3:]
+    assert tokenizer.decode(split.targets[0]) == " joy</s>"

@@ -16,7 +16,7 @@ from dfwe.errors import UserError
 from dfwe.models.causal import CausalLM
 from dfwe.models.encoder import SequenceClassifier
 from dfwe.models.family import Seq2SeqLM
-from dfwe.weights.loading import family_of, load
+from dfwe.weights.loading import family_of, load, save
 
 LABELS = ("sad", "mad", "glad")
 
@@ -118,3 +118,45 @@ def test_a_tokenizer_that_cannot_end_or_pad_a_text_is_refused(
     else:
         with pytest.raises(UserError, match=f"tokenizer of .* has no {wanted}, without which"):
             load(tmp_path)
+
+
+@pytest.fixture
+def saved(tmp_path, make_network, tokenizer):
+    save(make_network(), tokenizer, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+)
+def test_every_file_of_the_tokenizer_is_part_of_the_model(name, saved):
+    """Commit 60dbe5b: the digest is the same, and `do_lower_case` may differ."""
+    before = Seq2SeqLM("m", str(saved)).digest
+    path = saved / name
+    changed = {**json.loads(path.read_text() if path.exists() else "{}"), "do_lower_case": False}
+    path.write_text(json.dumps(changed))
+    assert Seq2SeqLM("m", str(saved)).digest != before
+
+
+def test_the_limit_of_targets_decides_a_score_where_text_is_generated(saved, make_study):
+    """Gold likelihoods break ties and end at it.
+
+    Commit 60dbe5b: the address of a search over a person's checkpoints is the same for 3 and 24.
+    """
+    study = make_study()
+
+    def scoring(family, limit):
+        model = family("m", str(saved), max_target=limit)
+        return model.scoring(study.task, study.corpus, "dev", study.decoding)
+
+    for family in (Seq2SeqLM, CausalLM):
+        assert scoring(family, 3) != scoring(family, 24)
+    assert scoring(SequenceClassifier, 3) == scoring(SequenceClassifier, 24)
+
+
+def test_how_texts_are_tokenised_is_part_of_a_recipe(saved, make_study, monkeypatch):
+    study, model = make_study(), Seq2SeqLM("m", str(saved))
+    before = model.settings(), model.scoring(study.task, study.corpus, "dev", study.decoding)
+    monkeypatch.setattr("dfwe.models.family.TOKENIZATION", -1)
+    assert model.settings() != before[0]
+    assert model.scoring(study.task, study.corpus, "dev", study.decoding) != before[1]

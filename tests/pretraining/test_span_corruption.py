@@ -215,7 +215,7 @@ def test_what_a_full_disk_kept_from_the_store_is_committed_by_the_next_call(
     make_study, context, monkeypatch
 ):
     small = Seq2SeqLM("small", pretraining=PretrainingConfig(**SIZES))
-    step = Pretrain(small, make_study().corpus)
+    step = Pretrain(small, make_study().corpus, "cpu")
     with monkeypatch.context() as patched:
         patched.setattr(Store, "commit", full)
         with pytest.raises(OSError, match="full"):

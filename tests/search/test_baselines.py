@@ -19,6 +19,7 @@ PROPOSALS = (
     cma_es,
     baselines.dirichlet,
     baselines.line,
+    baselines.rays,
     baselines.coordinate,
     baselines.greedy_soup,
     baselines.uniform,
@@ -158,3 +159,12 @@ def test_it_finds_the_best_mixture_of_a_smooth_score(strategy):
     best = np.array([0.45, 0.25, 0.3])
     found = search(strategy(3, evaluations=200), lambda a: -float(np.sum((a - best) ** 2)))
     assert np.abs(found.alpha - best).max() < 0.08
+
+
+def test_rays_go_from_the_first_expert_through_each_other_one_and_beyond():
+    batches = baselines.rays(3, end=2.5, points=6)
+    assert next(batches) == 3
+    alphas = batches.send(Evaluations((), np.zeros(4)))
+    t = [0.5, 1.0, 1.5, 2.0, 2.5]
+    expected = [[1, 0, 0], *([1 - x, x, 0] for x in t), *([1 - x, 0, x] for x in t)]
+    assert alphas.tolist() == expected

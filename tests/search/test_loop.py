@@ -10,7 +10,7 @@ from dfwe.errors import UserError
 from dfwe.search.baselines import dirichlet, line, single_experts
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Evaluation
-from dfwe.search.loop import search
+from dfwe.search.loop import likeliest, nearest_centroid, search
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.search.simplex import Outcome
 from dfwe.weights.groups import matching, part
@@ -352,8 +352,48 @@ def test_proposals_without_groups_say_so():
         Search(partial(line, points=5))(3, groups=2)
 
 
-@pytest.mark.parametrize(("within", "first"), [(0.0, 0.9), (0.5, 0.4), (3.0, 0.5)])
-def test_within_an_error_the_trial_nearest_the_average_is_chosen(within, first):
+@pytest.mark.parametrize(
+    ("error", "nearest", "likely"), [(0.0, 0.9, 0.9), (0.5, 0.4, 0.9), (2.0, 0.4, 0.0)]
+)
+def test_within_an_error_the_nearest_to_the_average_or_the_likeliest_is_chosen(
+    error, nearest, likely
+):
     scores = {0.0: 49.0, 0.4: 50.5, 0.5: 48.0, 0.9: 51.0}
-    found = search(listed(scores), lambda alpha: scores[alpha[0]])
-    assert found.nearest_centroid(within).alpha[0] == first
+    likelihoods = {0.0: -1.0, 0.4: -3.0, 0.5: -0.5, 0.9: -2.0}
+    result = search(
+        listed(scores), lambda alpha: Evaluation(scores[alpha[0]], likelihoods[alpha[0]])
+    )
+    close = result.within([error] * 4)
+    assert nearest_centroid(close).alpha[0] == nearest
+    assert likeliest(close).alpha[0] == likely
+
+
+def test_each_trial_is_measured_by_its_own_error():
+    scores = {0.0: 49.0, 0.4: 50.5, 0.9: 51.0}
+    result = search(listed(scores), lambda alpha: scores[alpha[0]])
+    assert [trial.alpha[0] for trial in result.within([2.0, 0.1, 0.0])] == [0.0, 0.9]
+
+
+@pytest.mark.parametrize("ties", ["none", "log_likelihood"])
+def test_ties_are_sent_to_the_strategy_in_the_order_of_likelihood(ties):
+    """A difference in likelihood orders equal scores and no others.
+
+    Commit 60dbe5b: the score alone is sent, and equal trials are ties.
+    """
+    likelihoods = {0.0: -1.0, 0.4: -3.0, 1.0: -9.0}
+    scores = {0.0: 50.0, 0.4: 50.0, 1.0: 50.02}  # one of 5,000 answers more
+    values = []
+
+    def strategy():
+        values.extend((yield from_first(scores)).values.tolist())
+
+    search(
+        strategy(), lambda alpha: Evaluation(scores[alpha[0]], likelihoods[alpha[0]]), ties=ties
+    )
+    assert values[2] > max(values[:2])
+    if ties == "none":
+        assert values[:2] == [50.0, 50.0]
+    else:
+        assert values[0] > values[1]
+    with pytest.raises(UserError, match="ties"):
+        search(strategy(), lambda alpha: 0.0, ties="score")

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from dfwe.data.dialogue import Example
-from dfwe.statistics.bootstrap import interval, over_seeds, replicates, resolution, standard_error
+from dfwe.statistics.bootstrap import (
+    interval,
+    over_seeds,
+    paired_errors,
+    replicates,
+    resolution,
+    standard_error,
+)
 from dfwe.tasks.answers import FreeText, Label, Labels
 from dfwe.tasks.metrics import F1, Accuracy, ExactMatch, MultilabelF1, TokenF1
 from dfwe.tasks.task import Task
@@ -116,3 +123,18 @@ def test_a_dev_split_that_shows_no_noise_is_not_said_to_have_none():
         "Dev has 20 instances in one dialogue alone, from which the noise between two models "
         "cannot be estimated."
     )
+
+
+def test_paired_errors_are_those_of_the_differences():
+    """Models that err on the same examples differ by less than either is uncertain.
+
+    Commit 60dbe5b: the one-standard-error rule takes the best's standard error for every trial.
+    """
+    rng = np.random.default_rng(0)
+    common = rng.normal(0, 3, 4000)
+    rows = np.stack([common, common + rng.normal(0, 0.5, 4000), rng.normal(0, 3, 4000)])
+    errors = paired_errors(rows, 0)
+    assert errors[0] == 0
+    assert errors[1] == pytest.approx(0.5, rel=0.05)
+    assert errors[2] == pytest.approx(3 * 2**0.5, rel=0.05)
+    assert standard_error(rows[0]) == pytest.approx(3, rel=0.05)

@@ -45,7 +45,9 @@ def test_only_the_chosen_parameters_and_the_head_change_bit_for_bit(
     network, tokenizer = encoder.start(bert, TASK, corpus, 0)
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     split = encoder.tokenize(TASK, corpus, "train", tokenizer)
-    training = TrainingConfig(learning_rate=1e-2, epochs=2, monitor="own", parameters=trained)
+    training = TrainingConfig(
+        learning_rate=1e-2, effective_batch=8, epochs=2, monitor="own", parameters=trained
+    )
     module = encoder.module(
         network, TASK, Classify(), split, train={"mood": split}, training=training
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dfwe.callbacks.checkpoint import BestEpoch, EpochCheckpoint
-from dfwe.data.batches import scoring_loader
+from dfwe.data.batches import collate, scoring_loader
 from dfwe.data.tokenization import tokenize
 from dfwe.errors import UserError
 from dfwe.scoring.backends.t5 import token_losses
@@ -18,7 +18,7 @@ from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
-from dfwe.training.datamodule import TaskDataModule
+from dfwe.training.datamodule import TaskDataModule, TrainingSteps
 from dfwe.training.module import GenerationModule
 
 TASK = Task("t", "t", lambda *a: [], Label(), (Accuracy(),), 8)
@@ -34,6 +34,11 @@ def trained(build_trainer):
 @pytest.fixture(scope="module")
 def tokenized(tokenizer, label_examples):
     return tokenize(label_examples, tokenizer, max_input=60, max_target=16)
+
+
+@pytest.fixture(scope="module")
+def text_tokenized(tokenizer, text_examples):
+    return tokenize(text_examples, tokenizer, max_input=60, max_target=16)
 
 
 def fit(
@@ -79,21 +84,76 @@ def test_a_resumed_training_ends_with_the_same_weights(trained, tmp_path, make_n
     assert resumed.scores == whole.scores
 
 
-def test_an_epoch_is_plain_adam_on_the_steps(trained, tmp_path, make_network, tokenized):
-    training = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=1, warmup=3)
-    network = make_network()
+def without_dropout(network):
     for part in network.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
         elif hasattr(part, "dropout") and isinstance(part.dropout, float):  # T5Attention
             part.dropout = 0.0
+    return network
+
+
+def distance(one, other):
+    """Mean absolute difference of the weights."""
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    differences = torch.cat([(a - b).abs().flatten() for a, b in pairs])
+    return float(differences.detach().mean())
+
+
+def tlidb(network, splits, training, seed):
+    """TLiDB's update written out: a batch at a time, transformers' own loss."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
+    steps, norms = TrainingSteps(splits, training, seed), []
+    for epoch in range(training.epochs):
+        for number, (name, index) in enumerate(steps.draws(epoch), 1):
+            split = splits[name]
+            part = collate(split, index, [1.0] * len(index))
+            labels = part.target
+            loss = network(input_ids=part.source, attention_mask=part.mask, labels=labels).loss
+            if len(splits) > 1:
+                loss = loss / (-(-len(split) // training.batch)) ** 0.5
+            (loss / 3).backward()
+            if number % 3 == 0:
+                norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                norms.append(float(norm))
+                optimizer.step()
+                optimizer.zero_grad()
+    return norms
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_training_is_that_of_tlidb(
+    tasks, build_trainer, tmp_path, make_network, tokenized, text_tokenized
+):
+    """Gradients are clipped at norm 1; several tasks are weighed by 1/sqrt(their batches); what
+    an epoch leaves over is carried on.
+
+    Commit 60dbe5b: weights end 8.3e-4 (one task) and 7.5e-4 (two) from these, on average.
+    """
+    training = TrainingConfig(batch=4, effective_batch=12, learning_rate=1e-3, epochs=2)
+    splits = dict(list({"t": tokenized, "texts": text_tokenized}.items())[:tasks])
+    network, plain = without_dropout(make_network()), without_dropout(make_network())
+    module = GenerationModule(network, TASK, Greedy(), tokenized, training, seed=7)
+    trainer = build_trainer(tmp_path, max_epochs=2, reload_dataloaders_every_n_epochs=1)
+    trainer.fit(module, TaskDataModule(splits, tokenized, training, seed=7))
+    norms = tlidb(plain.train(), splits, training, seed=7)
+    assert max(norms) > 1  # clipping is at work
+    assert distance(network, make_network()) > 1e-3
+    assert distance(network, plain) < 2e-6
+
+
+def test_an_epoch_is_plain_adam_on_the_steps(trained, tmp_path, make_network, tokenized):
+    training = TrainingConfig(
+        batch=4, effective_batch=12, learning_rate=1e-3, epochs=1, warmup=3, clip=None
+    )
+    network = without_dropout(make_network())
     start = {name: value.clone() for name, value in network.state_dict().items()}
     module, trainer = trained(network, tokenized, tmp_path, training, epochs=1)
 
     plain = make_network()
     plain.load_state_dict(start)
     optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
-    steps = list(TaskDataModule({"t": tokenized}, tokenized, training, seed=7).steps)
+    steps = list(TrainingSteps({"t": tokenized}, training, seed=7))
     for number, step in enumerate(steps):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, (number + 1) / 3)
         optimizer.zero_grad()
@@ -117,6 +177,7 @@ def test_training_lowers_the_loss_and_logs_what_is_watched(
         "dev/accuracy",
         "train/loss_step",
         "train/learning_rate",
+        "train/gradient_norm",
     }
     assert watched <= set(trainer.callback_metrics)
 
@@ -166,6 +227,8 @@ def test_a_loss_that_is_not_finite_stops_with_a_way_out(
         {"patience": "long"},
         {"precision": "fp16"},
         {"tokens": 0},
+        {"clip": 0.0},
+        {"accumulation": "sum"},
     ],
     ids=str,
 )
@@ -174,7 +237,16 @@ def test_a_setting_out_of_its_range_is_refused(wrong):
         TrainingConfig(**wrong)
 
 
-@pytest.mark.parametrize("other", [{"tokens": 10}, {"precision": "bf16-mixed"}, {"warmup": 9}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tokens": 10},
+        {"clip": None},
+        {"accumulation": "mean"},
+        {"precision": "bf16-mixed"},
+        {"warmup": 9},
+    ],
+)
 def test_what_decides_weights_is_part_of_a_recipe(other):
     assert TrainingConfig(**other).settings() != TrainingConfig().settings()
 

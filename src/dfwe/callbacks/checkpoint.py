@@ -27,6 +27,7 @@ class Epochs(L.Callback):
         self.epochs.append(
             {
                 "epoch": trainer.current_epoch,
+                "steps": trainer.global_step,
                 "train_loss": float(trainer.callback_metrics["train/loss_epoch"]),
                 "seconds": time.monotonic() - self._began,
             }
@@ -49,12 +50,14 @@ class BestEpoch(Epochs):
     Args:
         folder: the recipe's unfinished work.
         patience: epochs without a better one before training stops; None trains them all.
+        steps_at_least: optimizer steps before which it does not stop.
     """
 
-    def __init__(self, folder: Path, patience: int | None) -> None:
+    def __init__(self, folder: Path, patience: int | None, steps_at_least: int = 0) -> None:
         super().__init__()
         self.folder = folder
         self.patience = patience
+        self.steps_at_least = steps_at_least
 
     @property
     def best(self) -> int:
@@ -92,7 +95,9 @@ class BestEpoch(Epochs):
     def _stop(self, trainer: L.Trainer) -> None:
         """Let the training end if patience has run out."""
         if self.patience is not None and self.epochs:
-            trainer.should_stop = self.epochs[-1]["epoch"] - self.best >= self.patience
+            last = self.epochs[-1]
+            waited = last["epoch"] - self.best >= self.patience
+            trainer.should_stop = waited and last["steps"] >= self.steps_at_least
 
     def restore(self, network: Any) -> None:
         """Put the best epoch's weights into the network."""

@@ -112,6 +112,7 @@ class WeightSearch(L.Callback):
             screen=None if screen is None else partial(score, precision="bf16"),
             top=screen or 0,
             objective=self.settings.objective,
+            ties=self.settings.ties,
             ledger=ledger,
             on_trial=on_trial,
         )

@@ -12,7 +12,7 @@ from dfwe.data.dialogue import Example, fingerprint
 from dfwe.pipeline.files import temporary_sibling
 from dfwe.pipeline.recipe import digest
 
-LAYOUT = 1  # of the cached tables; raised when encoding changes
+TOKENIZATION = 2  # part of recipes and of cached tables; raised when the ids change
 
 
 class _Backend(Protocol):
@@ -141,7 +141,13 @@ def tokenize(
         max_target: the most tokens of a target, end token included.
         cache: a folder of tables; an equal one is read from there, a new one is added.
     """
-    name = [LAYOUT, fingerprint(examples), _tokenizer_digest(tokenizer), max_input, max_target]
+    name = [
+        TOKENIZATION,
+        fingerprint(examples),
+        _tokenizer_digest(tokenizer),
+        max_input,
+        max_target,
+    ]
     table = _cached(cache, name, lambda: _table(examples, tokenizer, max_input, max_target))
     return TokenizedSplit(examples, table["source"], table["target"], table["options"], tokenizer)
 
@@ -164,14 +170,11 @@ def tokenize_continued(
         cache: a folder of tables; an equal one is read from there, a new one is added.
     """
     limits = [max_input, max_target]
-    name = [LAYOUT, "causal", fingerprint(examples), _tokenizer_digest(tokenizer), *limits]
-    end, lead = tokenizer.eos_token_id, len(tokenizer(":", add_special_tokens=False)["input_ids"])
-
-    def answer(text: str) -> list[int]:
-        return tokenizer(f": {text}", add_special_tokens=False)["input_ids"][lead:]
+    name = [TOKENIZATION, "causal", fingerprint(examples), _tokenizer_digest(tokenizer), *limits]
+    end = tokenizer.eos_token_id
 
     def columns() -> _Columns:
-        table = _table(examples, tokenizer, max_input, max_target, answer)
+        table = _table(examples, tokenizer, max_input, max_target, _after_a_space)
         without_end = [ids[:-1] if ids[-1] == end else ids for ids in table["source"]]
         return {**table, "source": without_end}
 
@@ -199,7 +202,13 @@ def tokenize_labels(
         max_input: the most tokens of a source, end token included.
         cache: a folder of tables; an equal one is read from there, a new one is added.
     """
-    name = [LAYOUT, "encoder", fingerprint(examples), _tokenizer_digest(tokenizer), max_input]
+    name = [
+        TOKENIZATION,
+        "encoder",
+        fingerprint(examples),
+        _tokenizer_digest(tokenizer),
+        max_input,
+    ]
 
     def columns() -> _Inputs:
         return {"source": _sources(examples, tokenizer, max_input)}
@@ -246,26 +255,37 @@ def _table(
     tokenizer: Tokenizer,
     max_input: int,
     max_target: int,
-    answer: Callable[[str], list[int]] | None = None,
+    answer: Callable[[str, Tokenizer], list[int]] | None = None,
 ) -> _Columns:
     """Sources, targets and options as token ids.
 
     Args:
-        answer: the token ids of an answer without its end; None takes the tokenizer's.
+        answer: the token ids of an answer without its end; None takes those of its text alone.
     """
-    end = [tokenizer.eos_token_id]
-
-    def alone(text: str) -> list[int]:
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    spell = answer or alone
+    end, ids_of = [tokenizer.eos_token_id], answer or _alone
     texts = {text for example in examples for text in example.options}
-    spelled = {text: spell(text) + end for text in texts}
+    options = {text: ids_of(text, tokenizer) + end for text in texts}
     return {
         "source": _sources(examples, tokenizer, max_input),
-        "target": [spell(example.target)[: max_target - 1] + end for example in examples],
-        "options": [[spelled[text] for text in example.options] for example in examples],
+        "target": [
+            ids_of(example.target, tokenizer)[: max_target - 1] + end for example in examples
+        ],
+        "options": [[options[text] for text in example.options] for example in examples],
     }
+
+
+def _alone(text: str, tokenizer: Tokenizer) -> list[int]:
+    """The token ids of a text, without special tokens."""
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _after_a_space(text: str, tokenizer: Tokenizer) -> list[int]:
+    """The token ids of a text that follows another one and a space.
+
+    Byte-level tokenizers write the space into the text's first token.
+    """
+    before = len(_alone(":", tokenizer))
+    return _alone(f": {text}", tokenizer)[before:]
 
 
 def _sources(
@@ -280,13 +300,17 @@ def _sources(
 
 
 def _shorten(example: Example, tokenizer: Tokenizer, max_input: int) -> list[int]:
-    prompt = tokenizer(example.prompt)["input_ids"]
+    """An input whose context is cut to `max_input`, with the prompt's tokens of the whole one."""
+    special = tokenizer("")["input_ids"]
     first_tokens = {tokenizer.cls_token_id, tokenizer.bos_token_id} - {None}
-    opens = len(first_tokens.intersection(prompt[:1]))  # a first token stays the first
-    room = max(0, max_input - len(prompt))
-    context = tokenizer(example.context, add_special_tokens=False, verbose=False)["input_ids"]
+    opens = len(first_tokens.intersection(special[:1]))  # a first token stays the first
+    prompt = _after_a_space(example.prompt, tokenizer) if example.prompt else []
+    room = max(0, max_input - len(prompt) - len(special))
+    context = _alone(example.context, tokenizer)
     kept = context[:room] if example.keep == "start" else context[max(0, len(context) - room) :]
-    return prompt[:opens] + kept + prompt[opens:]
+    if not kept:  # nothing precedes the prompt
+        prompt = _alone(example.prompt, tokenizer)
+    return special[:opens] + kept + prompt + special[opens:]
 
 
 def _tokenizer_digest(tokenizer: Tokenizer) -> str:

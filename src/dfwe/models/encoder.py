@@ -44,12 +44,11 @@ class SequenceClassifier(ModelFamily):
     family: ClassVar[str] = "encoder"
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "max_input": self.max_input,
-            "family": self.family,
-            "weights": self.digest,
-            "pooler": self.pooler,
-        }
+        return {**super().settings(), "family": self.family, "pooler": self.pooler}
+
+    @property
+    def _limits(self) -> dict[str, int]:
+        return {"max_input": self.max_input}
 
     def check(self, decoding: Decoding, training: TrainingConfig) -> None:
         super().check(decoding, training)

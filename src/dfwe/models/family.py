@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
-from dfwe.data.tokenization import TokenizedSplit, tokenize
+from dfwe.data.tokenization import TOKENIZATION, TokenizedSplit, tokenize
 from dfwe.errors import UserError
 from dfwe.pipeline.files import file_digest
 from dfwe.pretraining.config import PretrainingConfig
@@ -32,8 +32,10 @@ DECISIVE = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
-    "tokenizer.model",
-    "spiece.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",  # of sentencepiece
     "vocab.*",
     "merges.txt",
 )
@@ -89,7 +91,7 @@ class ModelFamily(ABC):
 
     def settings(self) -> dict[str, Any]:
         """What decides weights: the digest of the files, not where they lie."""
-        limits = {"max_input": self.max_input, "max_target": self.max_target}
+        limits = {**self._limits, "tokenization": TOKENIZATION}
         return limits if self.path is None else {**limits, "weights": self.digest}
 
     @cached_property
@@ -111,8 +113,14 @@ class ModelFamily(ABC):
             split: fingerprint(task.examples(corpus, split)),
             "task": task.settings(),
             "decoding": decoding.settings(),
-            "max_input": self.max_input,
+            "tokenization": TOKENIZATION,
+            **self._limits,
         }
+
+    @property
+    def _limits(self) -> dict[str, int]:
+        """Of inputs and of what is taught; gold likelihoods break ties, and end at the second."""
+        return {"max_input": self.max_input, "max_target": self.max_target}
 
     def check(self, decoding: Decoding, training: TrainingConfig) -> None:
         """Raise UserError if this model cannot be decoded or trained that way."""

@@ -20,9 +20,24 @@ if TYPE_CHECKING:
 TRAINER_KEYS = ("accelerator", "devices", "deterministic", "profiler")
 
 
+def device_kind(accelerator: str) -> str:
+    """The kind of device that Lightning's `accelerator` chooses here: `cpu`, `cuda`, `mps`.
+
+    Dropout draws other numbers on each kind.
+    """
+    if accelerator not in ("auto", "gpu"):
+        return accelerator
+    import torch
+
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cuda" if accelerator == "gpu" or torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class Context:
-    """Where and how a plan runs; nothing here changes a weight.
+    """Where and how a plan runs; nothing here changes a weight but the device's kind, which
+    recipes of trainings have.
 
     Args:
         store: where results lie.

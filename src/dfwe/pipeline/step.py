@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from dfwe.errors import UserError
 from dfwe.pipeline.recipe import Recipe
 from dfwe.pipeline.record import Record
 
@@ -109,6 +110,15 @@ class Run:
             UserError: the result is missing or its weights are damaged.
         """
         return self.context.store.weights(parent.recipe)
+
+    def check_device(self, kind: str) -> None:
+        """Raise UserError unless this run's device is of the kind that the recipe names."""
+        if self.context.device.type != kind:
+            raise UserError(
+                f"'{self.step.label}' is to be trained on {kind}, as its recipe says, but this "
+                f"run's device is {self.context.device.type}; set trainer.accelerator={kind}, or "
+                "to this device's kind."
+            )
 
     def read(self, parent: Step, record: type[AnyRecord]) -> AnyRecord:
         """What is stored about a parent's result."""

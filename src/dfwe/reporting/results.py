@@ -92,6 +92,7 @@ class Results(Record):
     uniform: ModelScores
     dfwe: DfweResult
     one_standard_error: MixtureResult
+    likeliest: MixtureResult
     cross_fitted: CrossFittedResult | None
     optimism: float | None
     delta: float | None

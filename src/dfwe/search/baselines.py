@@ -66,6 +66,25 @@ def line(
     return Outcome(candidates=alphas)
 
 
+def rays(n: int, *, end: Positive = 1.0, points: Points = 11) -> Strategy:
+    """The best of (1 - t) e_0 + t e_i over t evenly in 0..end and every other expert i.
+
+    From a base, the first expert, through each of several merges; beyond t = 1 the base's weight
+    is negative.
+
+    Args:
+        n: the number of experts, the base included.
+        end: the largest t.
+        points: values of t for each, both ends included.
+    """
+    yield n
+    base, *others = experts(n)
+    t = np.linspace(0.0, end, points)[1:, None]
+    alphas = np.concatenate([base[None], *((1 - t) * base + t * other for other in others)])
+    yield alphas
+    return Outcome(candidates=alphas)
+
+
 def lattice(n: int, *, points: Points = 9) -> Strategy:
     """Every alpha whose entries are multiples of 1 / (points - 1): a landscape, for a few experts.
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from dfwe.errors import UserError
 from dfwe.pipeline.deferred import check_part, describe, parts
 from dfwe.search.baselines import uniform
-from dfwe.search.loop import Objective
+from dfwe.search.loop import Objective, Ties
 from dfwe.search.simplex import Strategy
 from dfwe.settings import Count, settings
 
@@ -40,6 +40,8 @@ class Search:
             others (`dfwe.statistics.cross_fitting`); None leaves that out.
         objective: what of dev decides: `score`, the task's metric; or `log_likelihood`, that of
             the gold answers, which has no steps and less noise, but is not what is reported.
+        ties: what orders trials of one score while the strategy climbs: `none`, or their
+            `log_likelihood`.
     """
 
     strategy: StrategyFunction
@@ -47,6 +49,7 @@ class Search:
     screen: Count | None = None
     folds: Annotated[int, Field(ge=2)] | None = None
     objective: Objective = "score"
+    ties: Ties = "none"
 
     def __post_init__(self) -> None:
         check_part("search.strategy", self.strategy)  # now, not after hours of training
@@ -79,6 +82,7 @@ class Search:
             "screen": self.screen,
             "folds": self.folds,
             "objective": self.objective,
+            "ties": self.ties,
         }
 
     @property

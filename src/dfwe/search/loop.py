@@ -19,6 +19,8 @@ from dfwe.search.simplex import Alphas, Outcome, Shape, Strategy, initial_alphas
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
 Objective = Literal["score", "log_likelihood"]
+Ties = Literal["none", "log_likelihood"]
+TIE = 1e-3  # points per nat: a difference in likelihood orders trials of about one score alone
 FLAT = 12  # so many last trials of one and the same score, and the search says so
 
 
@@ -57,19 +59,36 @@ class Result:
     def evaluations(self) -> int:
         return len(self.trials)
 
-    def nearest_centroid(self, within: float) -> Trial:
-        """The trial nearest the uniform average of those at most `within` points below the best.
+    def within(self, errors: Sequence[float]) -> list[Trial]:
+        """The trials at most one standard error below the best, which is one of them.
 
-        With the best's standard error, the one-standard-error rule (Breiman et al. 1984): the
-        plainest mixture that the dev split cannot tell from the best.
+        Args:
+            errors: of each trial's difference from the best, in points (Breiman et al. 1984).
         """
-        n = self.alpha.shape[-1]
-        close = [
+        return [
             trial
-            for trial in self.trials
-            if trial.precision == self.best.precision and trial.value >= self.score - within
+            for trial, error in zip(self.trials, errors, strict=True)
+            if trial.score is not None
+            and trial.precision == self.best.precision
+            and trial.value >= self.score - error
         ]
-        return min(close, key=lambda trial: (np.square(trial.alpha - 1 / n).sum(), -trial.value))
+
+
+def nearest_centroid(trials: Sequence[Trial]) -> Trial:
+    """The trial nearest the uniform average; of equals the one with the best score."""
+    n = trials[0].alpha.shape[-1]
+    return min(trials, key=lambda trial: (np.square(trial.alpha - 1 / n).sum(), -trial.value))
+
+
+def likeliest(trials: Sequence[Trial]) -> Trial:
+    """The trial with the highest log-likelihood; of equals the one with the best score."""
+    return max(
+        trials,
+        key=lambda trial: (
+            -np.inf if trial.log_likelihood is None else trial.log_likelihood,
+            trial.value,
+        ),
+    )
 
 
 def search(
@@ -79,6 +98,7 @@ def search(
     screen: Score | None = None,
     top: int = 5,
     objective: Objective = "score",
+    ties: Ties = "none",
     ledger: Ledger | str | Path | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
@@ -97,6 +117,8 @@ def search(
         top: how many of the screened candidates are scored again.
         objective: what the strategy climbs and the best is chosen by: "score", or
             "log_likelihood" of the `Evaluation`, which has no steps; ties by the other.
+        ties: what orders trials of one score while the strategy climbs: "none", or
+            "log_likelihood", which adds `TIE` points per nat to what the strategy is sent.
         ledger: records every trial, or the file to record them in; an unfinished one is replayed
             and continued.
         map: scores the new candidates of a batch, in order; that of an executor of
@@ -104,14 +126,15 @@ def search(
         on_trial: called with each trial and the best so far.
 
     Raises:
-        UserError: the ledger belongs to another search, `objective` is unknown, or no candidate
-            could be scored.
+        UserError: the ledger belongs to another search, `objective` or `ties` is unknown, or no
+            candidate could be scored.
     """
     if not isinstance(strategy, Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UserError("search takes what a strategy returns: search(nelder_mead(n), score).")
     check_choice("objective", objective, get_args(Objective))
+    check_choice("ties", ties, get_args(Ties))
     ledger = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
-    trials = _Trials(objective, ledger, map, on_trial)
+    trials = _Trials(objective, ties, ledger, map, on_trial)
     repeats = 0
     try:
         alphas, steering = _alphas(next(strategy)), partial(_attempt, score)
@@ -144,11 +167,13 @@ class _Trials:
     def __init__(
         self,
         objective: Objective,
+        ties: Ties,
         ledger: Ledger | None,
         map: Callable[..., Iterable[Any]],
         on_trial: Callable[[Trial, Trial], None] | None,
     ) -> None:
         self.objective = objective
+        self.ties = ties
         self.ledger = ledger
         self.map = map
         self.on_trial = on_trial
@@ -180,13 +205,20 @@ class _Trials:
     def evaluations(self, alphas: Alphas) -> Evaluations:
         """What the strategy is sent for the alphas that it proposed."""
         rows = tuple(self.by_alpha[alpha.tobytes()] for alpha in alphas)
-        return Evaluations(rows, np.array([self.merit(trial)[1] for trial in rows]))
+        return Evaluations(rows, np.array([self._value(trial) for trial in rows]))
 
     def candidates(self, alphas: Alphas | None) -> list[Trial]:
         """The last trial of each of these alphas; of every alpha for None."""
         if alphas is None:
             return list(self.by_alpha.values())
         return [self.by_alpha[alpha.tobytes()] for alpha in _alphas(alphas)]
+
+    def _value(self, trial: Trial) -> float:
+        """What the strategy climbs."""
+        value = self.merit(trial)[1]
+        if self.ties == "none" or self.objective != "score" or trial.log_likelihood is None:
+            return value
+        return value + TIE * trial.log_likelihood
 
     def merit(self, trial: Trial) -> tuple[bool, float, float, int]:
         """By the objective, ties by the other one, then the earlier trial."""

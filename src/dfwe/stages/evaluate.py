@@ -19,7 +19,7 @@ from dfwe.pipeline.store import Store
 from dfwe.scoring.decoding import Decoding
 from dfwe.search.evaluation import Alpha, Answers
 from dfwe.search.simplex import grouped
-from dfwe.stages.interpolate import Interpolate, SearchRecord
+from dfwe.stages.interpolate import Choice, Interpolate, SearchRecord
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ANSWERS = "answers.jsonl"  # a line per model, in the order of `keys`
 
 # What a tested model is: a role, or an expert by its place in the mixture.
-Role = Literal["baseline", "mixture", "uniform", "one_standard_error", "model"]
+Role = Literal["baseline", "mixture", "uniform", "one_standard_error", "likeliest", "model"]
 Key = Role | int
 
 
@@ -179,9 +179,13 @@ class Evaluate(Evaluation):
             "mixture": pure[self.mixture.recipe.name],
             "uniform": rows.mean(axis=0),
         }
-        if search.one_standard_error is not None:
-            alphas["one_standard_error"] = search.one_standard_error.alpha @ rows
-        return alphas
+        choices: dict[Role, Choice | None] = {
+            "one_standard_error": search.one_standard_error,
+            "likeliest": search.likeliest,
+        }
+        return alphas | {
+            role: choice.alpha @ rows for role, choice in choices.items() if choice is not None
+        }
 
 
 @dataclass(frozen=True, eq=False)

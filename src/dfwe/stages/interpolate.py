@@ -17,9 +17,9 @@ from dfwe.scoring.decoding import Decoding
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Alpha, Trial
 from dfwe.search.ledger import Ledger, recorded_seconds
-from dfwe.search.loop import Result
+from dfwe.search.loop import Result, likeliest, nearest_centroid
 from dfwe.search.simplex import centroid, experts
-from dfwe.statistics.bootstrap import replicates, resolution, standard_error
+from dfwe.statistics.bootstrap import paired_errors, replicates, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
@@ -35,7 +35,8 @@ class Choice(Record):
         trial: its index in the ledger.
         alpha: (n,) or (g, n).
         dev: its scores.
-        standard_error: of the best trial's dev score, in points.
+        standard_error: of its difference from the best trial's dev score, in points; 0 where it
+            is the best.
     """
 
     trial: int
@@ -73,8 +74,10 @@ class SearchRecord(Record):
         dev: the mixture's scores.
         experts: of each member, in the same order.
         uniform: of the uniform average.
-        one_standard_error: the plainest mixture that dev cannot tell from the best; None for a
-            search by another objective than the score.
+        one_standard_error: of the mixtures that dev cannot tell from the best, by the paired
+            standard error, the nearest to the average; None for a search by another objective
+            than the score.
+        likeliest: of the same mixtures, the one with the highest log-likelihood.
         cross_fitted: None without folds.
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
@@ -89,6 +92,7 @@ class SearchRecord(Record):
     experts: tuple[SplitScores, ...]
     uniform: SplitScores
     one_standard_error: Choice | None
+    likeliest: Choice | None
     cross_fitted: CrossFittedRecord | None
     iterations: int
     repeats: int
@@ -150,6 +154,7 @@ class Interpolate(Step):
         n, groups = space.n, len(space.groups)
         rows = [by_alpha[alpha.tobytes()] for alpha in experts(n, groups)]
         uniform = by_alpha[centroid(n, groups)[0].tobytes()]
+        plainest, likely = self._choices(result)
         added = 0 if cross_fitted is None else cross_fitted.evaluations
         return SearchRecord(
             members=tuple(range(len(self.experts))),
@@ -159,7 +164,8 @@ class Interpolate(Step):
             dev=_dev(result.best),
             experts=tuple(_dev(trial) for trial in rows),
             uniform=_dev(uniform),
-            one_standard_error=self._plainest(result, module.scores.texts),
+            one_standard_error=plainest,
+            likeliest=likely,
             cross_fitted=cross_fitted,
             iterations=result.iterations,
             repeats=result.repeats,
@@ -246,14 +252,31 @@ class Interpolate(Step):
         )
         run.log.summary({"dev/score": result.score, "evaluations": result.evaluations, **crossed})
 
-    def _plainest(self, result: Result, texts: Sequence[str]) -> Choice | None:
-        """The one-standard-error choice; none of a search by another objective than the score."""
+    def _choices(self, result: Result) -> tuple[Choice | None, Choice | None]:
+        """The plainest and the likeliest of the mixtures that dev cannot tell from the best.
+
+        None of a search by another objective than the score.
+        """
         if self.search.objective != "score":
-            return None
+            return None, None
         examples = self.task.examples(self.corpus, "dev")
-        error = standard_error(replicates(self.task, texts, examples))
-        plain = result.nearest_centroid(within=error)
-        return Choice(trial=plain.index, alpha=plain.alpha, dev=_dev(plain), standard_error=error)
+        rows = {
+            trial.index: replicates(self.task, trial.answers.texts, examples)
+            for trial in result.trials
+            if trial.answers is not None
+        }
+        best = list(rows).index(result.best.index)
+        paired = paired_errors(np.stack(list(rows.values())), best)
+        errors = dict.fromkeys(range(len(result.trials)), 0.0)
+        errors |= zip(rows, paired.tolist(), strict=True)
+        close = result.within(list(errors.values()))
+
+        def choice(trial: Trial) -> Choice:
+            error = errors[trial.index]
+            dev = _dev(trial)
+            return Choice(trial=trial.index, alpha=trial.alpha, dev=dev, standard_error=error)
+
+        return choice(nearest_centroid(close)), choice(likeliest(close))
 
 
 def named(alpha: Alpha, labels: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:

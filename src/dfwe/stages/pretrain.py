@@ -27,10 +27,12 @@ class Pretrain(Step):
     Args:
         model: whose `pretraining` has sizes and schedule.
         corpus: its whole training split is read, whatever the tasks read.
+        device: the kind of device that trains.
     """
 
     model: ModelFamily
     corpus: Corpus
+    device: str
 
     kind: ClassVar[str] = "pretrain"
     version: ClassVar[int] = 3
@@ -57,7 +59,7 @@ class Pretrain(Step):
         return False
 
     def settings(self) -> Settings:
-        return {"text": digest(self.texts), **asdict(self.config)}
+        return {"text": digest(self.texts), "device": self.device, **asdict(self.config)}
 
     def run(self, run: Run) -> PretrainRecord:
         """Pretrains, or resumes after the last finished pass."""
@@ -65,6 +67,7 @@ class Pretrain(Step):
         from dfwe.callbacks.progress import TrainingBar
         from dfwe.pretraining.module import Passes, SpanCorruptionModule
 
+        run.check_device(self.device)
         config = self.config
         tokenizer = train_tokenizer(self.texts, config.vocabulary)
         network = build(

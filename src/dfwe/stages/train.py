@@ -67,6 +67,7 @@ class Train(Step):
         training: how it is trained.
         decoding: how dev is answered.
         seed: of the order of examples, dropout and fresh heads.
+        device: the kind of device that trains: dropout draws other numbers on each.
         start: the step whose weights training starts from; None starts from `model`.
         head: the seed of a fresh head, where it is not `seed`: heads from one seed can be mixed.
     """
@@ -81,6 +82,7 @@ class Train(Step):
     training: TrainingConfig
     decoding: Decoding
     seed: int
+    device: str
     start: Step | None = None
     head: int | None = None
 
@@ -103,14 +105,22 @@ class Train(Step):
             "training": self.training.settings(),
             "decoding": self.decoding.settings(),
             "seed": self.seed,
+            "device": self.device,
             "head": self.head,
         }
+
+    def check(self) -> None:
+        """Raise UserError if the training splits are too small for these settings."""
+        self.training.check_size(
+            {task.name: len(task.examples(self.corpus, "train")) for task in self.tasks}
+        )
 
     def run(self, run: Run) -> TrainRecord:
         """Trains, or resumes where a killed run stopped."""
         from dfwe.callbacks.checkpoint import BestEpoch
 
-        best = BestEpoch(run.work, self.training.patience)
+        run.check_device(self.device)
+        best = BestEpoch(run.work, self.training.patience, self.training.steps_at_least)
         network, tokenizer, tokens = self._train(run, best)
         run.earlier_seconds = best.earlier_seconds
         best.restore(network)
@@ -144,6 +154,7 @@ class Train(Step):
         }
         dev = model.tokenize(self.monitor, corpus, "dev", tokenizer, tokens)
         data = TaskDataModule(train, dev, self.training, self.seed)
+        assert data.steps is not None
         module = model.module(
             network,
             self.monitor,
@@ -155,7 +166,7 @@ class Train(Step):
         )
         resume = EpochCheckpoint(run.work)
         trainer = run.context.build_trainer(
-            max_epochs=self.training.epochs,
+            max_epochs=self.training.epochs_of(len(data.steps)),
             precision=self.training.precision,
             logger=run.log.lightning,
             callbacks=[best, TrainingBar(f"{self.stage} {self.label}"), resume],

@@ -87,6 +87,16 @@ def standard_error(values: Replicates) -> float:
     return float(np.std(values, ddof=1))
 
 
+def paired_errors(rows: NDArray[np.float64], best: int) -> NDArray[np.float64]:
+    """The standard error of each model's difference from one of them, (models,), in points.
+
+    Args:
+        rows: (models, draws), replicates that share their draws.
+        best: the row that the others are compared with.
+    """
+    return np.std(rows - rows[best], axis=1, ddof=1)
+
+
 def resolution(
     task: Task, models: Sequence[Sequence[str]], examples: Sequence[Example]
 ) -> str | None:

@@ -16,6 +16,16 @@ from dfwe.training.config import TrainingConfig
 class Experiment:
     """What decides the models of one target task: the composed configuration as objects.
 
+    Args:
+        corpus: where dialogues come from.
+        task: the target.
+        sources: the related tasks.
+        model: the family and its pretrained weights.
+        decoding: how answers are read off a model.
+        training: how models are trained.
+        seed: of everything that is drawn.
+        device: the kind of device that trains.
+
     Raises:
         UserError: a source is the target itself, or is named twice; the model cannot be read by
             this decoding or trained by these settings.
@@ -28,6 +38,7 @@ class Experiment:
     decoding: Decoding
     training: TrainingConfig
     seed: int
+    device: str
 
     def __post_init__(self) -> None:
         check_whole("seed", self.seed)
@@ -44,7 +55,9 @@ class Experiment:
     @cached_property
     def pretraining(self) -> Pretrain | None:
         """The step that pretrains the model, if it is pretrained here."""
-        return None if self.model.pretraining is None else Pretrain(self.model, self.corpus)
+        if self.model.pretraining is None:
+            return None
+        return Pretrain(self.model, self.corpus, self.device)
 
     @property
     def group(self) -> str:

@@ -1,5 +1,6 @@
 """How a model is trained: Table 1 of the paper and what it leaves open."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Literal
 
@@ -18,10 +19,19 @@ class TrainingConfig:
         effective_batch: examples of an optimizer step, a multiple of `batch`.
         epochs: the most passes over the training examples.
         patience: epochs without a better dev score before training stops; None never stops.
+        steps_at_least: optimizer steps that a training has, with more epochs where the data are
+            few; it does not stop before.
         warmup: optimizer steps of linear warm-up.
+        clip: the largest norm of a step's gradient, as in TLiDB; None does not clip.
+        accumulation: how an optimizer step sums its batches' losses. `tlidb`, as the paper's
+            code: each divided by `effective_batch / batch`, in a multi-task run also by the root
+            of its task's number of batches; what an epoch leaves over is carried into the first
+            step of the next. `mean`: their mean, and the last step of an epoch may be smaller.
         precision: Lightning's name: `32-true`, or `bf16-mixed`.
         monitor: whose dev score selects the epoch: the `target`'s (the paper), or the expert's
             `own`, so that targets can share a source's expert.
+        noise: the order of examples and dropout: `common` to all experts of a study, or each has
+            its `own`; heads start equal either way.
         parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.
         tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
             up to rounding, but not what dropout draws.
@@ -35,9 +45,13 @@ class TrainingConfig:
     effective_batch: Count = 24
     epochs: Count = 5
     patience: Count | None = None
+    steps_at_least: Whole = 0
     warmup: Whole = 0
+    clip: Positive | None = 1.0
+    accumulation: Literal["tlidb", "mean"] = "tlidb"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     monitor: Literal["target", "own"] = "target"
+    noise: Literal["common", "own"] = "common"
     parameters: Trained = "all"
     tokens: Count = 2048
 
@@ -48,8 +62,38 @@ class TrainingConfig:
                 f"training.batch={self.batch}."
             )
 
+    @property
+    def batches(self) -> int:
+        """Batches of an optimizer step."""
+        return self.effective_batch // self.batch
+
+    def batches_of(self, examples: int) -> int:
+        """Batches that so many examples of one task make; the last may be smaller."""
+        return -(-examples // self.batch)
+
+    def epochs_of(self, steps: int) -> int:
+        """Epochs of a training whose epochs have so many optimizer steps."""
+        return max(self.epochs, -(-self.steps_at_least // steps))
+
+    def check_size(self, examples: Mapping[str, int]) -> None:
+        """Check that an epoch has a whole optimizer step.
+
+        Args:
+            examples: task name -> the size of its training split.
+
+        Raises:
+            UserError: `accumulation=tlidb` would never make a step.
+        """
+        batches = sum(map(self.batches_of, examples.values()))
+        if self.accumulation == "tlidb" and batches < self.batches:
+            raise UserError(
+                f"An epoch of {' and '.join(examples)} has {sum(examples.values())} examples, too "
+                f"few for one step of training.effective_batch={self.effective_batch}; lower it, "
+                "or set training.accumulation=mean."
+            )
+
     def settings(self) -> dict[str, object]:
-        """What decides weights; `monitor` shows in the recipe as the monitored task."""
+        """What decides weights; `monitor` shows in a recipe as the task, `noise` as the seed."""
         values = asdict(self)
-        del values["monitor"]
+        del values["monitor"], values["noise"]
         return values

@@ -1,6 +1,7 @@
 """Training steps and dev batches as a data module of Lightning."""
 
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any
 
 import lightning as L
@@ -21,50 +22,59 @@ class TrainingSteps(Dataset[list[Batch]]):
 
     A step consists of `effective_batch / batch` draws of `batch` examples of one task each; tasks
     are drawn in proportion to the draws they have left, which is a random order of all draws
-    (TLiDB's mixing). Its loss is the mean over its draws of the token mean inside each draw. The
-    draws' examples are then regrouped by length into micro-batches, each token keeping its
-    weight, so that the gradient is the same as without regrouping. The last draw of a task and
-    the last step of an epoch may be smaller.
+    (TLiDB's mixing). The last draw of a task may be smaller. Its loss is a sum over its draws of
+    the token mean inside each draw, weighted as `TrainingConfig.accumulation` says. The draws'
+    examples are then regrouped by length into micro-batches, each token keeping its weight, so
+    that the gradient is the same as without regrouping.
 
     Args:
         splits: task name -> its training split.
         training: sizes of draws, steps and micro-batches.
         seed: decides the draws, with the epoch.
-        test: what `trainer.test` scores.
+
+    Raises:
+        UserError: an epoch has no whole step.
     """
 
     def __init__(
         self, splits: Mapping[str, TokenizedSplit], training: TrainingConfig, seed: int
     ) -> None:
+        training.check_size({name: len(split) for name, split in splits.items()})
         self.splits = dict(splits)
         self.training = training
         self.seed = seed
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the epoch's examples: `draws`, each a task and positions in its split."""
+        """Draw the epoch's examples into `steps`: each a list of tasks and positions."""
+        size, draws = self.training.batches, self.draws(epoch)
+        self.steps = [draws[i : i + size] for i in range(0, len(draws), size)]
+        if self.training.accumulation == "tlidb":
+            whole = len(draws) // size
+            carried = self.draws(epoch - 1)[whole * size :] if epoch else []
+            self.steps = [carried + self.steps[0], *self.steps[1:whole]]
+
+    def draws(self, epoch: int) -> list[Draw]:
+        """The draws of an epoch: every example once."""
         rng = np.random.default_rng([self.seed, epoch])
         batch = self.training.batch
         draws: list[Draw] = []
         for name, split in self.splits.items():
             order = rng.permutation(len(split)).tolist()
             draws += [(name, order[i : i + batch]) for i in range(0, len(order), batch)]
-        self.draws: list[Draw] = [draws[i] for i in rng.permutation(len(draws))]
+        return [draws[i] for i in rng.permutation(len(draws))]
 
     def __len__(self) -> int:
-        return -(-len(self.draws) // (self.training.effective_batch // self.training.batch))
+        return len(self.steps)
 
     def __getitem__(self, number: int) -> list[Batch]:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        size = self.training.effective_batch // self.training.batch
-        return self._step(self.draws[number * size : (number + 1) * size])
-
-    def _step(self, draws: list[Draw]) -> list[Batch]:
+        draws = self.steps[number]
         members: dict[str, list[tuple[int, float]]] = {}
         for name, index in draws:
             targets = self.splits[name].targets
-            weight = 1.0 / (len(draws) * sum(len(targets[i]) for i in index))
+            weight = self._weight(name, len(draws)) / sum(len(targets[i]) for i in index)
             members.setdefault(name, []).extend((i, weight) for i in index)
         batches: list[Batch] = []
         for name, chosen in members.items():
@@ -75,12 +85,20 @@ class TrainingSteps(Dataset[list[Batch]]):
                 batches.append(collate(split, index, weights, name))
         return batches
 
+    def _weight(self, name: str, draws: int) -> float:
+        """The weight of a draw's loss in a step of so many draws."""
+        if self.training.accumulation == "mean":
+            return 1 / draws
+        # TLiDB's imbalanced_task_weighting, for several tasks only.
+        batches = self.training.batches_of(len(self.splits[name])) if len(self.splits) > 1 else 1
+        return 1 / (self.training.batches * sqrt(batches))
+
 
 class TaskDataModule(L.LightningDataModule):
     """Training steps, and the batches of dev and test.
 
     Args:
-        train: task name -> its training split.
+        train: task name -> its training split; empty for data that is only scored.
         dev: what validation scores.
         training: sizes of draws, steps and micro-batches.
         seed: decides the draws, with the epoch.
@@ -96,13 +114,15 @@ class TaskDataModule(L.LightningDataModule):
         test: TokenizedSplit | None = None,
     ) -> None:
         super().__init__()
-        self.steps = TrainingSteps(train, training, seed)
+        self.steps = TrainingSteps(train, training, seed) if train else None
         self.dev = dev
         self.test = test
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         # Lightning asks again before each epoch (reload_dataloaders_every_n_epochs=1).
         assert self.trainer is not None
+        if self.steps is None:
+            raise UserError("This data has no training split; pass one as train=.")
         self.steps.set_epoch(self.trainer.current_epoch)
         # A loader draws a number when it starts; a separate generator keeps dropout's draws.
         return DataLoader(self.steps, batch_size=None, generator=torch.Generator())

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from dfwe.data.batches import Batch
@@ -92,11 +92,12 @@ class TaskModule(L.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.zero_grad()
-        total = torch.zeros((), device=self.device)
+        total, weight = torch.zeros(2, device=self.device)
         for part in batch:
             loss = (self.losses(part) * part.weight).sum()
             self.manual_backward(loss)
             total += loss.detach()
+            weight += part.weight.sum()
         if not torch.isfinite(total):
             raise UserError(
                 f"The loss became {total.item()} at step {batch_idx} of epoch "
@@ -104,11 +105,18 @@ class TaskModule(L.LightningModule):
                 "training.precision=32-true."
             )
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        assert self.settings is not None
+        if self.settings.clip is not None:
+            # Not Lightning's clip_gradients, which refuses a fused optimizer under autocast.
+            norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.clip)
+            self.log("train/gradient_norm", norm)
         optimizer.step()
         schedule = self.lr_schedulers()
         assert isinstance(schedule, LambdaLR)
         schedule.step()
-        self.log("train/loss", total, on_step=True, on_epoch=True, prog_bar=True, batch_size=1)
+        self.log(
+            "train/loss", total / weight, on_step=True, on_epoch=True, prog_bar=True, batch_size=1
+        )
 
     def on_validation_epoch_start(self) -> None:
         self._predictions = []

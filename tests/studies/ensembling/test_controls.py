@@ -35,7 +35,12 @@ EVERY = {
     "best_of_k": partial(controls.best_of, at_most=3),
     "seeds": controls.seeds,
     "seeds_uniform": partial(controls.seeds, strategy=baselines.uniform),
+    "seeds_best": partial(controls.seeds, strategy=baselines.single_experts),
+    "seeds_greedy": partial(controls.seeds, strategy=baselines.greedy_soup),
     "joint": controls.joint,
+    "joint_finetuned": controls.joint_finetuned,
+    "pooled": controls.pooled,
+    "best_source": controls.best_source,
     "fusing": controls.fusing,
     "best_expert": partial(controls.soup, strategy=baselines.single_experts),
     "random": controls.random,
@@ -43,10 +48,15 @@ EVERY = {
     "ratatouille": controls.ratatouille,
     "wise_ft": partial(controls.wise_ft, points=3),
     "task_arithmetic": partial(
-        controls.merged, rule=partial(merge.task_arithmetic, scale=1.0), points=6
+        controls.merged, rules=partial(merge.task_arithmetic, scale=1.0), points=6
     ),
-    "ties": partial(controls.merged, rule=merge.ties, points=3),
-    "dare": partial(controls.merged, rule=partial(merge.dare, seed=0, scale=1.0), points=3),
+    "ties": partial(
+        controls.merged,
+        rules=(partial(merge.ties, density=0.1), partial(merge.ties, density=0.3)),
+        end=2.5,
+        points=6,
+    ),
+    "dare": partial(controls.merged, rules=partial(merge.dare, seed=0, scale=1.0), points=3),
     "vote": controls.vote,
 }
 
@@ -168,9 +178,9 @@ def test_every_search_records_alpha_by_member_and_its_winning_trial(plan, contex
 
 def test_trainings_are_shared(plan):
     addresses = {s.recipe.address for s in trainings(plan)}
-    # S* twice; longer; four more runs on the target twice, which best_of shares, with the first's
-    # second stage DFWE's own; and the fused model's fine-tuning.
-    assert len(addresses) == 10 + 1 + 8 + 1
+    # S* twice; longer and two more such runs; four more runs on the target through both stages,
+    # with the first's second stage DFWE's; the fused model's fine-tuning; the pooled task's two.
+    assert len(addresses) == 10 + 3 + 8 + 1 + 2
 
 
 def test_studies_of_other_seeds_share_no_run(plan, make_study):
@@ -191,8 +201,9 @@ def test_longer_trains_for_both_stages_epochs(plan):
 
 
 def test_best_of_sees_as_much_text_as_dfwe(plan):
-    # The toy's four tasks are of one size m: experts m, 4m, m, m, m and five fine-tunings of m.
-    assert len(controls.best_of(plan).experts) == 4 + 4 + 5
+    # The toy's four tasks are of one size m: experts m, 4m, m, m, m and five fine-tunings of m; a
+    # long run reads 2m.
+    assert len(controls.best_of(plan).experts) == 7 >= (4 + 4 + 5) / 2
     assert len(step(plan, "best_of_k").experts) == 3
 
 
@@ -206,12 +217,20 @@ def test_long_inputs_count_by_their_length(make_study):
     target = replace(study.task, read=texts(10, 50))
     source = replace(study.sources[0], read=texts(5, 200))
     plan = Plan(replace(study, task=target, sources=(source,)))
-    # Experts 500, 500 + 1000, 1000 characters and three fine-tunings of 500.
-    assert len(controls.best_of(plan).experts) == 4500 / 500
+    # Experts 500, 500 + 1000, 1000 characters and three fine-tunings of 500; a long run 2 * 500.
+    assert len(controls.best_of(plan).experts) == 5
+    assert all(run.training.epochs == 2 for run in controls.best_of(plan).experts)
 
 
 def test_every_method_is_scored_on_test(measured):
-    assert set(measured) == {"baseline", "uniform", "one_standard_error", "dfwe", *EVERY}
+    assert set(measured) == {
+        "baseline",
+        "uniform",
+        "one_standard_error",
+        "likeliest",
+        "dfwe",
+        *EVERY,
+    }
     assert all(entry.draws.shape == measured["dfwe"].draws.shape for entry in measured.values())
 
 

@@ -27,7 +27,7 @@ from dfwe.weights import merge
 from dfwe.weights.groups import matching
 
 pytestmark = pytest.mark.slow  # whole plans
-TIES = partial(controls.merged, rule=merge.ties, points=3)
+TIES = partial(controls.merged, rules=merge.ties, points=3)
 BEFORE = Stage("interpolate", ("experts", "finetune", "interpolate"))
 ALL = Stage("all", (*BEFORE.computes, "evaluate"))
 

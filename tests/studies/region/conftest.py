@@ -103,8 +103,9 @@ def study(bert, make_task, tmp_path_factory):
         tuple(sources),
         SequenceClassifier("bert", str(bert), max_input=12),
         Classify(),
-        TrainingConfig(learning_rate=3e-3, epochs=1, monitor="own"),
+        TrainingConfig(learning_rate=3e-3, effective_batch=8, epochs=1, monitor="own"),
         0,
+        "cpu",
     )
 
 

@@ -90,8 +90,9 @@ def dev_score(method: Method, store: Store) -> float | None:
     record = store.record(step.recipe, SearchRecord)
     if method.key == "uniform":
         return record.uniform.score
-    if method.key == "one_standard_error":
-        choice = record.one_standard_error
+    choices = {"one_standard_error": record.one_standard_error, "likeliest": record.likeliest}
+    if method.key in choices:
+        choice = choices[method.key]
         return None if choice is None else choice.dev.score
     return record.dev.score
 

@@ -4,6 +4,7 @@ Each takes the plan and gives the step whose weights contend. What a plan or ano
 already is that very step, so nothing is trained twice.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -11,40 +12,46 @@ from math import ceil
 from dfwe.errors import UserError
 from dfwe.pipeline.deferred import parts
 from dfwe.pipeline.step import Step
+from dfwe.scoring.decoding import Likelihood
 from dfwe.search import baselines
 from dfwe.search.config import Search, StrategyFunction
-from dfwe.settings import Count, Points, Whole
-from dfwe.stages.evaluate import Vote
+from dfwe.settings import Count, Points, Positive, Whole
+from dfwe.stages.evaluate import Test, Vote
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.merge import Base, Merge, MergeRule, average
 from dfwe.stages.train import Train
-from dfwe.studies.ensembling.plan import Plan
+from dfwe.studies.ensembling.plan import APART, Plan
+from dfwe.tasks.pooled import PooledTask, label_names
 
-APART = 1000  # between the seeds of one study's runs: the studies of seeds 0, 1, ... share none
 
-
-def longer(plan: Plan) -> Step:
+def longer(plan: Plan) -> Train:
     """Fine-tuning alone, for the epochs of both stages and without stopping early."""
     training = plan.study.training
     return replace(
         plan.experts[0],
         label="longer",
-        training=replace(training, epochs=2 * training.epochs, patience=None),
+        training=replace(
+            training,
+            epochs=2 * training.epochs,
+            steps_at_least=2 * training.steps_at_least,
+            patience=None,
+        ),
     )
 
 
 def seeds(plan: Plan, strategy: StrategyFunction | None = None) -> Step:
     """n + 2 runs on the target alone, through both stages; then the study's search, or another."""
-    runs = [once(plan, number) for number in range(len(plan.experts))]
+    runs = [once(plan.experts[0], number) for number in range(len(plan.experts))]
     tuned = [replace(run, stage="finetune", start=run, head=None) for run in runs]
     return _search(plan, "seeds", tuple(tuned), strategy)
 
 
 def best_of(plan: Plan, at_most: Count | None = None) -> Step:
-    """The best on dev of as many fine-tunings as read and teach the text that DFWE's experts do.
+    """The best on dev of as many long runs as read and teach the text that DFWE's experts do.
 
-    Text counts by the characters of inputs and targets, a stand-in for tokens: a plan knows no
-    tokenizer. What does not fit a model's input is counted too.
+    A long run is fine-tuning alone for the epochs of both stages, as in `longer`. Text counts by
+    the characters of inputs and targets, a stand-in for tokens: a plan knows no tokenizer. What
+    does not fit a model's input is counted too.
     """
     study = plan.study
     alone, *sources = (
@@ -53,14 +60,51 @@ def best_of(plan: Plan, at_most: Count | None = None) -> Step:
     )
     n = len(sources)
     # S* is {t}, {t} u S, s1, ..., sn; the second stage is n + 2 times {t}.
-    k = ceil((2 * alone + 2 * sum(sources) + (n + 2) * alone) / alone)
-    runs = tuple(once(plan, number) for number in range(min(k, at_most or k)))
+    k = ceil((2 * alone + 2 * sum(sources) + (n + 2) * alone) / (2 * alone))
+    first = longer(plan)
+    runs = tuple(once(first, number) for number in range(min(k, at_most or k)))
     return _search(plan, f"best of {len(runs)}", runs, baselines.single_experts)
 
 
 def joint(plan: Plan) -> Step:
-    """One multi-task training on the target and its sources."""
-    return plan.experts[1]
+    """One multi-task training on the target and its sources.
+
+    Tasks may have one prompt, so that a generated answer may be another task's label: where the
+    target offers options, the likeliest of them is the answer.
+    """
+    study, trained = plan.study, plan.experts[1]
+    options = study.task.examples(study.corpus, "train")[0].options
+    generates = study.model.family in Likelihood.families
+    if not options or not generates or isinstance(study.decoding, Likelihood):
+        return trained
+    return Test(
+        trained.label, study.group, trained, study.task, study.corpus, study.model, Likelihood()
+    )
+
+
+def joint_finetuned(plan: Plan) -> Step:
+    """Multi-task training, then fine-tuning on the target: FETA's (Albalak et al. 2022)."""
+    return plan.finetuned[1]
+
+
+def best_source(plan: Plan) -> Step:
+    """One source, then the target: the best of these on dev."""
+    return _search(plan, "best source", plan.finetuned[2:], baselines.single_experts)
+
+
+def pooled(plan: Plan) -> Step | None:
+    """Target and the sources with the same label names as one task, then fine-tuning.
+
+    It does not apply where no source has the target's label names.
+    """
+    study = plan.study
+    names = label_names(study.task, study.corpus)
+    alike = [task for task in study.sources if label_names(task, study.corpus) == names]
+    if not names or not alike:
+        return None
+    task = PooledTask.of(study.task, alike)
+    start = replace(plan.experts[0], label="pooled", tasks=(task,))
+    return replace(start, stage="finetune", tasks=plan.experts[0].tasks, start=start)
 
 
 def fusing(plan: Plan) -> Step:
@@ -111,14 +155,23 @@ def wise_ft(plan: Plan, points: Points = 11) -> Step:
     return _line(plan, "wise-ft", plan.experts[0], points)
 
 
-def merged(plan: Plan, rule: MergeRule, points: Points = 11) -> Step:
-    """A merge of the fine-tuned experts' task vectors, its scale chosen on dev.
+def merged(
+    plan: Plan, rules: MergeRule | Sequence[MergeRule], end: Positive = 1.0, points: Points = 11
+) -> Step:
+    """A merge of the fine-tuned experts' task vectors, its scale, and its rule, chosen on dev.
 
-    All of `dfwe.weights.merge` are linear in the scale: the line from the base to scale 1.
+    All of `dfwe.weights.merge` are linear in the scale: the line from the base to scale `end`,
+    through the merge of scale 1, has every other.
     """
-    name = parts(rule)[0].__name__
-    merge = Merge("interpolate", name, plan.study.group, plan.finetuned, base(plan), rule)
-    return _line(plan, name, merge, points)
+    every = rules if isinstance(rules, Sequence) else (rules,)
+    name = parts(every[0])[0].__name__
+    labels = [name] if len(every) == 1 else [f"{name} {k}" for k in range(1, len(every) + 1)]
+    merges = tuple(
+        Merge("interpolate", label, plan.study.group, plan.finetuned, base(plan), rule)
+        for label, rule in zip(labels, every, strict=True)
+    )
+    strategy = partial(baselines.rays, end=end, points=points)
+    return _search(plan, name, (base(plan), *merges), strategy)
 
 
 def vote(plan: Plan) -> Step:
@@ -134,9 +187,8 @@ def landscape(plan: Plan, points: Points = 9) -> Step:
     )
 
 
-def once(plan: Plan, number: int) -> Train:
-    """Fine-tuning alone once more: other order and dropout, the same fresh head."""
-    first = plan.experts[0]
+def once(first: Train, number: int) -> Train:
+    """The same training once more: other order and dropout, the same fresh head."""
     if number == 0:
         return first
     return replace(
@@ -165,5 +217,5 @@ def _search(
 
 
 def _line(plan: Plan, label: str, end: Step, points: int) -> Interpolate:
-    strategy = partial(baselines.line, start=0, end=1, points=points)
+    strategy = partial(baselines.rays, points=points)
     return _search(plan, label, (base(plan), end), strategy)

@@ -24,6 +24,7 @@ from dfwe.tasks.task import Task
 from dfwe.weights.preflight import preflight
 
 log = logging.getLogger(__name__)
+APART = 1000  # between the seeds of one study's runs: the studies of seeds 0, 1, ... share none
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class EnsemblingStudy(Experiment):
     search: Search
     checkpoints: tuple[str, ...] = ()
     controls: Mapping[str, "Control"] = field(default_factory=dict[str, "Control"])
-    landscapes: Mapping[str, "Control"] = field(default_factory=dict[str, "Control"])
+    landscapes: Mapping[str, "Landscape"] = field(default_factory=dict[str, "Landscape"])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
@@ -102,7 +103,10 @@ class Plan:
         if study.checkpoints:
             return ()
         sets = [(target,), (target, *study.sources), *((source,) for source in study.sources)]
-        return tuple(self._train("experts", tasks, self._monitor(tasks)) for tasks in sets)
+        return tuple(
+            self._train("experts", tasks, self._monitor(tasks), number)
+            for number, tasks in enumerate(sets)
+        )
 
     @cached_property
     def finetuned(self) -> tuple[Step, ...]:
@@ -110,7 +114,10 @@ class Plan:
         if self.study.checkpoints:
             return import_checkpoints(self.study.checkpoints)
         target = self.study.task
-        return tuple(self._train("finetune", (target,), target, expert) for expert in self.experts)
+        return tuple(
+            self._train("finetune", (target,), target, number, expert)
+            for number, expert in enumerate(self.experts)
+        )
 
     @property
     def baseline(self) -> Step:
@@ -149,15 +156,21 @@ class Plan:
 
     @cached_property
     def methods(self) -> tuple[Method, ...]:
-        """Fine-tuning alone, the uniform average, the plainest of the best, the controls, DFWE."""
+        """Fine-tuning alone, the uniform average, two other choices of the search's trials, the
+        controls that apply, DFWE.
+        """
         mixture, test = self.interpolation, self.evaluation
         methods = [
             Method("baseline", self.baseline, test, "baseline"),
             Method("uniform", mixture, test, "uniform"),
             Method("one_standard_error", mixture, test, "one_standard_error"),
+            Method("likeliest", mixture, test, "likeliest"),
         ]
         for name, build in self.study.controls.items():
             step = build(self)
+            if step is None:
+                log.info("%s does not apply to task=%s here.", name, self.study.task.name)
+                continue
             methods.append(Method(name, step, *self._test_of(step)))
         return (*methods, Method("dfwe", mixture, test, "mixture"))
 
@@ -181,7 +194,7 @@ class Plan:
 
     def _test_of(self, step: Step) -> tuple[Evaluation, Key]:
         """The step that tests a control, and which of its models the control is."""
-        if isinstance(step, Evaluation):  # a vote is tested by itself
+        if isinstance(step, Evaluation):  # a vote, or a model with a test of its own
             return step, "model"
         known: dict[Step, Key] = dict(zip(self.finetuned, range(len(self.finetuned)), strict=True))
         known |= {self.baseline: "baseline", self.interpolation: "mixture"}
@@ -199,9 +212,9 @@ class Plan:
         Checkpoints that a person brings are reported on, unless they were mixed before.
 
         Raises:
-            UserError: the model cannot answer a task; a search refuses its settings; there are
-                more folds than dialogues; the checkpoints do not fit together, or are no `model`
-                of this kind.
+            UserError: the model cannot answer a task; a search refuses its settings; a training
+                split is smaller than an optimizer step; there are more folds than dialogues; the
+                checkpoints do not fit together, or are no `model` of this kind.
         """
         study = self.study
         for task in (study.task, *study.sources):
@@ -215,6 +228,8 @@ class Plan:
         for step in self.steps:
             if isinstance(step, Interpolate) and step.recipe not in store:
                 step.search.check(len(step.experts))
+            if isinstance(step, Train):
+                step.check()
 
     def _check_checkpoints(self, store: Store) -> None:
         study = self.study
@@ -243,9 +258,15 @@ class Plan:
         return tasks[0]
 
     def _train(
-        self, stage: str, tasks: tuple[Task, ...], monitor: Task, expert: Train | None = None
+        self,
+        stage: str,
+        tasks: tuple[Task, ...],
+        monitor: Task,
+        number: int,
+        expert: Train | None = None,
     ) -> Train:
         study = self.study
+        apart = APART * number if study.training.noise == "own" else 0
         label = expert.label if expert else tasks[0].name + "+sources" * (len(tasks) > 1)
         return Train(
             stage,
@@ -257,9 +278,12 @@ class Plan:
             study.model,
             study.training,
             study.decoding,
-            study.seed,
+            study.seed + apart,
+            study.device,
             expert or self.pretraining,
+            head=study.seed if apart else None,
         )
 
 
-Control = Callable[[Plan], Step]
+Control = Callable[[Plan], Step | None]  # None: it does not apply to this study
+Landscape = Callable[[Plan], Step]

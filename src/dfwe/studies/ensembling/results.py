@@ -24,8 +24,8 @@ from dfwe.reporting.results import (
     Results,
 )
 from dfwe.search.ledger import read_trials
-from dfwe.stages.evaluate import Key, TestRecord
-from dfwe.stages.interpolate import TRIALS, SearchRecord, named
+from dfwe.stages.evaluate import Key, Role, TestRecord
+from dfwe.stages.interpolate import TRIALS, Choice, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
@@ -42,7 +42,14 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
     test = _read(store, plan.evaluation, TestRecord) if tested else None
     rows = entries(plan, store) if test else {}
     mixture, baseline = _score(test, "mixture"), _score(test, "baseline")
-    plain = None if search is None else search.one_standard_error
+
+    def chosen(role: Role, choice: Choice | None) -> MixtureResult:
+        return MixtureResult(
+            alpha=None if not (search and choice) else named(choice.alpha, labels, search.groups),
+            dev=choice and choice.dev.score,
+            test=_score(test, role),
+        )
+
     return Results(
         task=study.task.name,
         seed=study.seed,
@@ -67,11 +74,8 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
             evaluations=search and search.cost.evaluations,
             iterations=search and search.iterations,
         ),
-        one_standard_error=MixtureResult(
-            alpha=None if not (search and plain) else named(plain.alpha, labels, search.groups),
-            dev=plain and plain.dev.score,
-            test=_score(test, "one_standard_error"),
-        ),
+        one_standard_error=chosen("one_standard_error", search and search.one_standard_error),
+        likeliest=chosen("likeliest", search and search.likeliest),
         cross_fitted=_cross_fitted(search, labels),
         optimism=None if mixture is None or search is None else search.dev.score - mixture,
         delta=None if mixture is None or baseline is None else mixture - baseline,

@@ -177,6 +177,7 @@ class RegionPlan:
             training or study.training,
             study.decoding,
             seed,
+            study.device,
             start,
         )
 

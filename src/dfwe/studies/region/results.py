@@ -13,7 +13,7 @@ from dfwe.pipeline.files import write_json
 from dfwe.pipeline.store import Store
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import show
-from dfwe.stages.train import TrainRecord
+from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.experiment import Experiment
 from dfwe.studies.region.config import Settings
 from dfwe.studies.region.losses import LossesRecord
@@ -46,7 +46,11 @@ def region(
     plan = RegionPlan(study(), settings)
     if TRANSFER in stage.computes and plan.transfer.recipe not in context.store:
         plan.check()
-    execute(plan.steps(stage.computes), stage, context)
+    steps = tuple(plan.steps(stage.computes))
+    for step in steps:
+        if isinstance(step, Train):
+            step.check()
+    execute(steps, stage, context)
     context.output.mkdir(parents=True, exist_ok=True)
     for step in (plan.geometry, plan.paths):
         for picture in context.store.folder(step.recipe).glob("*.png"):

@@ -1,0 +1,42 @@
+"""The step that trains an expert: what its recipe has and what it refuses."""
+
+from dataclasses import replace
+
+import pytest
+
+from dfwe.errors import UserError
+from dfwe.pipeline.context import device_kind
+from dfwe.pipeline.executor import compute
+from dfwe.studies.ensembling.plan import Plan
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "cuda", "gpu"])
+def test_a_training_names_the_kind_of_its_device(accelerator, make_study):
+    """Dropout draws other numbers on each kind.
+
+    Commit 60dbe5b: one address, so that a store shared by kinds keeps whichever came first.
+    """
+    kind = device_kind(accelerator)
+    (expert, *_), (other, *_) = (
+        Plan(make_study(device=device)).experts for device in (kind, "other")
+    )
+    assert expert.settings()["device"] == kind
+    assert expert.recipe != other.recipe
+
+
+def test_auto_is_the_kind_that_lightning_chooses(context):
+    trainer = replace(context.trainer, arguments={"accelerator": "auto"})
+    assert device_kind("auto") == replace(context, trainer=trainer).device.type
+
+
+def test_a_training_for_another_kind_of_device_is_refused(make_study, context):
+    (expert, *_) = Plan(make_study(device="cuda")).experts
+    with pytest.raises(UserError, match=r"trained on cuda.* device is cpu; set trainer.acc"):
+        compute(expert, context)
+
+
+def test_a_split_smaller_than_a_step_is_refused_before_any_work(make_study, context):
+    study = make_study()
+    study = replace(study, training=replace(study.training, batch=8, effective_batch=800))
+    with pytest.raises(UserError, match="too few for one step"):
+        Plan(study).check(context.store)
