@@ -184,7 +184,7 @@ class RegionPlan:
 
 
 def _limited(corpus: Corpus, limit: int | None) -> Corpus:
-    """The corpus with so many rows of train and dev, counted as its own limit is."""
+    """The corpus with so many rows of train and dev, counted as `corpus.limit` is."""
     if limit is None:
         return corpus
     plain = corpus.corpus if isinstance(corpus, ByRole) else corpus
