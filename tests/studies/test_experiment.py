@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 
 import pytest
 
 from dfwe.data import friends
 from dfwe.data.corpus import TLiDBCorpus
-from dfwe.data.dialogue import fingerprint
+from dfwe.data.dialogue import Example, fingerprint
+from dfwe.errors import UserError
+from dfwe.scoring.decoding import Greedy
 from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.plan import Plan
-from dfwe.tasks.answers import Label
-from dfwe.tasks.metrics import Accuracy
+from dfwe.tasks.answers import Label, Labels
+from dfwe.tasks.metrics import Accuracy, MultilabelF1
 from dfwe.tasks.task import Task
 
 SAMPLE = TLiDBCorpus("s", "shipped:sample_corpus.zip")
@@ -89,3 +92,35 @@ def test_the_whole_dev_split_stays_that_of_the_target(make_plan):
     for settings in ({}, {"source_shots": "full"}, {"seed": 0}):
         whole = controls.whole_dev(make_plan(**settings))
         assert whole.settings()["dev"] == read(EMORY, FULL, "dev")
+
+
+def relations():
+    """A task whose examples may have several labels."""
+    names = ("friends", "siblings")
+
+    def read(dialogues, title, labels):
+        golds = cycle((*names, "friends and siblings"))
+        return [
+            Example(d.id, d.id, "context: x", "they are", gold, (gold,), names)
+            for d, gold in zip(dialogues, golds, strict=False)
+        ]
+
+    metric = MultilabelF1()
+    return Task("relations", "relation_extraction", read, Labels("friends"), (metric,), 5)
+
+
+@pytest.mark.parametrize("monitor", ["target", "own"])
+def test_likelihood_of_several_labels_is_refused_before_any_work(monitor, make_plan, context):
+    """Commit 60dbe5b: is answered, with one of the labels."""
+    study = make_plan(monitor).study
+    plans = [
+        Plan(replace(study, task=relations())),
+        Plan(replace(study, sources=(relations(),))),
+    ]
+    sentence = "names one option, but .* task=relations may have several .* set decoding=greedy"
+    for plan in plans if monitor == "own" else plans[:1]:
+        with pytest.raises(UserError, match=sentence):
+            plan.check(context.store)
+        Plan(replace(plan.study, decoding=Greedy())).check(context.store)
+    if monitor == "target":  # no answer of the source is read
+        plans[1].check(context.store)

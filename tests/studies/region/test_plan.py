@@ -107,7 +107,9 @@ def rows(plan, corpus, split="train"):
 def test_a_grid_has_the_limits_of_its_roles_and_a_start_its_own(study, settings):
     """Commit 60dbe5b: `source_limit` is not known; every dataset of the grid has 16 rows."""
     limits = replace(study.corpus, limit={"one": 4}, source_limit=16)
-    plan = RegionPlan(replace(study, corpus=limits), replace(settings, centroid=Start(limits=(8,))))
+    plan = RegionPlan(
+        replace(study, corpus=limits), replace(settings, centroid=Start(limits=(8,)))
+    )
     assert rows(plan, plan.grid.models[0].corpus) == {"one": 4, "two": 16, "three": 16}
     assert rows(plan, plan.paths.corpus, "dev") == {"one": 4, "two": 16, "three": 16}
     trainings = [test.tested for test in plan.transfer.tests]
