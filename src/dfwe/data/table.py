@@ -75,10 +75,9 @@ class TableCorpus:
 
     def __post_init__(self) -> None:
         for key, limit in (("limit", self.limit), ("source_limit", self.source_limit)):
-            named = limit if isinstance(limit, Mapping) else {}
-            if lost := [title for title in named if title not in self.titles]:
+            if isinstance(limit, Mapping) and (lost := set(limit).difference(self.titles)):
                 raise UserError(
-                    f"corpus.{key} names the table '{lost[0]}', but corpus={self.name} has "
+                    f"corpus.{key} names the table '{min(lost)}', but corpus={self.name} has "
                     f"{', '.join(self.titles)}; name one of these."
                 )
 
