@@ -25,6 +25,7 @@ def report(
     seeds: Sequence[int] | int,
     published: Mapping[str, Mapping[str, float]],
     published_on: str,
+    published_note: str = "",
 ) -> None:
     """Write table2 and controls as .md, .csv and .tex, report.html, report.json; print Table 2.
 
@@ -33,6 +34,7 @@ def report(
         studies: task, seed -> its study, all else as configured.
         published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
             `published_on`.
+        published_note: what to know of them, printed below the table that shows them.
     """
     from dfwe.reporting.html import write_report
 
@@ -53,7 +55,7 @@ def report(
     runs = Runs(plan, tasks, seeds, context.store)
     like = runs.plans[tasks[0]][0].study
     beside = published if like.corpus.name == published_on else {}
-    tables = [table2(runs, beside), comparison(runs), *split(runs)]
+    tables = [table2(runs, beside, published_note), comparison(runs), *split(runs)]
     context.output.mkdir(parents=True, exist_ok=True)
     lead = f"{like.corpus.name}, {like.model.name}; scores in points on the test split."
     pictures = draw(runs, context.output)
