@@ -185,6 +185,10 @@ class ToyCorpus:
     def whole(self):
         return replace(self, few=False)
 
+    @property
+    def of_sources(self):
+        return self
+
 
 def read_moods(dialogues, title, labels, *, prompt):
     """The moods of the lines."""

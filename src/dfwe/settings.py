@@ -8,10 +8,20 @@ does not fit is a UserError that names the key. Settings pickle without what is 
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache, wraps
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic.dataclasses import dataclass
@@ -23,6 +33,7 @@ Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Points = Annotated[int, Field(ge=2)]  # of a line, ends included
+Compatibility = Literal["tlidb", None]  # with the paper's code, its defects included
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 Class = TypeVar("Class", bound=type[Any])
 
@@ -43,10 +54,11 @@ def settings(key: str, *, eq: bool = True) -> Callable[[Class], Class]:
 
         @wraps(build)
         def init(self: Any, *args: Any, **values: Any) -> None:
+            given = {**dict(zip(names, args, strict=False)), **values}
             try:
-                build(self, **dict(zip(names, args, strict=False)), **values)
+                build(self, **given)
             except ValidationError as error:
-                raise wrong_setting(key, error) from None
+                raise wrong_setting(key, error, given) from None
 
         checked.__init__ = init
         checked.__getstate__ = _declared
@@ -74,7 +86,7 @@ def check_arguments(key: str, function: Callable[..., Any], arguments: Mapping[s
     try:
         _model(function, tuple(arguments)).model_validate(dict(arguments))
     except ValidationError as error:
-        raise wrong_setting(key, error) from None
+        raise wrong_setting(key, error, arguments) from None
 
 
 @cache
@@ -109,17 +121,22 @@ def _unchecked_calls(annotation: Any) -> Any:
     return Sequence[_unchecked_calls(inner[0])] if origin is Sequence else annotation
 
 
-def wrong_setting(key: str, error: ValidationError) -> UserError:
-    """The sentence about the first setting that does not fit."""
-    first = error.errors(include_url=False)[0]
+def wrong_setting(key: str, error: ValidationError, given: Mapping[str, Any]) -> UserError:
+    """The sentence about the first setting that does not fit.
+
+    Of a setting with several types, each with an error, the one that fits furthest is meant.
+    """
+    first, *others = error.errors(include_url=False)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):  # a check of several fields together has a sentence already
         return cause
-    place = ".".join([key, *(str(part) for part in first["loc"])])
+    if first["type"] in ("missing", "missing_argument"):
+        return UserError(f"{'.'.join([key, *map(str, first['loc'])])}= is missing; set it.")
+    same = [first, *(other for other in others if other["loc"][:1] == first["loc"][:1])]
+    first = max(same, key=lambda fault: len(_place(fault["loc"], given)))
+    place = ".".join([key, *_place(first["loc"], given)])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return UserError(f"{place}= is not known; --cfg job shows what can be set.")
-    if first["type"] in ("missing", "missing_argument"):
-        return UserError(f"{place}= is missing; set it.")
     value, message = first["input"], first["msg"]
     if first["type"] == "string_type" and isinstance(value, bool | int | float):
         message += "; quote it, since YAML reads yes, no and numbers otherwise"
@@ -128,3 +145,13 @@ def wrong_setting(key: str, error: ValidationError) -> UserError:
     if message.startswith("Input should "):
         return UserError(f"{place}={value} {message.removeprefix('Input ')}.")
     return UserError(f"{place}={value} is wrong: {message[0].lower()}{message[1:]}.")
+
+
+def _place(location: Sequence[int | str], given: Any) -> list[str]:
+    """The keys and numbers that lead to a value; pydantic also names the type it tried."""
+    place: list[str] = []
+    for part in location:
+        with suppress(LookupError, TypeError):
+            given = given[part]
+            place.append(str(part))
+    return place

@@ -3,11 +3,12 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dfwe.data.corpus import TLiDBCorpus
+from dfwe.data.corpus import TLiDBCorpus, by_role
 from dfwe.errors import UserError
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -120,3 +121,55 @@ def test_unknown_choices_are_named(folder):
         TLiDBCorpus("mini", str(folder)).dialogues("validation")
     with pytest.raises(UserError, match="shots=half should be 'few' or 'full'"):
         TLiDBCorpus("mini", str(folder), "half")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"corpus\.source_shots=all should be 'few' or 'full'"):
+        TLiDBCorpus("mini", str(folder), source_shots="all")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"corpus\.seed=one should be a valid integer"):
+        TLiDBCorpus("mini", str(folder), seed="one")  # type: ignore[arg-type]
+
+
+def ids(corpus, split, title=None):
+    return [dialogue.id for dialogue in corpus.dialogues(split, title)]
+
+
+SAMPLE = TLiDBCorpus("s", "shipped:sample_corpus.zip")
+
+
+def test_a_seed_draws_as_many_dialogues_as_the_lists_have():
+    """Commit 60dbe5b: `seed` is not known; only the lists can be read."""
+    full, first, again, second = (
+        replace(SAMPLE, **settings)
+        for settings in ({"shots": "full"}, {"seed": 0}, {"seed": 0}, {"seed": 1})
+    )
+    for split in ("train", "dev"):
+        drawn = ids(first, split)
+        assert len(drawn) == len(set(drawn)) == len(ids(SAMPLE, split)) < len(ids(full, split))
+        assert [i for i in ids(full, split) if i in set(drawn)] == drawn
+        assert drawn == ids(again, split)
+        assert len({tuple(ids(corpus, split)) for corpus in (SAMPLE, first, second)}) == 3
+        assert ids(first, split, "MELD_emotion_recognition") == drawn
+    assert ids(first, "test") == ids(SAMPLE, "test")
+    assert ids(replace(full, seed=0), "train") == ids(first.whole(), "train") == ids(full, "train")
+
+
+def test_the_sources_of_a_study_may_have_other_shots():
+    """Commit 60dbe5b: `source_shots` is not known; target and sources read the same dialogues."""
+    corpus = replace(SAMPLE, source_shots="full")
+    assert ids(corpus, "train") == ids(SAMPLE, "train")
+    assert ids(corpus.of_sources, "train") == ids(SAMPLE.whole(), "train")
+    for plain in (SAMPLE, replace(SAMPLE, source_shots="few"), corpus.whole()):
+        assert plain.of_sources is plain
+    seeded = replace(corpus, seed=3)
+    assert ids(seeded, "dev") == ids(replace(SAMPLE, seed=3), "dev")
+
+
+def test_who_reads_a_corpus_is_known_by_the_title():
+    roles = by_role(replace(SAMPLE, source_shots="full"), EMORY)
+    few, full = ids(SAMPLE, "train"), ids(SAMPLE.whole(), "train")
+    assert ids(roles, "train", EMORY) == few
+    assert ids(roles, "train", "MELD_emotion_recognition") == full
+    assert roles.labels(EMORY) == SAMPLE.labels(EMORY)
+    assert ids(roles.whole(), "train", EMORY) == full
+    other = by_role(roles, "MELD_emotion_recognition")
+    assert ids(other, "train", "MELD_emotion_recognition") == few
+    assert ids(other, "train", EMORY) == full
+    assert by_role(SAMPLE, EMORY) is SAMPLE

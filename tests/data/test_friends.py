@@ -40,16 +40,31 @@ def test_a_turn_longer_than_the_cap_leaves_nothing():
     assert len(friends.cap(turns(1, 512))) == 1
 
 
-@pytest.mark.parametrize(("answer", "first", "last"), [(0, 0, 50), (59, 9, 59), (40, 9, 59)])
-def test_a_question_keeps_the_turns_around_its_answer(answer, first, last):
+def asked(answer, compatibility):
+    """The words that a model reads of a dialogue of 600 words whose answer is in this turn."""
     item = {
         "instance_id": "q",
         "question": "Why?",
         "answers": [{"text": "x", "answer_utterance_id": answer}],
     }
     dialogue = Dialogue("d", turns(60, 10), {"qa": [{"qas": [item]}]}, {"qa": {}})
-    [example] = friends.question([dialogue], "qa", (), "question: {question} answer:")
-    words = example.context.split()
+    prompt = "question: {question} answer:"
+    [example] = friends.question([dialogue], "qa", (), prompt, compatibility)
+    return example.context.split()
+
+
+@pytest.mark.parametrize("answer", [0, 59, 40])
+def test_a_question_on_a_long_dialogue_does_not_show_where_the_answer_is(answer):
+    """Commit 60dbe5b: an answer in turn 40 or 59 leaves the turns 9 to 59."""
+    words = asked(answer, None)
+    assert words[2] == "0"
+    assert words[-9] == "50"
+    assert words == asked(20, None)
+
+
+@pytest.mark.parametrize(("answer", "first", "last"), [(0, 0, 50), (59, 9, 59), (40, 9, 59)])
+def test_tlidb_keeps_the_turns_around_the_answer(answer, first, last):
+    words = asked(answer, "tlidb")
     assert words[2] == str(first)
     assert words[-9] == str(last)
 

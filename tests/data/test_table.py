@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+from collections import Counter
+from functools import partial
 
 import datasets
 import pytest
@@ -79,12 +81,110 @@ def test_a_saved_data_set_names_its_classes_and_its_splits(tmp_path):
         corpus.dialogues("test")
 
 
-def test_a_limit_draws_by_seed_and_leaves_test_whole(jsonl):
-    drawn = [read(TableCorpus("t", jsonl, ["films"], limit=2, seed=s)) for s in range(8)]
-    assert {len(examples) for examples in drawn} == {2}
-    assert drawn[0] == read(TableCorpus("t", jsonl, ["films"], limit=2, seed=0))
-    assert len({tuple(e.id for e in examples) for examples in drawn}) > 1
-    assert len(read(TableCorpus("t", jsonl, ["films"], limit=1), "test")) == 2
+@pytest.fixture
+def unequal(tmp_path):
+    """60 rows of train and of dev: 37 of one label, 20 of another, 3 of a rare one."""
+    labels = ["often"] * 37 + ["less"] * 20 + ["rare"] * 3
+    for title in ("films", "books"):
+        folder = tmp_path / "unequal" / title
+        folder.mkdir(parents=True)
+        for split in ("train", "dev", "test"):
+            rows = [{"text": f"{split} {n}", "label": label} for n, label in enumerate(labels)]
+            (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return partial(TableCorpus, "t", str(tmp_path / "unequal"), ["films", "books"])
+
+
+def counts(corpus, split="train", title="films"):
+    """Label -> its rows."""
+    rows = corpus.dialogues(split, title)
+    return Counter(row.annotations[title]["label"] for row in rows)
+
+
+def ids(corpus, split="train", title="films"):
+    return [row.id for row in corpus.dialogues(split, title)]
+
+
+def test_a_limit_keeps_the_shares_of_the_labels_and_leaves_test_whole(unequal):
+    """Commit 60dbe5b: by chance; of the three labels train has 6, 3 and 0 rows with the seeds 0
+    and 1, 4, 5 and 0 with 2."""
+    for seed in range(3):
+        corpus = unequal(limit=9, seed=seed)
+        for split in ("train", "dev"):  # shares of 5.55, 3 and 0.45
+            assert counts(corpus, split) == {"often": 5, "less": 3, "rare": 1}
+        assert counts(corpus, "test") == {"often": 37, "less": 20, "rare": 3}
+    assert ids(unequal(limit=9)) == sorted(ids(unequal(limit=9)), key=lambda i: int(i[12:]))
+
+
+def test_two_labels_of_nearly_one_share_get_as_many_rows(tmp_path):
+    """sst2 has 3,607 and 3,309 rows. Commit 60dbe5b: 13 and 19 of 32 with this seed."""
+    folder = tmp_path / "near" / "films"
+    folder.mkdir(parents=True)
+    rows = [{"text": "x", "label": label} for label in ["pos"] * 3607 + ["neg"] * 3309]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpus = TableCorpus("t", str(folder.parent), ["films"], limit={"films": 32}, seed=1)
+    assert counts(corpus) == {"pos": 16, "neg": 16}
+
+
+def test_a_limit_per_label_is_so_many_shots(unequal):
+    """Commit 60dbe5b: `per_label` is not known."""
+    four, five = (unequal(limit=limit, per_label=True) for limit in (4, 5))
+    assert counts(four) == {"often": 4, "less": 4, "rare": 3}
+    assert counts(five, "dev") == {"often": 5, "less": 5, "rare": 3}
+    assert set(ids(four)) < set(ids(five))
+    assert counts(four, "test") == counts(unequal(), "test")
+
+
+def test_each_table_may_have_a_limit(unequal):
+    """Commit 60dbe5b: `limit` is one number for all tables."""
+    some = unequal(limit={"films": 9})
+    assert [len(some.dialogues("dev", title)) for title in ("films", "books")] == [9, 60]
+    assert ids(some) == ids(unequal(limit=9))
+    assert ids(unequal(limit={"films": 1000, "books": None})) == ids(unequal())
+    assert ids(some.whole()) == ids(unequal())
+
+
+def test_the_sources_of_a_study_may_have_another_limit(unequal):
+    """Commit 60dbe5b: a corpus has one limit, whoever reads it."""
+    corpus = unequal(limit=9, source_limit=30)
+    assert ids(corpus) == ids(unequal(limit=9))
+    assert ids(corpus.of_sources, title="books") == ids(unequal(limit=30), title="books")
+    assert ids(unequal(limit=9, source_limit={}).of_sources) == ids(unequal())
+    plain = unequal(limit=9)
+    assert plain.of_sources is plain
+    assert ids(corpus.whole().of_sources) == ids(unequal())
+
+
+def test_the_seed_redraws_every_table_and_split(unequal):
+    drawn = [unequal(limit=9, seed=seed) for seed in range(4)]
+    for title in ("films", "books"):
+        for split in ("train", "dev"):
+            assert len({tuple(ids(corpus, split, title)) for corpus in drawn}) == 4
+    assert ids(drawn[3]) == ids(unequal(limit=9, seed=3))
+    numbers = [[i.split("-")[1] for i in ids(drawn[0], split)] for split in ("train", "dev")]
+    assert numbers[0] != numbers[1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        ({"plays": 9}, "names the table 'plays', but corpus=t has films, books; name one of"),
+        ({"films": 0}, r"^corpus\.limit\.films=0 should be greater than or equal to 1\.$"),
+        ({"films": "few"}, r"^corpus\.limit\.films=few should be a valid integer\.$"),
+        (0, r"^corpus\.limit=0 should be greater than or equal to 1\.$"),
+        ("few", r"^corpus\.limit=few should be a valid integer\.$"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_named(unequal, limit, sentence):
+    with pytest.raises(UserError, match=sentence):
+        unequal(limit=limit)
+    with pytest.raises(UserError, match=sentence.replace("limit", "source_limit")):
+        unequal(source_limit=limit)
+
+
+def test_a_limit_needs_the_column_of_the_labels(unequal):
+    """Commit 60dbe5b: draws without looking at labels."""
+    with pytest.raises(UserError, match="'films' of corpus=t has no column 'mood'; it has: text"):
+        unequal(limit=9, label="mood").dialogues("train", "films")
 
 
 def test_a_task_reads_its_own_table_alone(jsonl):

@@ -116,6 +116,34 @@ def test_settings_are_plain_and_know_the_compatibility(name, configured):
     assert "_target_" not in str(plain.settings())
 
 
+class Long(Invented):
+    """A dialogue of 60 turns of 10 words, and a question that turn 55 answers."""
+
+    def __init__(self):
+        turns = tuple(Turn(("Al",), f"{n} " + "x " * 8, {}) for n in range(60))
+        span = {"text": "55", "answer_utterance_id": 55}
+        item = {"instance_id": "q", "question": "Who?", "answers": [span]}
+        notes = {"question_answering": [{"qas": [item]}]}
+        self.only = Dialogue("one", turns, notes, {"question_answering": {}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "first", "last"),
+    [
+        ([], "0", "50"),
+        (["task.compatibility=null"], "0", "50"),
+        (["task.compatibility=tlidb"], "9", "59"),
+    ],
+)
+def test_where_the_answer_is_in_a_long_dialogue_shows_with_tlidb_alone(
+    overrides, first, last, configured
+):
+    """Commit 60dbe5b: the turns 9 to 59 in all three cases."""
+    [example] = configured("qa", *overrides).examples(Long(), "train")
+    words = example.context.split()
+    assert (words[2], words[-9]) == (first, last)
+
+
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [

@@ -1,10 +1,11 @@
 """Corpora in TLiDB's format: one JSON of dialogues and lists of ids, in a zip or a folder."""
 
 import json
+import random
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
@@ -16,6 +17,7 @@ from dfwe.errors import UserError, schema_fault
 from dfwe.settings import settings
 
 SPLITS = ("train", "dev", "test")
+Shots = Literal["few", "full"]
 
 
 class Corpus(Protocol):
@@ -40,6 +42,50 @@ class Corpus(Protocol):
     def whole(self) -> "Corpus":
         """The same corpus with its whole train and dev splits."""
         ...
+
+    @property
+    def of_sources(self) -> "Corpus":
+        """The same corpus as a study's sources read it; itself where they read what the target
+        does."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByRole:
+    """A corpus as the tasks of one study read it: the target as it is, the sources as theirs.
+
+    Args:
+        corpus: what the target reads.
+        target: the target's title.
+    """
+
+    corpus: Corpus
+    target: str
+
+    @property
+    def name(self) -> str:
+        return self.corpus.name
+
+    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+        corpus = self.corpus if title in (self.target, None) else self.of_sources
+        return corpus.dialogues(split, title)
+
+    def labels(self, title: str) -> tuple[str, ...]:
+        return self.corpus.labels(title)
+
+    def whole(self) -> Corpus:
+        return self.corpus.whole()
+
+    @property
+    def of_sources(self) -> Corpus:
+        return self.corpus.of_sources
+
+
+def by_role(corpus: Corpus, target: str) -> Corpus:
+    """The corpus as a study of this target reads it, also where it was another target's."""
+    if isinstance(corpus, ByRole):
+        corpus = corpus.corpus
+    return corpus if corpus.of_sources is corpus else ByRole(corpus, target)
 
 
 class _TurnEntry(BaseModel):
@@ -105,18 +151,23 @@ class TLiDBCorpus:
             a zip inside the package.
         shots: `few` reads the 10 % few-shot lists for train and dev, `full` the whole splits;
             test is always whole.
+        source_shots: the shots of a study's sources, where they are others.
+        seed: few shots are as many dialogues as the lists have, drawn anew by this seed from the
+            whole splits, the same for all tasks; None reads the lists.
         download: whether to fetch `url` into `path` when nothing is there.
         url: where the zip can be downloaded.
         size: bytes that a fetched zip must have; None checks nothing.
         sha256: the digest, in hex, that a fetched zip must have; None checks nothing.
 
     Raises:
-        UserError: `shots` is neither `few` nor `full`.
+        UserError: a field is of another type, or shots are neither `few` nor `full`.
     """
 
     name: str
     path: str
-    shots: Literal["few", "full"] = "few"
+    shots: Shots = "few"
+    source_shots: Shots | None = None
+    seed: int | None = None
     download: bool = False
     url: str | None = None
     size: int | None = None
@@ -130,9 +181,15 @@ class TLiDBCorpus:
         """
         if split not in SPLITS:
             raise UserError(f"Unknown split '{split}'; known: {', '.join(SPLITS)}.")
-        few = self.shots == "few" and split != "test"
-        file = f"TTiDB_0.1_percent_few_shot_{split}_ids.txt" if few else f"TTiDB_{split}_ids.txt"
-        wanted = set(self._text(file).split())
+        whole, few = f"TTiDB_{split}_ids.txt", f"TTiDB_0.1_percent_few_shot_{split}_ids.txt"
+        if self.shots == "full" or split == "test":
+            file, wanted = whole, self._ids(whole)
+        elif self.seed is None:
+            file, wanted = few, self._ids(few)
+        else:
+            every, number = sorted(self._ids(whole)), len(self._ids(few))
+            file = whole
+            wanted = set(random.Random(f"{self.seed}/{split}").sample(every, number))
         _, dialogues = self._content
         selected = tuple(dialogues[name] for name in dialogues if name in wanted)
         if len(selected) < len(wanted):
@@ -158,7 +215,14 @@ class TLiDBCorpus:
 
     def whole(self) -> "TLiDBCorpus":
         """The same corpus with its whole train and dev splits."""
-        return replace(self, shots="full")
+        return replace(self, shots="full", source_shots=None)
+
+    @cached_property
+    def of_sources(self) -> "TLiDBCorpus":
+        """The same corpus as a study's sources read it."""
+        if self.source_shots in (self.shots, None):
+            return self
+        return replace(self, shots=self.source_shots, source_shots=None)
 
     @cached_property
     def _source(self) -> Path:
@@ -201,6 +265,10 @@ class TLiDBCorpus:
             raise UserError(
                 f"{self._source} is not a readable zip ({error}); get it again."
             ) from None
+
+    def _ids(self, name: str) -> set[str]:
+        """The dialogues that a list names."""
+        return set(self._text(name).split())
 
     def _text(self, name: str) -> str:
         if name not in self._members:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dfwe.data.dialogue import Dialogue, Example, Turn, known_label
 from dfwe.errors import UserError
+from dfwe.settings import Compatibility
 
 MAX_WORDS = 512
 PHRASE_WORDS = 4
@@ -189,19 +190,24 @@ def reading(
 
 
 def question(
-    dialogues: Sequence[Dialogue], title: str, labels: Sequence[str], prompt: str
+    dialogues: Sequence[Dialogue],
+    title: str,
+    labels: Sequence[str],
+    prompt: str,
+    compatibility: Compatibility = None,
 ) -> list[Example]:
     """A free-text answer to a question about the dialogue.
 
-    TLiDB trains on another gold answer each time; here it is always the first. Its cap keeps
-    the turns around the answer; shortening beyond it must not depend on the answer and keeps the
-    start, as the original's tokenizer does.
+    TLiDB trains on another gold answer each time; here it is always the first. A dialogue of more
+    than 512 words keeps its start, and so does shortening beyond that. TLiDB keeps the turns
+    around the gold answer instead, in every split: the input then depends on the answer.
 
     Args:
         dialogues: of a split.
         title: the task's title in the corpus.
         labels: unused: answers are free text.
         prompt: a template over `question`.
+        compatibility: `tlidb` keeps the turns that TLiDB keeps.
 
     Raises:
         UserError: an annotation is missing.
@@ -211,7 +217,8 @@ def question(
         for entry in _QUESTIONS.validate_python(dialogue.annotations[title]):
             for item in entry.qas:
                 golds = tuple(answer.text for answer in item.answers)
-                around = item.answers[-1].answer_utterance_id  # TLiDB cuts around the last one
+                # TLiDB cuts around the last one
+                around = item.answers[-1].answer_utterance_id if compatibility == "tlidb" else 0
                 context = _context(_cap_around(dialogue.turns, around))
                 filled = prompt.format(question=item.question)
                 name = item.instance_id
@@ -327,11 +334,11 @@ def _phrase(text: str, start: int, mention: str) -> str:
     return " ".join(words)
 
 
-def _cap_around(turns: Sequence[Turn], answer: int) -> Sequence[Turn]:
-    """Drop turns from the end farther from the answer's turn until 512 words are left."""
+def _cap_around(turns: Sequence[Turn], number: int) -> Sequence[Turn]:
+    """Drop turns from the end farther from the turn of a number until 512 words are left."""
     start, stop = 0, len(turns)
     while len(render(turns[start:stop]).split()) > MAX_WORDS:
-        if answer - start < (stop - start) / 2:
+        if number - start < (stop - start) / 2:
             stop -= 1
         else:
             start += 1

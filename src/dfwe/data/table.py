@@ -26,6 +26,8 @@ class _Table(Protocol):
 
     def __len__(self) -> int: ...
 
+    def __getitem__(self, column: str) -> Iterable[object]: ...
+
     def unique(self, column: str) -> list[object]: ...
 
     def select(self, indices: Iterable[int]) -> "_Table": ...
@@ -34,6 +36,7 @@ class _Table(Protocol):
 
 
 _Tables = Mapping[str, _Table]  # by the data set's names of its splits
+Limit = Count | Mapping[str, Count | None]  # of every table, or by title
 
 
 @settings("corpus", eq=False)
@@ -47,19 +50,36 @@ class TableCorpus:
             data set of the Hugging Face Hub with one configuration per title.
         titles: the names of the tables; each is read when a task asks for it.
         label: the column of the labels.
-        limit: how many rows of train and dev to draw; None takes all. Test is always whole.
+        limit: how many rows of train and dev to draw, of every table or by title; all of those
+            that have fewer or are not named, None takes all. Test is always whole. Labels keep
+            their shares; what rounding leaves goes to the rarest.
+        source_limit: the limit for a study's sources, where it is another one.
+        per_label: a limit counts the rows of each label (k shots) instead of a table's.
         seed: decides which rows are drawn.
         splits: our name of a split -> the data set's; some Hub sets have no labelled test split.
             `TITLE/SPLIT` names the split of one table alone.
+
+    Raises:
+        UserError: a field is of another type, or a limit names no table.
     """
 
     name: str
     path: str
     titles: Sequence[str]
     label: str = "label"
-    limit: Count | None = None
+    limit: Limit | None = None
+    source_limit: Limit | None = None
+    per_label: bool = False
     seed: int = 0
     splits: Mapping[str, str] = field(default_factory=lambda: STORED)
+
+    def __post_init__(self) -> None:
+        for key, limit in (("limit", self.limit), ("source_limit", self.source_limit)):
+            if isinstance(limit, Mapping) and (lost := set(limit).difference(self.titles)):
+                raise UserError(
+                    f"corpus.{key} names the table '{min(lost)}', but corpus={self.name} has "
+                    f"{', '.join(self.titles)}; name one of these."
+                )
 
     def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
         """The split's rows, table after table.
@@ -83,13 +103,7 @@ class TableCorpus:
             UserError: missing or damaged tables, no column of labels.
         """
         table = self._table(title, "train")
-        feature = table.features.get(self.label)
-        if feature is None:
-            raise UserError(
-                f"The table '{title}' of corpus={self.name} has no column "
-                f"'{self.label}'; it has: {', '.join(table.features)}."
-            )
-        names = _class_names(feature)
+        names = _class_names(self._label_column(table, title))
         return tuple(sorted(map(str, table.unique(self.label)))) if names is None else names
 
     @cached_property
@@ -99,7 +113,14 @@ class TableCorpus:
 
     def whole(self) -> "TableCorpus":
         """The same corpus with its whole train and dev splits."""
-        return replace(self, limit=None)
+        return replace(self, limit=None, source_limit=None)
+
+    @cached_property
+    def of_sources(self) -> "TableCorpus":
+        """The same corpus as a study's sources read it."""
+        if self.source_limit is None:
+            return self
+        return replace(self, limit=self.source_limit, source_limit=None)
 
     def _table(self, title: str, split: str) -> _Table:
         if title not in self.titles:
@@ -117,11 +138,27 @@ class TableCorpus:
             )
         return tables[stored]
 
+    def _label_column(self, table: _Table, title: str) -> object:
+        """What the table says of its column of labels."""
+        if self.label not in table.features:
+            raise UserError(
+                f"The table '{title}' of corpus={self.name} has no column "
+                f"'{self.label}'; it has: {', '.join(table.features)}."
+            )
+        return table.features[self.label]
+
+    def _numbers(self, table: _Table, title: str, split: str) -> Sequence[int]:
+        """The numbers of the rows that the limit leaves, in order."""
+        limit = self.limit.get(title) if isinstance(self.limit, Mapping) else self.limit
+        if limit is None or split == "test":
+            return range(len(table))
+        self._label_column(table, title)
+        labels = [str(label) for label in table[self.label]]
+        return _drawn(labels, limit, self.per_label, f"{self.seed}/{title}/{split}")
+
     def _rows(self, title: str, split: str) -> list[Dialogue]:
         table = self._table(title, split)
-        numbers: Sequence[int] = range(len(table))
-        if self.limit is not None and split != "test" and self.limit < len(table):
-            numbers = sorted(random.Random(self.seed).sample(numbers, self.limit))
+        numbers = self._numbers(table, title, split)
         rows = table.select(numbers).to_list()
         if names := _class_names(table.features.get(self.label)):
             labels: dict[object, str] = dict(enumerate(names))
@@ -131,6 +168,31 @@ class TableCorpus:
             Dialogue(f"{title}/{row.get('id', f'{split}-{number}')}", (), {title: row}, {})
             for number, row in zip(numbers, rows, strict=True)
         ]
+
+
+def _drawn(labels: Sequence[str], limit: int, per_label: bool, seed: str) -> list[int]:
+    """The numbers of the rows drawn, in order.
+
+    The seed puts the rows of each label into an order, of which the first are taken.
+    """
+    order = random.Random(seed).sample(range(len(labels)), len(labels))
+    rows: dict[str, list[int]] = {}
+    for number in order:
+        rows.setdefault(labels[number], []).append(number)
+    counts = {label: len(numbers) for label, numbers in rows.items()}
+    sizes = dict.fromkeys(counts, limit) if per_label else _shares(counts, limit)
+    return sorted(number for label in rows for number in rows[label][: sizes[label]])
+
+
+def _shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
+    """How many rows of each label keep the labels' shares, rounded down; what is left over goes
+    to the labels that then have the fewest, the more frequent of them first."""
+    total = sum(counts.values())
+    sizes = {label: limit * count // total for label, count in counts.items()}
+    fewest = sorted(counts, key=lambda label: (sizes[label], -counts[label]))
+    for label in fewest[: limit - sum(sizes.values())]:
+        sizes[label] += 1
+    return sizes
 
 
 def _class_names(feature: object) -> tuple[str, ...] | None:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dfwe.data.tokenization import TokenizedSplit
+from dfwe.errors import UserError
 from dfwe.search.evaluation import Answers
 
 if TYPE_CHECKING:
     from dfwe.data.batches import Batch
+    from dfwe.data.corpus import Corpus
+    from dfwe.tasks.task import Task
 
 
 class Decoding(Protocol):
@@ -24,6 +27,10 @@ class Decoding(Protocol):
         self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
     ) -> Answers:
         """The answers to the rows of a batch, in their order."""
+        ...
+
+    def check(self, task: "Task", corpus: "Corpus") -> None:
+        """Raise UserError if the answers of a task cannot be given so."""
         ...
 
     def settings(self) -> dict[str, Any]: ...
@@ -54,6 +61,9 @@ class Greedy:
         texts = tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return Answers(tuple(texts), tuple(gold.tolist()))
 
+    def check(self, task: "Task", corpus: "Corpus") -> None:
+        """Any text can be generated."""
+
     def settings(self) -> dict[str, Any]:
         return {"name": "greedy"}
 
@@ -83,6 +93,14 @@ class Likelihood:
         rows = zip(likelihoods[:, 1:].tolist(), index, strict=True)
         options = tuple(tuple(row[: len(tokenized.options[i])]) for row, i in rows)
         return Answers(tuple(answers), tuple(likelihoods[:, 0].tolist()), options)
+
+    def check(self, task: "Task", corpus: "Corpus") -> None:
+        """Raise UserError if an example of the task may have several labels."""
+        if isinstance(task.answer.gold(task.examples(corpus, "dev")[0]), list):
+            raise UserError(
+                f"decoding=likelihood names one option, but an example of task={task.name} may "
+                "have several labels; set decoding=greedy."
+            )
 
     def settings(self) -> dict[str, Any]:
         return {"name": "likelihood"}
@@ -117,6 +135,9 @@ class Classify:
         ]
         options = label_log_likelihoods(logits, several).tolist()
         return Answers(tuple(answers), tuple(gold.tolist()), tuple(map(tuple, options)))
+
+    def check(self, task: "Task", corpus: "Corpus") -> None:
+        """Labels are checked by the model's family, whose head names them."""
 
     def settings(self) -> dict[str, Any]:
         return {"name": "classify"}

@@ -110,7 +110,9 @@ class Train(Step):
         }
 
     def check(self) -> None:
-        """Raise UserError if the training splits are too small for these settings."""
+        """Raise UserError if the training splits are too small for these settings, or dev cannot
+        be answered by this decoding."""
+        self.decoding.check(self.monitor, self.corpus)
         self.training.check_size(
             {task.name: len(task.examples(self.corpus, "train")) for task in self.tasks}
         )

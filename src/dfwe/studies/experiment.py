@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from dfwe.data.corpus import Corpus
+from dfwe.data.corpus import Corpus, by_role
 from dfwe.errors import UserError, check_whole
 from dfwe.models.family import ModelFamily
 from dfwe.scoring.decoding import Decoding
@@ -17,7 +17,7 @@ class Experiment:
     """What decides the models of one target task: the composed configuration as objects.
 
     Args:
-        corpus: where dialogues come from.
+        corpus: where dialogues come from; once built, as this target and its sources read it.
         task: the target.
         sources: the related tasks.
         model: the family and its pretrained weights.
@@ -42,6 +42,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_whole("seed", self.seed)
+        object.__setattr__(self, "corpus", by_role(self.corpus, self.task.title))
         names = [source.name for source in self.sources]
         if self.task.name in names:
             raise UserError(

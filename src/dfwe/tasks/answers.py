@@ -1,12 +1,11 @@
 """From a model's text to an answer that a metric can compare, and the gold answer likewise."""
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from dfwe.data.dialogue import Example
-from dfwe.settings import settings
+from dfwe.settings import Compatibility, settings
 
 INVALID = -1  # the index of an answer that is no option
-Compatibility = Literal["tlidb", None]
 # What a metric compares: an option's index, a text, a 0/1 row over the options, accepted texts.
 Value = int | float | str | list[int] | tuple[str, ...]
 

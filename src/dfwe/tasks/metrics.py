@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfwe.errors import UserError
-from dfwe.settings import settings
-from dfwe.tasks.answers import INVALID, Compatibility, Value
+from dfwe.settings import Compatibility, settings
+from dfwe.tasks.answers import INVALID, Value
 
 Counts = NDArray[np.float64]
 Overlap = tuple[int, int, int]  # words in common, words of the answer, words of the gold text

@@ -9,8 +9,8 @@ from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError, schema_fault
 from dfwe.pipeline.deferred import describe
-from dfwe.settings import Count, settings
-from dfwe.tasks.answers import Answer, Compatibility, Value
+from dfwe.settings import Compatibility, Count, settings
+from dfwe.tasks.answers import Answer, Value
 from dfwe.tasks.metrics import Metric
 
 # dialogues, title, labels -> examples
@@ -30,8 +30,8 @@ class Task:
         metrics: what is measured; the score is their mean.
         max_new_tokens: the most tokens of an answer.
         labels: the label set; None takes the corpus's declaration.
-        compatibility: `tlidb` scores as the original does, its defects included; the YAML passes
-            it to `answer` and `metrics`.
+        compatibility: `tlidb` scores and shortens as the original does, its defects included; the
+            YAML passes it to `read`, `answer` and `metrics`.
 
     Raises:
         UserError: a field is of another type or out of its range.

@@ -25,7 +25,7 @@ from dfwe.studies.ensembling.comparison import entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.report import report
 from dfwe.studies.ensembling.runs import Runs
-from dfwe.studies.ensembling.tables import comparison
+from dfwe.studies.ensembling.tables import comparison, table2
 from dfwe.weights import merge
 
 pytestmark = pytest.mark.slow  # trains every control
@@ -305,6 +305,7 @@ def reported(plan, context):
         seeds=[0],
         published_on="toy",
         published={"mood": {"baseline": 40.0, "dfwe": 42.5}},
+        published_note="Published: on another copy.",
     )
     return context.output
 
@@ -322,7 +323,16 @@ def test_table_2_stands_beside_the_published(reported, measured):
     delta = measured["dfwe"].test - measured["baseline"].test
     assert row["delta"] == mean["delta"] == f"{delta:+.2f}"
     note = f"baseline / 10): {delta + measured['baseline'].test / 10:.2f}"
-    assert note in (reported / "table2.md").read_text()
+    text = (reported / "table2.md").read_text()
+    assert note in text
+    assert "Published: on another copy." in text
+
+
+def test_a_note_on_published_scores_stands_where_they_do(plan, context):
+    """Commit 60dbe5b: Table 2 says nothing of the data that published scores were measured on."""
+    runs = Runs(lambda task, seed: plan, ["mood"], [0], context.store)
+    for published, shown in (({}, False), ({"mood": {"baseline": 40.0, "dfwe": 42.5}}, True)):
+        assert ("another copy" in table2(runs, published, "On another copy.").note) == shown
 
 
 def test_every_method_has_a_row(reported, measured):

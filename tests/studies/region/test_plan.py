@@ -97,3 +97,26 @@ def test_a_study_that_no_probe_can_read_is_refused_before_any_work(make_study):
 def test_settings_that_make_no_sense_are_refused(wrong, sentence):
     with pytest.raises(UserError, match=sentence):
         Settings(**wrong)
+
+
+def rows(plan, corpus, split="train"):
+    """Dataset -> how many of its rows a corpus gives."""
+    return {task.name: len(task.examples(corpus, split)) for task in plan.tasks}
+
+
+def test_a_grid_has_the_limits_of_its_roles_and_a_start_its_own(study, settings):
+    """Commit 60dbe5b: `source_limit` is not known; every dataset of the grid has 16 rows."""
+    limits = replace(study.corpus, limit={"one": 4}, source_limit=16)
+    plan = RegionPlan(
+        replace(study, corpus=limits), replace(settings, centroid=Start(limits=(8,)))
+    )
+    assert rows(plan, plan.grid.models[0].corpus) == {"one": 4, "two": 16, "three": 16}
+    assert rows(plan, plan.paths.corpus, "dev") == {"one": 4, "two": 16, "three": 16}
+    trainings = [test.tested for test in plan.transfer.tests]
+    assert {len(run.tasks[0].examples(run.corpus, "train")) for run in trainings} == {8}
+
+
+def test_a_corpus_without_rows_cannot_be_cut(make_study):
+    plan = RegionPlan(make_study(), Settings(centroid=Start(limits=(8,))))
+    with pytest.raises(UserError, match=r"corpus=toy cannot be cut to 8 rows; set region\.cent"):
+        _ = plan.transfer

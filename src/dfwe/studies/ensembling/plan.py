@@ -212,13 +212,15 @@ class Plan:
         Checkpoints that a person brings are reported on, unless they were mixed before.
 
         Raises:
-            UserError: the model cannot answer a task; a search refuses its settings; a training
-                split is smaller than an optimizer step; there are more folds than dialogues; the
-                checkpoints do not fit together, or are no `model` of this kind.
+            UserError: the model cannot answer a task, or not by this decoding; a search refuses
+                its settings; a training split is smaller than an optimizer step; there are more
+                folds than dialogues; the checkpoints do not fit together, or are no `model` of
+                this kind.
         """
         study = self.study
         for task in (study.task, *study.sources):
             study.model.check_task(task, study.corpus)
+        study.decoding.check(study.task, study.corpus)
         if study.model.path is not None and not study.checkpoints:
             study.model.check_length(study.model.folder)
         if study.search.folds is not None:

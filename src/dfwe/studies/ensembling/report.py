@@ -24,6 +24,7 @@ def report(
     seeds: Sequence[int] | int,
     published: Mapping[str, Mapping[str, float]],
     published_on: str,
+    published_note: str = "",
 ) -> None:
     """Write table2 and controls as .md, .csv and .tex, report.html, report.json; print Table 2.
 
@@ -32,6 +33,7 @@ def report(
         studies: task, seed -> its study, all else as configured.
         published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
             `published_on`.
+        published_note: what to know of them, printed below the table that shows them.
     """
     from dfwe.reporting.html import write_report
 
@@ -51,8 +53,8 @@ def report(
 
     runs = Runs(plan, tasks, seeds, context.store)
     like = runs.plans[tasks[0]][0].study
-    fits = like.corpus.name == published_on
-    tables = [table2(runs, published if fits else {}), comparison(runs), *split(runs)]
+    beside = published if like.corpus.name == published_on else {}
+    tables = [table2(runs, beside, published_note), comparison(runs), *split(runs)]
     context.output.mkdir(parents=True, exist_ok=True)
     lead = f"{like.corpus.name}, {like.model.name}; scores in points on the test split."
     pictures = draw(runs, context.output)

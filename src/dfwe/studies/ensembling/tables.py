@@ -17,7 +17,9 @@ from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
 
 
-def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
+def table2(
+    runs: Runs, published: Mapping[str, Mapping[str, float]], published_note: str = ""
+) -> Table:
     """A row a task: fine-tuning, DFWE, the gain and what it cost; then the mean over tasks."""
     columns = [
         "task",
@@ -85,6 +87,8 @@ def table2(runs: Runs, published: Mapping[str, Mapping[str, float]]) -> Table:
         "multiples of fine-tuning's; FLOPs are estimates (6 a parameter and token trained, 2 "
         "scored)."
     )
+    if published_note and any(task in published for task in tasks):
+        note = f"{note} {published_note}"
     kept = [k for k in range(len(columns)) if any(row[k] not in (DASH, "") for row in rows)]
     cells = [[row[k] for k in kept] for row in rows]
     brief = ("task", "fine-tuning", "DFWE", "delta", "95 % interval", "wins")

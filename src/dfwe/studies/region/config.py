@@ -17,7 +17,7 @@ class Start:
 
     Args:
         seeds: runs from each start.
-        limits: training rows; None is all that the corpus gives.
+        limits: training rows, counted as `corpus.limit` is; None is all that the corpus gives.
         subset: models in the smaller average that the centroid is compared with.
         parameters, learning_rate, epochs: of the training.
     """

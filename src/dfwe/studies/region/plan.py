@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dfwe.data.corpus import Corpus
+from dfwe.data.corpus import ByRole, Corpus
+from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
 from dfwe.pipeline.step import Step
 from dfwe.stages.evaluate import Test
@@ -183,12 +184,13 @@ class RegionPlan:
 
 
 def _limited(corpus: Corpus, limit: int | None) -> Corpus:
-    """The corpus with at most so many rows of train and dev."""
+    """The corpus with so many rows of train and dev, counted as `corpus.limit` is."""
     if limit is None:
         return corpus
-    if not hasattr(corpus, "limit"):
+    plain = corpus.corpus if isinstance(corpus, ByRole) else corpus
+    if not isinstance(plain, TableCorpus):
         raise UserError(
             f"corpus={corpus.name} cannot be cut to {limit} rows; set "
             "region.centroid.limits=[null] and choose its own shots."
         )
-    return replace(corpus, limit=limit)  # type: ignore[type-var]
+    return replace(plain, limit=limit, source_limit=None)

@@ -67,6 +67,7 @@ def finetune(
     experiment = study()
     plan = RegionPlan(experiment, settings)
     model = plan.model(experiment.task, experiment.seed)
+    model.check()
     execute([*([] if plan.base is None else [plan.base]), model], stage, context)
     record = context.store.record(model.recipe, TrainRecord)
     Console().print(
