@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dfwe.errors import UserError
+    from dfwe.weights.loading import load_model
     from dfwe.weights.preflight import preflight
     from dfwe.weights.space import WeightSpace
 
 _HOME = {  # imported when first asked for, so that `import dfwe` stays light
     "UserError": "errors",
     "WeightSpace": "weights.space",
+    "load_model": "weights.loading",
     "preflight": "weights.preflight",
 }
 
-__all__ = ["UserError", "WeightSpace", "preflight"]
+__all__ = ["UserError", "WeightSpace", "load_model", "preflight"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError, reason
+from dfwe.weights.hub import local_folder
 from dfwe.weights.readout import read_at_mean, readout_of, reads_mean, write_pooling
 
 if TYPE_CHECKING:
@@ -16,6 +17,21 @@ ENDINGS = {
     "ForCausalLM": "causal",
     "LMHeadModel": "causal",
 }
+
+
+def load_model(name: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The float32 network and its tokenizer, as they were scored.
+
+    transformers' classes load the same, but for an encoder whose head reads the mean of the
+    tokens (`1_Pooling/config.json`): theirs would read the first token.
+
+    Args:
+        name: a folder or a Hub id.
+
+    Raises:
+        UserError: no model of a family that gives answers can be loaded from it.
+    """
+    return load(local_folder(name))
 
 
 def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:

@@ -5,6 +5,8 @@ sentence-transformers, says so; transformers' classifiers read the first token a
 """
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +46,8 @@ def readout_of(folder: Path) -> Readout:
     if len(names) != 1 or names[0] not in MODES:
         raise UserError(
             f"{path} names the pooling '{' + '.join(names)}', but a head reads the first token "
-            "(cls) or the mean of the tokens (mean); set model.readout=first or mean."
+            "(cls) or the mean of the tokens (mean); name one of these there or, for a pretrained "
+            "model, set model.readout=first or mean."
         )
     return MODES[names[0]]
 
@@ -66,6 +69,13 @@ def write_pooling(folder: Path, width: int) -> None:
     path = folder / POOLING
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def copy_pooling(source: Path, target: Path) -> None:
+    """Copy the `1_Pooling/config.json` of a model to another folder, where there is one."""
+    if (source / POOLING).is_file():
+        (target / POOLING).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / POOLING, target / POOLING)
 
 
 def mean_of_tokens(states: "Tensor", mask: "Tensor") -> "Tensor":
@@ -100,7 +110,7 @@ def read_at_mean(network: "PreTrainedModel") -> "PreTrainedModel":
 
 def reads_mean(network: "PreTrainedModel") -> bool:
     """Whether the network's head reads the mean of the tokens."""
-    hooks = network.base_model._forward_hooks  # pyright: ignore[reportPrivateUsage]
+    hooks: Mapping[int, object] = vars(network.base_model)["_forward_hooks"]
     return _hand_on_mean in hooks.values()
 
 
