@@ -27,6 +27,7 @@ from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
 from dfwe.weights.loading import load, save
+from dfwe.weights.readout import POOLING, readout_of, reads_mean, write_pooling
 
 WORDS = "the film was good bad great poor plot actor and a of it how who".split()
 TRAINING = TrainingConfig(batch=4, effective_batch=12, learning_rate=3e-3, epochs=2, monitor="own")
@@ -244,6 +245,102 @@ def test_a_roberta_has_its_whole_head_made_anew(tmp_path, bert):
         ]
     )
     assert all(torch.equal(network.get_parameter(name), held) for name, held in head.items())
+
+
+@pytest.fixture
+def by_mean(encoder, bert, tmp_path):
+    """The encoder from a folder that says that it is read at the mean of its tokens."""
+    folder = tmp_path / "sentences"
+    shutil.copytree(bert, folder)
+    write_pooling(folder, 16)
+    return replace(encoder, path=str(folder))
+
+
+def mean_logits(network, batch):
+    """A BERT's logits (m, k), in plain torch from the states of its body."""
+    states = network.bert(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
+    rows = [
+        state[: int(mask.sum())].mean(0) for state, mask in zip(states, batch.mask, strict=True)
+    ]
+    pooler = network.bert.pooler.dense
+    return network.classifier(torch.tanh(pooler(torch.stack(rows))))
+
+
+@pytest.mark.parametrize("scored", [MOOD, KIND], ids=["the network's head", "another task's"])
+def test_the_loss_is_that_of_the_mean_of_the_tokens(scored, by_mean, encoder):
+    """Commit 60dbe5b trains on the loss at the first token, whatever the folder says.
+
+    That is 1.09071 where 1.09762 is right for `mood`, 0.69315 where 0.69317 is for `kind`.
+    """
+    plain, tokenizer = encoder.start(encoder.folder, scored, CORPUS, 0)
+    split = encoder.tokenize(scored, CORPUS, "train", tokenizer)
+    batch = collate(split, list(range(30)), [1 / 30] * 30, scored.name)
+    wanted = torch.nn.functional.cross_entropy(mean_logits(plain, batch), batch.target[:, 0])
+    trained, _ = by_mean.start(by_mean.folder, MOOD, CORPUS, 0)
+    module = by_mean.module(trained, MOOD, Classify(), split, train={scored.name: split})
+    loss = (module.losses(batch) * batch.weight).sum()
+    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), abs=1e-6)
+
+
+def test_answers_are_those_of_the_mean_of_the_tokens(by_mean, encoder, bert):
+    """Commit 60dbe5b gives the first example's gold answer -1.0974, not -1.0964."""
+    network, tokenizer = by_mean.start(by_mean.folder, MOOD, CORPUS, 0)
+    split = by_mean.tokenize(MOOD, CORPUS, "test", tokenizer)
+    batch = collate(split, list(range(30)), [1.0] * 30, "mood")
+    with torch.no_grad():
+        wanted = mean_logits(encoder.start(bert, MOOD, CORPUS, 0)[0], batch).log_softmax(1)
+    answers = Scorer(network, split, MOOD, Classify())().answers
+    gold = wanted.gather(1, batch.target)[:, 0]
+    assert answers.log_likelihoods == pytest.approx(gold.tolist(), abs=1e-5)
+    assert torch.allclose(torch.tensor(answers.options), wanted, atol=1e-5)
+
+
+def test_a_training_at_the_mean_is_scored_and_continued_at_the_mean(fitted, by_mean, tmp_path):
+    module, dev = fitted(by_mean, by_mean.folder, MOOD, [MOOD, KIND], tmp_path / "one")
+    assert readout_of(tmp_path / "one") == "mean"
+    network, _ = load(tmp_path / "one")
+    with Scorer(network, dev, MOOD, Classify(), workers=2) as scorer:
+        assert scorer() == module.scores
+    again, _ = by_mean.start(tmp_path / "one", MOOD, CORPUS, 0)
+    assert Scorer(again, dev, MOOD, Classify())() == module.scores
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "one")
+    assert Scorer(plain, dev, MOOD, Classify())() != module.scores
+
+
+def test_recipes_have_the_readout_as_resolved(by_mean, encoder):
+    def base(model):
+        return Base("", MOOD, CORPUS, model, 0).recipe
+
+    set_so = [replace(by_mean, readout=readout) for readout in ("mean", "first")]
+    assert by_mean.settings()["readout"] == "mean"
+    assert encoder.settings()["readout"] == "first"
+    assert (set_so[0].settings(), base(set_so[0])) == (by_mean.settings(), base(by_mean))
+    assert (set_so[1].settings(), base(set_so[1])) == (encoder.settings(), base(encoder))
+    assert base(by_mean) != base(encoder)
+
+
+def test_a_readout_that_is_set_goes_before_the_folders(by_mean, bert):
+    network, _ = replace(by_mean, readout="first").start(by_mean.folder, MOOD, CORPUS, 0)
+    assert not reads_mean(network)
+    other = SequenceClassifier("bert", str(bert), readout="mean")
+    assert reads_mean(other.start(bert, MOOD, CORPUS, 0)[0])
+    (by_mean.folder / POOLING).write_text('{"pooling_mode": "max"}')
+    assert replace(by_mean, readout="first").settings()["readout"] == "first"
+    with pytest.raises(UserError, match=r"the pooling 'max', .* set model\.readout=first or mean"):
+        replace(by_mean).settings()
+
+
+def test_a_readout_that_a_brought_checkpoint_contradicts_is_refused(fitted, by_mean, tmp_path):
+    folder = tmp_path / "one"
+    fitted(by_mean, by_mean.folder, MOOD, [MOOD], folder)
+    by_mean.fits(folder, MOOD, CORPUS)
+    replace(by_mean, readout="mean").fits(folder, MOOD, CORPUS)
+    with pytest.raises(UserError, match=r"reads the mean .* but model\.readout=first"):
+        replace(by_mean, readout="first").fits(folder, MOOD, CORPUS)
+    shutil.rmtree(folder / POOLING.parent)
+    by_mean.fits(folder, MOOD, CORPUS)
+    with pytest.raises(UserError, match=r"reads the first token .* but model\.readout=mean"):
+        replace(by_mean, readout="mean").fits(folder, MOOD, CORPUS)
 
 
 def test_an_idle_pooler_starts_as_the_identity_and_is_kept_once_trained(encoder, bert, tmp_path):

@@ -53,6 +53,13 @@ def test_it_holds_alpha_scores_recipe_and_a_word_on_the_licence():
     assert "AutoModelForSequenceClassification.from_pretrained" in text
 
 
+def test_a_model_that_is_read_at_the_mean_is_loaded_by_us():
+    text = model_card(RESULTS, RECIPE, "encoder", reads_mean=True)
+    assert "transformers' own classifier would read the first token" in text
+    assert 'from dfwe import load_model\nmodel, tokenizer = load_model("this folder")' in text
+    assert "AutoModel" not in text
+
+
 def test_test_scores_stand_where_there_are_some_and_groups_have_their_columns():
     tested = {
         **RESULTS,

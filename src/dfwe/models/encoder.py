@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ from dfwe.settings import settings
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.weights.loading import load_as
+from dfwe.weights.readout import POOLING, Readout, read_at_mean, readout_of
 
 if TYPE_CHECKING:
     from dfwe.training.module import TaskModule
@@ -34,17 +36,36 @@ class SequenceClassifier(ModelFamily):
     Args:
         sha256: what the pretrained weight file must be, where known.
         pooler: `own`, as pretrained; or `identity`, for a body whose pretraining left its pooler
-            idle: it starts with handing the first token on. Small random values there keep
+            idle: it starts with handing on what it reads. Small random values there keep
             the gradient from body and head alike.
+        readout: what a head reads of the last states: the `first` token's, or the `mean` of all
+            tokens'; `auto` is what `1_Pooling/config.json` of the model says, else `first`.
     """
 
     sha256: str | None = None
     pooler: Literal["own", "identity"] = "own"
+    readout: Literal["auto", "first", "mean"] = "auto"
 
     family: ClassVar[str] = "encoder"
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "family": self.family, "pooler": self.pooler}
+        return {
+            **super().settings(),
+            "family": self.family,
+            "pooler": self.pooler,
+            "readout": self.resolved_readout,
+        }
+
+    @cached_property
+    def resolved_readout(self) -> Readout:
+        """What a head reads, `auto` resolved.
+
+        Raises:
+            UserError: the model's folder names another pooling than these two.
+        """
+        if self.readout != "auto":
+            return self.readout
+        return "first" if self.path is None else readout_of(self.folder)
 
     @property
     def _limits(self) -> dict[str, int]:
@@ -77,6 +98,13 @@ class SequenceClassifier(ModelFamily):
                 f"has, in this order, {', '.join(options)}; put the rows of the head and id2label "
                 "in its order, or fine-tune on the task here."
             )
+        readout = readout_of(folder)
+        if self.readout not in ("auto", readout):
+            place = "the mean of the tokens" if readout == "mean" else "the first token"
+            raise UserError(
+                f"The head of {folder} reads {place} by its {POOLING} or for want of one, but "
+                f"model.readout={self.readout}; set model.readout=auto, or put that file right."
+            )
 
     def start(self, folder: Path, task: Task, corpus: Corpus, seed: int) -> tuple[Any, Any]:
         """The network with the head for `task`: its own if it has one, else a fresh one."""
@@ -99,6 +127,8 @@ class SequenceClassifier(ModelFamily):
         )
         if folder == self.folder:
             network = self.ready(network)
+        if self.resolved_readout == "mean":
+            read_at_mean(network)
         if getattr(network.config, "finetuning_task", None) != task.name:
             network.load_state_dict(
                 fresh_head(network, len(labels), task.name, seed), strict=False
@@ -126,7 +156,11 @@ class SequenceClassifier(ModelFamily):
     def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
         labels = task.examples(corpus, "train")[0].options
         head = {"task": task.name, "labels": labels, "seed": seed, "pooler": self.pooler}
-        return {**super().origin(task, corpus, seed), **head}
+        return {
+            **super().origin(task, corpus, seed),
+            **head,
+            "readout": self.resolved_readout,
+        }
 
     def tokenize(
         self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None

@@ -11,10 +11,25 @@ AUTO = {
     "causal": "AutoModelForCausalLM",
     "encoder": "AutoModelForSequenceClassification",
 }
+USE_AT_MEAN = (
+    "The head reads the mean of the tokens (`1_Pooling/config.json`), where transformers' own "
+    "classifier would read the first token: load it with dfwe, which gives transformers' model.",
+    "",
+    "```python",
+    "from dfwe import load_model",
+    'model, tokenizer = load_model("this folder")',
+    "```",
+    "",
+)
 
 
 def model_card(
-    results: Mapping[str, Any], recipe: Mapping[str, Any], family: str, base: str | None = None
+    results: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    family: str,
+    base: str | None = None,
+    *,
+    reads_mean: bool = False,
 ) -> str:
     """README.md of a model folder, with the front matter that the Hub reads.
 
@@ -23,6 +38,7 @@ def model_card(
         recipe: the mixture's `recipe.json`.
         family: seq2seq, causal or encoder.
         base: Hub id of the model that the experts started from, where there is one.
+        reads_mean: whether an encoder's head reads the mean of the tokens.
     """
     front = ["---", "library_name: transformers", "tags: [dfwe, weight-averaging, merge]"]
     front += [f"base_model: {base}"] if base else []
@@ -32,7 +48,7 @@ def model_card(
             "---",
             "",
             *_head(results),
-            *_use(family),
+            *(USE_AT_MEAN if reads_mean else _use(family)),
             *_mixture(results),
             *_scores(results),
             *_making(results, recipe),

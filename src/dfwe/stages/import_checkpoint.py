@@ -12,9 +12,10 @@ from dfwe.pipeline.files import file_digest
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.weights.adapters import read_checkpoint
+from dfwe.weights.readout import POOLING
 from dfwe.weights.rows import Checkpoint, tokenizer_digest
 
-CONFIGS = ("config.json", "generation_config.json")
+CONFIGS = (Path("config.json"), Path("generation_config.json"), POOLING)
 
 
 class ImportRecord(Record):

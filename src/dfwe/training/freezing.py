@@ -14,7 +14,7 @@ KNOWN = ("all", "biases", "norms")
 def freeze(network: "PreTrainedModel", trained: Trained, key: str = "training.parameters") -> None:
     """Leave gradients only to what is trained.
 
-    A pooler counts as head: it reads the first token for the classifier, as the dense layer of
+    A pooler counts as head: it stands between states and classifier, as the dense layer of
     RoBERTa's head does, and a fresh or idle one would hide the backbone from it.
 
     Args:

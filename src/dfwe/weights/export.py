@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dfwe.errors import UserError
 from dfwe.pipeline.files import read_json, temporary_sibling
 from dfwe.weights.layout import Layout
+from dfwe.weights.readout import copy_pooling
 from dfwe.weights.rows import WEIGHTS
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def write_folder(
         for path in (path for kind in COPIED if source for path in source.glob(kind)):
             if not any(path.match(kind) for kind in NOT_COPIED):
                 shutil.copyfile(path, temporary / path.name)
+        if source is not None:
+            copy_pooling(source, temporary)
         _single_precision(temporary / "config.json")
         _write(temporary / WEIGHTS, layout, blocks, constants)
         temporary.rename(target)

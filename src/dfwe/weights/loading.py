@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfwe.errors import UserError, reason
+from dfwe.weights.hub import local_folder
+from dfwe.weights.readout import read_at_mean, readout_of, reads_mean, write_pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,12 +19,29 @@ ENDINGS = {
 }
 
 
+def load_model(name: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The float32 network and its tokenizer, as they were scored.
+
+    transformers' classes load the same, but for an encoder whose head reads the mean of the
+    tokens (`1_Pooling/config.json`): theirs would read the first token.
+
+    Args:
+        name: a folder or a Hub id.
+
+    Raises:
+        UserError: no model of a family that gives answers can be loaded from it.
+    """
+    return load(local_folder(name))
+
+
 def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
 
+    The head of an encoder reads where the folder's `1_Pooling/config.json` says.
+
     Raises:
         UserError: the folder holds no model of a family that gives answers, or its tokenizer
-            cannot end or pad a text.
+            cannot end or pad a text, or its head cannot read where the file says.
     """
     from transformers import (
         AutoModelForCausalLM,
@@ -37,6 +56,8 @@ def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     }
     family = family_of(folder)
     network, tokenizer = load_as(auto[family], folder)
+    if family == "encoder" and readout_of(folder) == "mean":
+        read_at_mean(network)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     wanted = "pad_token" if family == "encoder" else "eos_token"
@@ -120,7 +141,8 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     """Write a folder that `from_pretrained` of any transformers reads back as it is.
 
     transformers 5 writes `tie_word_embeddings: true` for every T5, which older versions take at
-    its word and overwrite an untied head; the truth is written instead.
+    its word and overwrite an untied head; the truth is written instead. A network that is read at
+    the mean of its tokens gets a `1_Pooling/config.json`.
     """
     from transformers.utils import logging
 
@@ -130,3 +152,5 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     logging.disable_progress_bar()
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if reads_mean(network):
+        write_pooling(folder, network.config.hidden_size)

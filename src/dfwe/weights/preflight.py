@@ -1,6 +1,6 @@
 """Do these checkpoints fit together? A report before anything is mixed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from dfwe.errors import UserError
 from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.layout import Layout
+from dfwe.weights.readout import POOLING, Readout, readout_of
 from dfwe.weights.rows import FLOATS, Checkpoint, tokenizer_size
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ HARMLESS = {
     "vocab_size",
     "finetuning_task",
 }
+READ_AT_MEAN = (
+    "The heads read the mean of the tokens, where transformers' own classifier would read the "
+    "first token; load a model, an export too, with: from dfwe import load_model; "
+    "model, tokenizer = load_model(FOLDER)"
+)
 WIDTH = 80  # of a terminal
 COLUMNS = (
     "checkpoint",
@@ -50,6 +56,7 @@ class Report:
         cells: a row a checkpoint, under COLUMNS.
         problems: sentences; with any of these the checkpoints cannot be mixed.
         warnings: sentences; the mixture works, but look.
+        notes: sentences about how the mixture is used.
         checkpoints: those that could be read.
         rows: theta (P,) of each, mapped.
     """
@@ -57,6 +64,7 @@ class Report:
     cells: tuple[tuple[str, ...], ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     checkpoints: tuple[Checkpoint, ...]
     rows: tuple["Tensor", ...]
 
@@ -78,6 +86,7 @@ class Report:
             lines += wrap(f"All: {shared}", WIDTH)
         lines += [f"PROBLEM  {sentence}" for sentence in self.problems]
         lines += [f"warning  {sentence}" for sentence in self.warnings]
+        lines += [f"note     {sentence}" for sentence in self.notes]
         if not self.problems:
             lines.append(f"These {len(self.cells)} checkpoints can be mixed.")
         return "\n".join(line.rstrip() for line in lines)
@@ -125,7 +134,15 @@ def preflight(folders: str | Path | Iterable[str | Path], cache: Path | None = N
                 f"{checkpoint.folder} has no tokenizer; mixing goes on without, and "
                 "an export takes the first checkpoint's."
             )
-    return Report(tuple(cells), tuple(problems), tuple(warnings), tuple(checkpoints), tuple(rows))
+    mismatches, notes = _readouts(checkpoints)
+    return Report(
+        tuple(cells),
+        (*problems, *mismatches),
+        tuple(warnings),
+        notes,
+        tuple(checkpoints),
+        tuple(rows),
+    )
 
 
 def _alone(checkpoint: Checkpoint, configured: bool) -> list[str]:
@@ -195,6 +212,25 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
                 f"{other.folder}; save both in one precision."
             ]
     return []
+
+
+def _readouts(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], tuple[str, ...]]:
+    """Problems with where the heads of classifiers read, and a note where they read the mean."""
+    problems: list[str] = []
+    folders: dict[Readout, Path] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.kind.endswith("ForSequenceClassification"):
+            try:
+                folders.setdefault(readout_of(checkpoint.source), checkpoint.folder)
+            except UserError as error:
+                problems.append(str(error))
+    if len(folders) > 1:
+        problems.append(
+            f"The head of {folders['mean']} reads the mean of its tokens, that of "
+            f"{folders['first']} the first token; mix checkpoints that were trained alike, or put "
+            f"their {POOLING} right."
+        )
+    return problems, (READ_AT_MEAN,) if "mean" in folders else ()
 
 
 def _missing(name: str, first: Checkpoint, other: Checkpoint) -> str:

@@ -121,12 +121,15 @@ def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
     from dfwe.reporting.model_card import model_card
     from dfwe.weights.hub import HUB_ID
     from dfwe.weights.merge import mergekit_yaml
+    from dfwe.weights.readout import readout_of
 
     model, step = plan.study.model, plan.interpolation
     known = not plan.study.checkpoints and HUB_ID.fullmatch(model.path or "")
     base = model.path if known and not Path(str(model.path)).exists() else None
     values, recipe = shown.model_dump(mode="json"), step.recipe.describe()
-    files = {"model_card.md": model_card(values, recipe, model.family, base)}
+    reads_mean = model.family == "encoder" and readout_of(store.folder(step.recipe)) == "mean"
+    card = model_card(values, recipe, model.family, base, reads_mean=reads_mean)
+    files = {"model_card.md": card}
     search = store.record(step.recipe, SearchRecord)
     if search.alpha.ndim == 1:  # mergekit knows no groups of parameters
         parents = [store.folder(expert.recipe) for expert in plan.finetuned]

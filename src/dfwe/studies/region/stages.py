@@ -24,6 +24,7 @@ from dfwe.studies.region.geometry import (
 )
 from dfwe.studies.region.points import centroid
 from dfwe.weights.loading import save
+from dfwe.weights.readout import copy_pooling
 
 TRANSFER = "region/transfer"
 NEAREST = 3  # datasets that are recommended as sources
@@ -226,6 +227,7 @@ class Centroid(Step):
         space, network, tokenizer = self.grid.space(run)
         space.write(centroid(space.n, range(space.n - 1)), network)
         save(network, tokenizer, run.output)
+        copy_pooling(run.weights(self.grid.models[0]), run.output)
         return CentroidRecord(models=len(self.grid.models))
 
 
