@@ -38,12 +38,14 @@ class Result:
         best: the best fp32 trial, ties by log-likelihood, then by the earlier one; or the best
             of the strategy's candidates.
         trials: every scored alpha, in the order of proposals.
+        candidates: the trials that `best` is the best of, likewise.
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
     """
 
     best: Trial
     trials: tuple[Trial, ...] = field(repr=False)
+    candidates: tuple[Trial, ...] = field(repr=False)
     iterations: int
     repeats: int
 
@@ -154,8 +156,11 @@ def search(
         trials.record(_unsure(leaders), partial(_attempt, score))
     if ledger is not None:
         ledger.check_end(len(trials.all))
-    best = max(trials.candidates(outcome.candidates), key=trials.key)
-    return Result(best, tuple(trials.all), outcome.iterations, repeats)
+    candidates = trials.candidates(outcome.candidates)  # screened anew, some of them
+    best = max(candidates, key=trials.key)
+    able = {t.index for t in candidates if t.score is not None and t.precision == best.precision}
+    rivals = tuple(trial for trial in trials.all if trial.index in able)
+    return Result(best, tuple(trials.all), rivals, outcome.iterations, repeats)
 
 
 Attempt = Callable[[int, Alpha], Trial]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.data.dialogue import Example
+from dfwe.statistics.counts import count, draw_dialogues
 from dfwe.tasks.task import Task
 
 DRAWS = 1000
@@ -39,20 +40,8 @@ def replicates(
     Returns:
         In points.
     """
-    names = list(dict.fromkeys(example.dialogue for example in examples))
-    number = {name: k for k, name in enumerate(names)}
-    member = np.array([number[example.dialogue] for example in examples])  # (m,)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1.0 / len(names)), size=draws
-    )  # (draws, dialogues): how often each is in
-    answers, golds = task.read_answers(texts, examples)
-    scores: list[Replicates] = []
-    for metric in task.metrics:
-        counts = metric.counts(answers, golds)  # (m, k)
-        sums = np.zeros((len(names), counts.shape[1]))
-        np.add.at(sums, member, counts)
-        scores.append(metric.points(drawn @ sums))
-    return np.mean(scores, axis=0)
+    counts = count(task, [texts], examples)
+    return counts.score(0, draw_dialogues(len(counts.sizes), draws, seed))
 
 
 def over_seeds(rows: NDArray[np.float64], seed: int = 0) -> Replicates:

@@ -27,11 +27,13 @@ class CrossFitted:
         score: in points, on all examples, each answered by an alpha searched without it.
         metrics: name -> points, likewise.
         searches: without each fold.
+        texts: the answers so scored, in the order of the examples.
     """
 
     score: float
     metrics: dict[str, float]
     searches: tuple[Result, ...]
+    texts: tuple[str, ...]
 
 
 def fold_of(examples: Sequence[Example], k: int, seed: int = 0) -> NDArray[np.intp]:
@@ -85,7 +87,7 @@ def cross_fit(
         for position in np.flatnonzero(member == fold).tolist():
             texts[position] = answered[position]
     metrics = task.score(texts, examples)
-    return CrossFitted(metrics.pop("score"), metrics, tuple(searches))
+    return CrossFitted(metrics.pop("score"), metrics, tuple(searches), tuple(texts))
 
 
 def _restricted(

@@ -53,6 +53,11 @@ class Metric(Protocol):
 class Summed:
     """Points of a split: those of its counts' sum."""
 
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether the points are the share of right answers: a mean of 0 and 1 over instances."""
+        return False
+
     def __call__(self: Metric, answers: Sequence[Value], golds: Sequence[Value]) -> float:
         return float(self.points(self.counts(answers, golds).sum(axis=0)))
 
@@ -86,6 +91,10 @@ class F1(Summed):
     def name(self) -> str:
         return f"f1_{self.average}"
 
+    @property
+    def is_accuracy(self) -> bool:
+        return self.average == "micro"  # of one label per instance
+
     def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         """Right answers, answers and golds of each label, (m, 3 labels)."""
         answered, wanted = np.asarray(answers), np.asarray(golds)  # (m,) each
@@ -98,7 +107,7 @@ class F1(Summed):
 
     def points(self, totals: Counts) -> Counts:
         right, answered, gold = np.split(totals, 3, axis=-1)  # (..., labels) each
-        if self.average == "micro":  # with one label per instance, micro F1 is accuracy
+        if self.is_accuracy:
             return 100.0 * right.sum(axis=-1) / gold.sum(axis=-1)
         f1 = _ratio(2 * right, answered + gold)
         present = (answered + gold > 0).astype(np.float64)
@@ -111,6 +120,10 @@ class Accuracy(Share):
     """The share of answers equal to the gold one."""
 
     name: str = "accuracy"
+
+    @property
+    def is_accuracy(self) -> bool:
+        return True
 
     def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         return _valued(np.asarray(answers) == np.asarray(golds))
@@ -147,6 +160,10 @@ class ExactMatch(Share):
     """The share of answers equal to any gold text, after SQuAD's normalisation."""
 
     name: str = "exact_match"
+
+    @property
+    def is_accuracy(self) -> bool:
+        return True
 
     def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         matches: list[bool] = []
@@ -201,6 +218,11 @@ class TokenF1(Summed):
         if self.compatibility == "tlidb":
             return ([(0, 0, 0)] + [option for option in options if option[0]])[-1]
         return max(options, key=_f1)
+
+
+def is_accuracy(metric: Metric) -> bool:
+    """Whether a metric says that its points are the share of right answers."""
+    return isinstance(metric, Summed) and metric.is_accuracy
 
 
 def _texts(
