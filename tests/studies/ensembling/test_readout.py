@@ -48,7 +48,7 @@ def plan(make_plan, module_context):
     """A computed plan with merges of both kinds."""
     chosen = {
         "fusing": controls.fusing,
-        "ties": partial(controls.merged, rule=ties, points=2),
+        "ties": partial(controls.merged, rules=ties, points=2),
     }
     plan = make_plan(sources=("tone",), controls=chosen)
     execute(plan.steps, ALL, module_context)

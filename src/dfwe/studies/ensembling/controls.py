@@ -19,8 +19,10 @@ from dfwe.settings import Count, Points, Positive, Whole
 from dfwe.stages.evaluate import Test, Vote
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.merge import Base, Merge, MergeRule, average
+from dfwe.stages.probe import Probe
 from dfwe.stages.train import Train
 from dfwe.studies.ensembling.plan import APART, Plan
+from dfwe.tasks.answers import Labels
 from dfwe.tasks.pooled import PooledTask, label_names
 
 
@@ -85,6 +87,28 @@ def joint(plan: Plan) -> Step:
 def joint_finetuned(plan: Plan) -> Step:
     """Multi-task training, then fine-tuning on the target: FETA's (Albalak et al. 2022)."""
     return plan.finetuned[1]
+
+
+def probe(plan: Plan, with_dev: bool = False) -> Step | None:
+    """Logistic regression on the frozen network's readout, its penalty by cross-validation.
+
+    It does not apply where a model generates, or an example may have several labels.
+
+    Args:
+        plan: of the study.
+        with_dev: whether dev's examples are learned from too; the search sees them.
+    """
+    study = plan.study
+    several = isinstance(study.task.answer, Labels)
+    return None if study.model.family != "encoder" or several else Probe(base(plan), with_dev)
+
+
+def probe_then_finetune(plan: Plan) -> Step | None:
+    """The probe, then fine-tuning on the target: Ratatouille's start (Rame et al. 2022)."""
+    start = probe(plan)
+    return start and replace(
+        plan.experts[0], stage="finetune", label="probe, fine-tuned", start=start
+    )
 
 
 def best_source(plan: Plan) -> Step:

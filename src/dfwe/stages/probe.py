@@ -1,0 +1,191 @@
+"""A linear probe: the pretrained network, its last layer a logistic regression on the target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfwe.data.batches import evaluation_batches, scoring_tokens
+from dfwe.data.dialogue import fingerprint
+from dfwe.data.tokenization import TokenizedSplit
+from dfwe.errors import UserError
+from dfwe.pipeline.record import Record
+from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.stages.merge import Base
+from dfwe.weights.loading import save
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PENALTIES = 10  # values of scikit-learn's C, from 1e-4 to 1e4
+FOLDS = 5
+
+
+class ProbeRecord(Record):
+    """A linear probe.
+
+    Args:
+        examples: that it was fitted on.
+        c: the inverse penalty that cross-validation chose; None where a label has one example.
+    """
+
+    examples: int
+    c: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Probe(Step):
+    """Logistic regression on what the last layer of a frozen network reads.
+
+    Its weights become that layer's, so that the probe is a model as any other.
+
+    Args:
+        base: the pretrained network with a head for the target.
+        with_dev: whether it is fitted on dev's examples too, which a search sees.
+    """
+
+    base: Base
+    with_dev: bool
+
+    kind: ClassVar[str] = "probe"
+    record: ClassVar[type[Record]] = ProbeRecord
+    stage: str = field(default="experts", init=False)
+    label: str = field(init=False)
+    group: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", "probe with dev" if self.with_dev else "probe")
+        object.__setattr__(self, "group", self.base.group)
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return (self.base,)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that it is fitted on."""
+        return ("train", "dev") if self.with_dev else ("train",)
+
+    def settings(self) -> Settings:
+        base = self.base
+        read = {
+            split: fingerprint(base.task.examples(base.corpus, split)) for split in self.splits
+        }
+        return {**read, "model": base.model.settings()}
+
+    def run(self, run: Run) -> ProbeRecord:
+        """Fits the probe.
+
+        Raises:
+            UserError: the network has no linear layer that gives the labels.
+        """
+        import torch
+
+        base = self.base
+        folder = run.weights(base)
+        network, tokenizer = base.model.start(folder, base.task, base.corpus, base.seed)
+        network.to(run.context.device).eval()
+        layer = _last_layer(network)
+        rows: list[NDArray[np.float64]] = []
+        labels: list[int] = []
+        for split in self.splits:
+            tokenized = base.model.tokenize(
+                base.task, base.corpus, split, tokenizer, run.context.tokens
+            )
+            rows.append(_features(network, layer, tokenized))
+            labels += [int(target[0]) for target in tokenized.targets]
+        weight, bias, c = fit(np.concatenate(rows), np.array(labels), layer.out_features)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+        save(network.cpu(), tokenizer, run.output)
+        return ProbeRecord(examples=len(labels), c=c)
+
+
+def fit(
+    x: NDArray[np.float64], labels: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float | None]:
+    """Logistic regression on standardised features, its penalty by cross-validated likelihood.
+
+    Args:
+        x: (m, d), features.
+        labels: (m,), of 0..classes-1; those that do not occur get a logit far below the others.
+        classes: how many labels there are.
+
+    Returns:
+        Weights (classes, d), bias (classes,), and scikit-learn's C.
+    """
+    from sklearn.linear_model import (  # pyright: ignore[reportMissingTypeStubs]
+        LogisticRegression,
+        LogisticRegressionCV,
+    )
+    from sklearn.model_selection import (  # pyright: ignore[reportMissingTypeStubs]
+        StratifiedKFold,
+    )
+
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    scale[scale == 0] = 1.0
+    known, counts = np.unique(labels, return_counts=True)
+    weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -1e4)
+    bias[known] = 0.0
+    if len(known) == 1:
+        return weight, bias, None
+    folds = min(FOLDS, int(counts.min()))
+    model: Any
+    if folds < 2:
+        model = LogisticRegression(max_iter=5000)
+    else:
+        parts = StratifiedKFold(folds, shuffle=True, random_state=0)
+        model = LogisticRegressionCV(
+            Cs=PENALTIES,
+            cv=parts,
+            scoring="neg_log_loss",
+            l1_ratios=(0.0,),
+            max_iter=5000,
+            use_legacy_attributes=False,
+        )
+    model.fit((x - mean) / scale, labels)
+    rows, offsets = model.coef_ / scale, model.intercept_ - (model.coef_ / scale) @ mean
+    if len(known) == 2:  # one row: the logit of the second label against the first
+        rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
+    weight[known], bias[known] = rows, offsets
+    return weight, bias, None if folds < 2 else float(np.ravel(model.C_)[0])
+
+
+def _last_layer(network: Any) -> "nn.Linear":
+    """The layer that gives the logits: the last linear one with an output for each label."""
+    from torch import nn
+
+    layers = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Linear) and module.out_features == network.config.num_labels
+    ]
+    if not layers or layers[-1].bias is None:
+        raise UserError(
+            f"{type(network).__name__} has no linear layer with a bias for its labels, which a "
+            "probe needs; leave the controls probe, probe_with_dev and probe_then_finetune out."
+        )
+    return layers[-1]
+
+
+def _features(network: Any, layer: "nn.Linear", tokenized: TokenizedSplit) -> NDArray[np.float64]:
+    """What the layer reads of each example, (m, d)."""
+    import torch
+
+    read: list[Tensor] = []
+
+    def keep(module: Any, inputs: Sequence["Tensor"]) -> None:
+        read.append(inputs[0].double().cpu())
+
+    order: list[int] = []
+    device = next(network.parameters()).device
+    with torch.inference_mode(), layer.register_forward_pre_hook(keep):
+        for batch in evaluation_batches(tokenized, scoring_tokens(device)):
+            order += batch.index.tolist()
+            batch = batch.to(device)
+            network(input_ids=batch.source, attention_mask=batch.mask)
+    rows = torch.cat(read).numpy()
+    return rows[np.argsort(order)]
