@@ -286,6 +286,7 @@ def test_settings_name_the_proposals_and_what_they_are_given():
         "iterations": 40,
         "start": "best",
         "shrink": 0.4,
+        "leave_out": False,
         "groups": 1,
     }
     strategy = {"name": "nelder_mead", "version": 1, "arguments": arguments}
@@ -316,7 +317,7 @@ def test_groups_are_part_of_the_settings_and_reach_the_proposals():
         ({"evaluations": "ten"}, "evaluations=ten should be a valid integer"),
         ({"shrink": "little"}, "shrink=little should be a valid number"),
         ({"shrink": 2.0}, "shrink=2.0 should be less than or equal to 1"),
-        ({"start": "middle"}, "start=middle should be 'best' or 'centroid'"),
+        ({"start": "middle"}, "start=middle should be 'best', 'centroid' or 'noise'"),
         ({"stop": 3}, "search.strategy.stop= is not known"),
     ],
 )
@@ -326,7 +327,7 @@ def test_a_setting_out_of_its_type_or_range_is_refused_when_it_is_declared(wrong
 
 
 def test_nelder_mead_refuses_the_same_without_a_configuration():
-    with pytest.raises(UserError, match="start=middle should be 'best' or 'centroid'"):
+    with pytest.raises(UserError, match="start=middle should be 'best', 'centroid' or 'noise'"):
         next(nelder_mead(3, start="middle"))
 
 

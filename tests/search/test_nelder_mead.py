@@ -1,13 +1,22 @@
 """Nelder-Mead takes SciPy's steps, alone and speculating."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from dfwe.errors import UserError
+from dfwe.search.config import Search
 from dfwe.search.evaluation import Evaluations
 from dfwe.search.loop import search
-from dfwe.search.nelder_mead import RESOLUTION, first_simplex, nelder_mead, parallel_nelder_mead
+from dfwe.search.nelder_mead import (
+    RESOLUTION,
+    cone,
+    first_simplex,
+    nelder_mead,
+    parallel_nelder_mead,
+)
 from dfwe.search.simplex import initial_alphas
 
 PLENTY = 10_000
@@ -96,7 +105,7 @@ def test_with_two_experts_it_is_the_standard_nelder_mead_of_one_dimension(monkey
 
 
 def test_an_unknown_start_is_named():
-    with pytest.raises(UserError, match="should be 'best' or 'centroid'"):
+    with pytest.raises(UserError, match="should be 'best', 'centroid' or 'noise'"):
         next(nelder_mead(3, start="middle"))
 
 
@@ -168,3 +177,67 @@ def test_a_converged_simplex_ends_the_search():
     strategy = nelder_mead(3, evaluations=PLENTY, iterations=PLENTY)
     found = search(strategy, lambda alpha: -float(np.sum((alpha - 1 / 3) ** 2)))
     assert found.iterations < 200
+
+
+def opened(strategy, scores, errors):
+    """The first simplex that a strategy asks for after an opening of these scores."""
+    n = next(strategy)
+    assert len(scores) == n + 1
+    return strategy.send(Evaluations((), np.array(scores), np.array(errors)))
+
+
+@pytest.mark.parametrize(("error", "centre"), [(1.0, 0.25), (3.0, 1 / 4)])
+def test_the_search_starts_around_the_average_where_noise_hides_the_best(error, centre):
+    """The best expert is 2 points above the average."""
+    errors = np.full((5, 5), error)
+    simplex = opened(nelder_mead(4, start="noise"), [50, 52, 40, 41, 50], errors)
+    around_average = first_simplex(np.full(4, centre), 0.35)
+    around_best = first_simplex(np.array([0.0, 1, 0, 0]), 0.35)
+    np.testing.assert_allclose(simplex, around_average if error > 2 else around_best)
+
+
+def test_an_average_that_is_the_best_is_the_start():
+    simplex = opened(nelder_mead(3, start="noise"), [50, 51, 49, 52], np.zeros((4, 4)))
+    np.testing.assert_allclose(simplex, first_simplex(np.full(3, 1 / 3), 0.35))
+
+
+@pytest.mark.parametrize("strategy", [nelder_mead, parallel_nelder_mead])
+def test_experts_that_are_resolved_to_be_worse_keep_weight_zero(strategy):
+    target = np.array([0.5, 0.3, 0.2, 0.0])
+    scores = lambda alpha: 60 - 30 * float(np.sum((alpha - target) ** 2))  # noqa: E731
+
+    def noise(trials):
+        return np.full((len(trials), len(trials)), 6.5)
+
+    result = search(strategy(4, leave_out=True, evaluations=60), scores, noise=noise)
+    # Experts score 48.6, 36.6, 30.6 and 18.6; 1.96 * 6.5 = 12.74.
+    searched = np.stack([trial.alpha for trial in result.trials[5:]])
+    assert len(searched) > 10
+    assert (searched[:, 2:] == 0).all()
+    assert (searched[:, :2] > 0).any(axis=0).all()
+    np.testing.assert_allclose(searched.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("settings", [{"start": "noise"}, {"leave_out": True}])
+def test_what_needs_the_noise_refuses_scores_alone(settings):
+    with pytest.raises(UserError, match="needs the answers of its candidates"):
+        search(nelder_mead(3, **settings), lambda alpha: alpha[0])
+
+
+def test_a_cone_reaches_beyond_the_experts_from_theta_0():
+    """The optimum is theta_0 + 1.4 (0.6 tau_0 + 0.4 tau_1): theta_0 has weight -0.4."""
+    target = np.array([1.4 * 0.6, 1.4 * 0.4, -0.4])
+    strategy = cone(3, evaluations=PLENTY, iterations=200, reach=1.5)
+    result = search(strategy, lambda alpha: -float(np.sum((alpha - target) ** 2)))
+    np.testing.assert_allclose(result.alpha, target, atol=2e-3)
+    assert all(trial.alpha[2] >= -0.5 - 1e-9 for trial in result.trials)
+    assert all((trial.alpha[:2] >= 0).all() for trial in result.trials)
+
+
+def test_a_cone_of_reach_one_is_the_simplex():
+    target = np.array([0.7, 0.5, -0.2])
+    strategy = cone(3, evaluations=PLENTY, iterations=200, reach=1.0)
+    result = search(strategy, lambda alpha: -float(np.sum((alpha - target) ** 2)))
+    assert min(trial.alpha.min() for trial in result.trials) == 0
+    with pytest.raises(UserError, match=r"reach=0\.5"):
+        Search(partial(cone, reach=0.5))

@@ -5,9 +5,9 @@ import pytest
 
 from dfwe.data.dialogue import Example
 from dfwe.statistics.bootstrap import (
+    difference_errors,
     interval,
     over_seeds,
-    paired_errors,
     replicates,
     resolution,
     standard_error,
@@ -125,7 +125,7 @@ def test_a_dev_split_that_shows_no_noise_is_not_said_to_have_none():
     )
 
 
-def test_paired_errors_are_those_of_the_differences():
+def test_errors_of_differences_are_paired():
     """Models that err on the same examples differ by less than either is uncertain.
 
     Commit 60dbe5b: the one-standard-error rule takes the best's standard error for every trial.
@@ -133,8 +133,10 @@ def test_paired_errors_are_those_of_the_differences():
     rng = np.random.default_rng(0)
     common = rng.normal(0, 3, 4000)
     rows = np.stack([common, common + rng.normal(0, 0.5, 4000), rng.normal(0, 3, 4000)])
-    errors = paired_errors(rows, 0)
-    assert errors[0] == 0
-    assert errors[1] == pytest.approx(0.5, rel=0.05)
-    assert errors[2] == pytest.approx(3 * 2**0.5, rel=0.05)
+    errors = difference_errors(rows)
+    np.testing.assert_allclose(np.diag(errors), 0, atol=1e-6)
+    np.testing.assert_allclose(errors, errors.T)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert errors[i, j] == pytest.approx(standard_error(rows[i] - rows[j]))
+    assert errors[0, 1] == pytest.approx(0.5, rel=0.05)
     assert standard_error(rows[0]) == pytest.approx(3, rel=0.05)

@@ -1,21 +1,24 @@
 """The gradient-free search over the experts' weights, as a Lightning callback (section 4.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
 import lightning as L
+import numpy as np
 from lightning.pytorch import LightningModule
+from numpy.typing import NDArray
 
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
 from dfwe.scoring.decoding import Decoding
 from dfwe.scoring.scorer import Scorer, Scores
 from dfwe.search.config import Search
-from dfwe.search.evaluation import Alpha, Evaluation
+from dfwe.search.evaluation import Alpha, Evaluation, Trial
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import Result, search
-from dfwe.statistics.cross_fitting import CrossFitted, cross_fit
+from dfwe.statistics.bootstrap import DRAWS, difference_errors, replicates
+from dfwe.statistics.cross_fitting import CrossFitted, cross_fit, fold_of
 from dfwe.tasks.task import Task
 from dfwe.weights.space import WeightSpace
 
@@ -74,10 +77,12 @@ class WeightSearch(L.Callback):
             precisions=("fp32",) if self.settings.screen is None else ("fp32", "bf16"),
         )
         with scorer:
-            self.result = self._search(scorer)
+            self.result = self._search(module, scorer)
             if (k := self.settings.folds) is not None:
                 examples = module.dev.examples
-                self.cross_fitted = cross_fit(self._search, scorer, module.task, examples, k)
+                self.cross_fitted = cross_fit(
+                    partial(self._search, module), scorer, module.task, examples, k
+                )
         self.space.write(self.result.alpha, module.network)  # theta(alpha*), Eq. 2
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
@@ -92,10 +97,15 @@ class WeightSearch(L.Callback):
                 f"delete {self.ledger.path.parent} and search again."
             )
 
-    def _search(self, scores: Callable[[Alpha, str], Scores], fold: int | None = None) -> Result:
+    def _search(
+        self, module: ScoredModule, scores: Callable[[Alpha, str], Scores], fold: int | None = None
+    ) -> Result:
         """The search by these scores: on all of dev, or on all but a fold."""
         ledger, on_trial = self.ledger, self.on_trial
+        examples = module.dev.examples
         if fold is not None:
+            member = fold_of(examples, self.settings.folds or 0)
+            examples = [examples[i] for i in np.flatnonzero(member != fold).tolist()]
             ledger = Ledger(ledger.path.with_name(f"fold{fold}.jsonl"))
             on_trial = on_trial and partial(on_trial, fold=fold)
 
@@ -105,6 +115,15 @@ class WeightSearch(L.Callback):
                 value.score, value.log_likelihood, value.metrics, precision, value.answers
             )
 
+        def noise(trials: Sequence[Trial]) -> NDArray[np.float64]:
+            rows = [
+                replicates(module.task, trial.answers.texts, examples)
+                if trial.answers is not None
+                else np.zeros(DRAWS)
+                for trial in trials
+            ]
+            return difference_errors(np.stack(rows))
+
         screen = self.settings.screen
         return search(
             self.settings(self.space.n, len(self.space.groups)),
@@ -113,6 +132,7 @@ class WeightSearch(L.Callback):
             top=screen or 0,
             objective=self.settings.objective,
             ties=self.settings.ties,
+            noise=noise,
             ledger=ledger,
             on_trial=on_trial,
         )

@@ -7,6 +7,7 @@ from dfwe.search.baselines import (
     greedy_soup,
     lattice,
     line,
+    rays,
     single_experts,
     uniform,
 )
@@ -14,7 +15,7 @@ from dfwe.search.cma_es import cma_es
 from dfwe.search.evaluation import Answers, Evaluation, Evaluations, Trial
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import Result, search
-from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
+from dfwe.search.nelder_mead import cone, nelder_mead, parallel_nelder_mead
 from dfwe.search.simplex import Outcome, Strategy
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Strategy",
     "Trial",
     "cma_es",
+    "cone",
     "coordinate",
     "dirichlet",
     "dirichlet_nelder_mead",
@@ -35,6 +37,7 @@ __all__ = [
     "line",
     "nelder_mead",
     "parallel_nelder_mead",
+    "rays",
     "search",
     "single_experts",
     "uniform",

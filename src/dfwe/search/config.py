@@ -1,8 +1,8 @@
 """What `conf/search/*.yaml` declares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -10,6 +10,7 @@ from dfwe.errors import UserError
 from dfwe.pipeline.deferred import check_part, describe, parts
 from dfwe.search.baselines import uniform
 from dfwe.search.loop import Objective, Ties
+from dfwe.search.nelder_mead import cone
 from dfwe.search.simplex import Strategy
 from dfwe.settings import Count, settings
 
@@ -42,6 +43,8 @@ class Search:
             the gold answers, which has no steps and less noise, but is not what is reported.
         ties: what orders trials of one score while the strategy climbs: `none`, or their
             `log_likelihood`.
+        experts: further models to mix, behind the fine-tuned experts: `longer`, fine-tuning for
+            the epochs of both stages; `theta_0`, the pretrained model with the shared fresh head.
     """
 
     strategy: StrategyFunction
@@ -50,9 +53,18 @@ class Search:
     folds: Annotated[int, Field(ge=2)] | None = None
     objective: Objective = "score"
     ties: Ties = "none"
+    experts: Sequence[Literal["longer", "theta_0"]] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "experts", tuple(self.experts))
         check_part("search.strategy", self.strategy)  # now, not after hours of training
+        if len(set(self.experts)) < len(self.experts):
+            raise UserError(f"search.experts={list(self.experts)} names one twice.")
+        if self._is_cone and self.experts[-1:] != ("theta_0",):
+            raise UserError(
+                "search=cone mixes task vectors from theta_0: name it last, as in "
+                "search.experts=[theta_0]."
+            )
 
     def __call__(self, n: int, groups: int = 1) -> Strategy:
         """The strategy for n experts and g groups.
@@ -89,6 +101,10 @@ class Search:
     def evaluations(self) -> int | None:
         """The evaluation cap, where there is one."""
         return describe(self.strategy)["arguments"].get("evaluations")
+
+    @property
+    def _is_cone(self) -> bool:
+        return parts(self.strategy)[0] is cone
 
     @property
     def is_uniform(self) -> bool:

@@ -149,7 +149,10 @@ class Evaluations:
     Args:
         trials: one per alpha; an alpha that was scored before has its earlier trial.
         values: (m,), the objective, higher is better; -inf for a failed candidate.
+        errors: (m, m), the standard error of each difference of two, in points; for the opening
+            alone, and None where the search knows no noise.
     """
 
     trials: tuple[Trial, ...]
     values: NDArray[np.float64]
+    errors: NDArray[np.float64] | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsFloat, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfwe.errors import UserError, check_choice, machine_failed
 from dfwe.search.evaluation import Alpha, Evaluation, Evaluations, Scored, Trial
@@ -19,6 +20,7 @@ from dfwe.search.simplex import Alphas, Outcome, Shape, Strategy, initial_alphas
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
 Objective = Literal["score", "log_likelihood"]
+Noise = Callable[[Sequence[Trial]], NDArray[np.float64]]
 Ties = Literal["none", "log_likelihood"]
 TIE = 1e-3  # points per nat: a difference in likelihood orders trials of about one score alone
 FLAT = 12  # so many last trials of one and the same score, and the search says so
@@ -101,6 +103,7 @@ def search(
     top: int = 5,
     objective: Objective = "score",
     ties: Ties = "none",
+    noise: Noise | None = None,
     ledger: Ledger | str | Path | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
@@ -121,6 +124,8 @@ def search(
             "log_likelihood" of the `Evaluation`, which has no steps; ties by the other.
         ties: what orders trials of one score while the strategy climbs: "none", or
             "log_likelihood", which adds `TIE` points per nat to what the strategy is sent.
+        noise: m trials -> the standard error of each difference of two scores, (m, m), in points;
+            what a strategy needs that asks what dev can tell apart.
         ledger: records every trial, or the file to record them in; an unfinished one is replayed
             and continued.
         map: scores the new candidates of a batch, in order; that of an executor of
@@ -143,6 +148,9 @@ def search(
         while True:
             repeats += trials.evaluate(alphas, steering)
             evaluations = trials.evaluations(alphas)
+            if noise is not None:
+                evaluations = replace(evaluations, errors=noise(evaluations.trials))
+                noise = None  # of the opening alone
             alphas = _alphas(strategy.send(evaluations))
             if screen is not None:
                 steering = partial(_attempt, screen, screening=True)

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from dfwe.errors import UserError
 from dfwe.search.evaluation import Evaluations
 from dfwe.search.simplex import (
     Alphas,
@@ -23,7 +25,10 @@ from dfwe.settings import Count, Share, Whole, check_arguments
 
 log = logging.getLogger(__name__)
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
-ROUNDING = 1e-12  # a weight so little below zero is zero
+ROUNDING = 1e-12  # a weight so little below its least is that
+RESOLVED = 1.96  # standard errors of a difference that is more than noise
+Start = Literal["best", "centroid", "noise"]
+Reach = Annotated[float, Field(ge=1)]
 
 Points = NDArray[np.float64]  # (m, d) free coordinates, d = g (n - 1)
 Values = NDArray[np.float64]  # (m,), minus the scores: a minimiser inside
@@ -52,8 +57,9 @@ def nelder_mead(
     *,
     evaluations: Count = 120,
     iterations: Whole = 40,
-    start: Literal["best", "centroid"] = "best",
+    start: Start = "best",
     shrink: Share = 0.35,
+    leave_out: bool = False,
     groups: int = 1,
 ) -> Strategy:
     """Maximise over alpha (n,): `evaluations = yield alphas`.
@@ -65,15 +71,20 @@ def nelder_mead(
         n: the number of experts.
         evaluations: at most so many alphas are proposed, the opening included.
         iterations: at most so many rounds of reflection and its consequences.
-        start: the centre of the first simplex, "best" (of the opening) or "centroid".
+        start: the centre of the first simplex: "best" (of the opening), "centroid", or "noise":
+            the centroid where it is at most one standard error below the best, else the best.
         shrink: the first simplex has the vertices (1 - shrink) centre + shrink e_i.
+        leave_out: leave out experts that are below the best one by more than dev can resolve, 1.96
+            standard errors of the difference: their weights stay 0.
         groups: parameter groups with separate weights; alphas are (m, g, n) if several.
 
     Raises:
-        UserError: `start` is something else, or `shrink` is not above 0 and at most 1.
+        UserError: `start` is something else, or `shrink` is not above 0 and at most 1; or the
+            noise is needed and not known.
     """
-    first = yield from _opened(n, start, shrink, groups)
-    return (yield from descend(first, evaluations - len(initial_alphas(n)), iterations))
+    first, kept = yield from _opened(n, start, shrink, leave_out, groups)
+    budget = evaluations - len(initial_alphas(n))
+    return (yield from _on_face(descend(first, budget, iterations), kept, n))
 
 
 def parallel_nelder_mead(
@@ -81,8 +92,9 @@ def parallel_nelder_mead(
     *,
     evaluations: Count = 200,
     iterations: Whole = 40,
-    start: Literal["best", "centroid"] = "best",
+    start: Start = "best",
     shrink: Share = 0.35,
+    leave_out: bool = False,
     groups: int = 1,
 ) -> Strategy:
     """The path of `nelder_mead`, with all that an iteration may need proposed as one batch.
@@ -91,17 +103,73 @@ def parallel_nelder_mead(
     evaluations, so that it pays where `search(..., map=pool.map)` has an executor of three or
     more workers (`concurrent.futures`). Arguments as there.
     """
-    first = yield from _opened(n, start, shrink, groups)
+    first, kept = yield from _opened(n, start, shrink, leave_out, groups)
     budget = evaluations - len(initial_alphas(n))
-    return (yield from descend(first, budget, iterations, together=True))
+    return (yield from _on_face(descend(first, budget, iterations, together=True), kept, n))
 
 
-def _opened(n: int, start: str, shrink: float, groups: int) -> Asking[Alphas]:
-    """The opening is asked for; then the first simplex."""
+def cone(
+    n: int,
+    *,
+    evaluations: Count = 120,
+    iterations: Whole = 40,
+    reach: Reach = 1.5,
+    shrink: Share = 0.35,
+) -> Strategy:
+    """Nelder-Mead over theta_0 + s sum_i alpha_i (theta_i - theta_0), s in 0..reach.
+
+    The last expert is theta_0; its weight, 1 - s, may be as low as 1 - reach. With one other
+    expert this is the line of WiSE-FT (Wortsman et al. 2022); equal alpha are those of task
+    arithmetic (Ilharco et al. 2023).
+
+    Args:
+        n: the number of experts, theta_0 included.
+        evaluations: at most so many alphas are proposed, the opening included.
+        iterations: at most so many rounds of reflection and its consequences.
+        reach: the largest s.
+        shrink: of the first simplex, around the best of the opening.
+    """
+    first, _ = yield from _opened(n, "best", shrink, False, 1)
+    budget = evaluations - len(initial_alphas(n))
+    return (yield from descend(first, budget, iterations, least=1.0 - reach))
+
+
+def _opened(
+    n: int, start: Start, shrink: float, leave_out: bool, groups: int
+) -> Asking[tuple[Alphas, NDArray[np.intp]]]:
+    """The opening is asked for; then the first simplex, over the experts that are kept."""
     check_arguments("nelder_mead", nelder_mead, {"start": start, "shrink": shrink})
-    scores = (yield shape_of(n, groups)).values
-    best = initial_alphas(n)[np.argmax(scores)]
-    return first_simplex(best if start == "best" else centroid(n)[0], shrink, groups)
+    opening = yield shape_of(n, groups)
+    scores, errors = opening.values, opening.errors
+    if errors is None and (start == "noise" or leave_out):
+        raise UserError(
+            "A search that asks what dev can resolve needs the answers of its candidates; set "
+            "search.strategy.start=best and search.strategy.leave_out=false."
+        )
+    kept, best = np.arange(n), int(np.argmax(scores))
+    if leave_out and errors is not None:
+        top = int(np.argmax(scores[:n]))
+        resolved = RESOLVED * errors[top, :n]
+        kept = np.flatnonzero(scores[:n] >= scores[top] - resolved)
+    average = start == "centroid" or best == n
+    if start == "noise" and errors is not None and n > 1:
+        average = average or bool(scores[n] >= scores[best] - errors[best, n])
+    k = len(kept)
+    centre = centroid(k)[0] if average else (kept == best).astype(float)
+    return first_simplex(centre, shrink, groups), kept
+
+
+def _on_face(inner: Strategy, kept: NDArray[np.intp], n: int) -> Strategy:
+    """A strategy over some of the experts as one over all n: the others' weights are 0."""
+    try:
+        alphas = next(inner)
+        while True:
+            assert isinstance(alphas, np.ndarray)
+            whole = np.zeros((*alphas.shape[:-1], n))
+            whole[..., kept] = alphas
+            alphas = inner.send((yield whole))
+    except StopIteration as stop:
+        return stop.value
 
 
 def first_simplex(centre: NDArray[np.float64], shrink: float, groups: int = 1) -> Alphas:
@@ -120,8 +188,18 @@ def first_simplex(centre: NDArray[np.float64], shrink: float, groups: int = 1) -
     return np.concatenate([grouped(shrunk, groups), separate]) if groups > 1 else shrunk
 
 
-def descend(start: Alphas, budget: int, iterations: int, *, together: bool = False) -> Strategy:
-    """Nelder-Mead from the simplex `start` with at most `budget` evaluations, its included."""
+def descend(
+    start: Alphas, budget: int, iterations: int, *, together: bool = False, least: float = 0.0
+) -> Strategy:
+    """Nelder-Mead from the simplex `start` with at most `budget` evaluations, its included.
+
+    Args:
+        start: (d + 1, n) or (d + 1, g, n).
+        budget: evaluations that are left.
+        iterations: at most so many rounds.
+        together: ask for all that a round may need at once.
+        least: the least weight of the last expert.
+    """
     x = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
     if x.size == 0:  # one expert: nothing to search
         return Outcome()
@@ -134,7 +212,7 @@ def descend(start: Alphas, budget: int, iterations: int, *, together: bool = Fal
             max(budget, 0),
         )
     c = Coefficients.adaptive(x.shape[1])
-    asked = _Asked(budget, start.shape[1:])
+    asked = _Asked(budget, start.shape[1:], least)
     iteration = 0
     try:
         f = yield from asked.values(x)
@@ -194,11 +272,13 @@ class _Asked:
     Args:
         budget: evaluations left.
         shape: of an alpha, (n,) or (g, n).
+        least: the least weight of the last expert; the others' is 0.
     """
 
-    def __init__(self, budget: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, budget: int, shape: tuple[int, ...], least: float) -> None:
         self.budget = budget
         self.shape = shape
+        self.least = np.append(np.zeros(shape[-1] - 1), least)
         self.known: dict[bytes, float] = {}
 
     def values(self, points: Points) -> Asking[Values]:
@@ -206,13 +286,13 @@ class _Asked:
         free = points.reshape(len(points), *self.shape[:-1], self.shape[-1] - 1)
         last = 1.0 - free.sum(axis=-1, keepdims=True)
         alphas = np.concatenate([free, last], axis=-1)
-        feasible = (alphas >= -ROUNDING).reshape(len(points), -1).all(axis=1)
+        feasible = (alphas >= self.least - ROUNDING).reshape(len(points), -1).all(axis=1)
         values = np.full(len(points), np.inf)
         if feasible.any():
             if feasible.sum() > self.budget:
                 raise _Spent
             self.budget -= int(feasible.sum())
-            evaluations = yield np.maximum(alphas[feasible], 0.0)
+            evaluations = yield np.maximum(alphas[feasible], self.least)
             values[feasible] = -evaluations.values
         return values
 

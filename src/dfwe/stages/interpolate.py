@@ -19,7 +19,7 @@ from dfwe.search.evaluation import Alpha, Trial
 from dfwe.search.ledger import Ledger, recorded_seconds
 from dfwe.search.loop import Result, likeliest, nearest_centroid
 from dfwe.search.simplex import centroid, experts
-from dfwe.statistics.bootstrap import paired_errors, replicates, resolution
+from dfwe.statistics.bootstrap import difference_errors, replicates, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
@@ -266,7 +266,7 @@ class Interpolate(Step):
             if trial.answers is not None
         }
         best = list(rows).index(result.best.index)
-        paired = paired_errors(np.stack(list(rows.values())), best)
+        paired = difference_errors(np.stack(list(rows.values())))[best]
         errors = dict.fromkeys(range(len(result.trials)), 0.0)
         errors |= zip(rows, paired.tolist(), strict=True)
         close = result.within(list(errors.values()))

@@ -76,14 +76,15 @@ def standard_error(values: Replicates) -> float:
     return float(np.std(values, ddof=1))
 
 
-def paired_errors(rows: NDArray[np.float64], best: int) -> NDArray[np.float64]:
-    """The standard error of each model's difference from one of them, (models,), in points.
+def difference_errors(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard error of each difference of two models' scores, (models, models), in points.
 
     Args:
         rows: (models, draws), replicates that share their draws.
-        best: the row that the others are compared with.
     """
-    return np.std(rows - rows[best], axis=1, ddof=1)
+    covariance = np.atleast_2d(np.cov(rows))
+    variance = np.diag(covariance)
+    return np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0.0))
 
 
 def resolution(

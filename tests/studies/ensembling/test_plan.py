@@ -13,10 +13,10 @@ import pytest
 from dfwe.errors import UserError
 from dfwe.pipeline.executor import Stage, execute
 from dfwe.scoring.scorer import scores_of
-from dfwe.search.baselines import line
+from dfwe.search.baselines import line, single_experts
 from dfwe.search.config import Search
 from dfwe.search.ledger import read_trials
-from dfwe.search.nelder_mead import nelder_mead
+from dfwe.search.nelder_mead import cone, nelder_mead
 from dfwe.stages.evaluate import TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord
 from dfwe.stages.train import TrainRecord
@@ -206,3 +206,46 @@ def test_more_folds_than_dialogues_are_refused_before_any_work(make_study, conte
     plan = Plan(make_study(search=Search(nelder_mead, folds=5)))
     with pytest.raises(UserError, match="more than the 4 dialogues"):
         plan.check(context.store)
+
+
+def test_further_experts_are_mixed_behind_the_fine_tuned_ones(make_study, context):
+    search = Search(partial(cone, evaluations=12, iterations=2), experts=["longer", "theta_0"])
+    plan = Plan(make_study(sources=("tone",), search=search))
+    execute(plan.steps, ALL, context)
+    assert [step.label for step in plan.members][-2:] == ["longer", "base"]
+    record = context.store.record(plan.interpolation.recipe, SearchRecord)
+    assert len(record.experts) == len(record.alpha) == 5
+    shown = results(plan, ALL, context.store)
+    assert [expert.label for expert in shown.experts] == list(shown.dfwe.alpha)
+    assert all(expert.dev is not None and expert.test is not None for expert in shown.experts)
+    assert controls.soup(plan, single_experts).experts == plan.finetuned
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"experts": ["longer", "longer"]}, "names one twice"),
+        ({"experts": ["shorter"]}, r"search\.experts"),
+        ({"strategy": cone}, r"name it last, as in search\.experts=\[theta_0\]"),
+        ({"strategy": cone, "experts": ["theta_0", "longer"]}, "name it last"),
+    ],
+    ids=str,
+)
+def test_further_experts_that_cannot_be_are_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Search(**{"strategy": single_experts} | settings)
+
+
+def test_a_persons_checkpoints_have_no_further_experts(make_study):
+    with pytest.raises(UserError, match=r"with checkpoints=\[\.\.\.\] name such models there"):
+        make_study(checkpoints=("a", "b"), search=Search(single_experts, experts=["longer"]))
+
+
+def test_a_search_that_starts_by_noise_takes_its_errors_from_the_answers(make_study, context):
+    strategy = partial(nelder_mead, evaluations=12, iterations=2, start="noise", leave_out=True)
+    plan = Plan(make_study(search=Search(strategy, folds=2)))
+    execute(plan.steps, BEFORE, context)
+    record = context.store.record(plan.interpolation.recipe, SearchRecord)
+    trials = read_trials(context.store.folder(plan.interpolation.recipe) / TRIALS)
+    assert len(trials) > 6
+    assert record.cross_fitted is not None

@@ -18,7 +18,7 @@ from dfwe.search.config import Search, StrategyFunction
 from dfwe.settings import Count, Points, Positive, Whole
 from dfwe.stages.evaluate import Test, Vote
 from dfwe.stages.interpolate import Interpolate
-from dfwe.stages.merge import Base, Merge, MergeRule, average
+from dfwe.stages.merge import Merge, MergeRule, average
 from dfwe.stages.probe import Probe
 from dfwe.stages.train import Train
 from dfwe.studies.ensembling.plan import APART, Plan
@@ -26,19 +26,9 @@ from dfwe.tasks.answers import Labels
 from dfwe.tasks.pooled import PooledTask, label_names
 
 
-def longer(plan: Plan) -> Train:
+def longer(plan: Plan) -> Step:
     """Fine-tuning alone, for the epochs of both stages and without stopping early."""
-    training = plan.study.training
-    return replace(
-        plan.experts[0],
-        label="longer",
-        training=replace(
-            training,
-            epochs=2 * training.epochs,
-            steps_at_least=2 * training.steps_at_least,
-            patience=None,
-        ),
-    )
+    return plan.longer
 
 
 def seeds(plan: Plan, strategy: StrategyFunction | None = None) -> Step:
@@ -63,7 +53,7 @@ def best_of(plan: Plan, at_most: Count | None = None) -> Step:
     n = len(sources)
     # S* is {t}, {t} u S, s1, ..., sn; the second stage is n + 2 times {t}.
     k = ceil((2 * alone + 2 * sum(sources) + (n + 2) * alone) / (2 * alone))
-    first = longer(plan)
+    first = plan.longer
     runs = tuple(once(first, number) for number in range(min(k, at_most or k)))
     return _search(plan, f"best of {len(runs)}", runs, baselines.single_experts)
 
@@ -100,7 +90,7 @@ def probe(plan: Plan, with_dev: bool = False) -> Step | None:
     """
     study = plan.study
     several = isinstance(study.task.answer, Labels)
-    return None if study.model.family != "encoder" or several else Probe(base(plan), with_dev)
+    return None if study.model.family != "encoder" or several else Probe(plan.base, with_dev)
 
 
 def probe_then_finetune(plan: Plan) -> Step | None:
@@ -133,7 +123,7 @@ def pooled(plan: Plan) -> Step | None:
 
 def fusing(plan: Plan) -> Step:
     """The experts' average, fine-tuned on the target (Choshen et al. 2022)."""
-    merge = Merge("experts", "fused", plan.study.group, plan.experts, base(plan), average)
+    merge = Merge("experts", "fused", plan.study.group, plan.experts, plan.base, average)
     return replace(plan.experts[0], stage="finetune", label="fusing", start=merge)
 
 
@@ -191,11 +181,11 @@ def merged(
     name = parts(every[0])[0].__name__
     labels = [name] if len(every) == 1 else [f"{name} {k}" for k in range(1, len(every) + 1)]
     merges = tuple(
-        Merge("interpolate", label, plan.study.group, plan.finetuned, base(plan), rule)
+        Merge("interpolate", label, plan.study.group, plan.finetuned, plan.base, rule)
         for label, rule in zip(labels, every, strict=True)
     )
     strategy = partial(baselines.rays, end=end, points=points)
-    return _search(plan, name, (base(plan), *merges), strategy)
+    return _search(plan, name, (plan.base, *merges), strategy)
 
 
 def vote(plan: Plan) -> Step:
@@ -220,12 +210,6 @@ def once(first: Train, number: int) -> Train:
     )
 
 
-def base(plan: Plan) -> Base:
-    """theta_0."""
-    study = plan.study
-    return Base(study.group, study.task, study.corpus, study.model, study.seed, plan.pretraining)
-
-
 def strategy_name(strategy: StrategyFunction) -> str:
     return parts(strategy)[0].__name__.replace("_", " ")
 
@@ -242,4 +226,4 @@ def _search(
 
 def _line(plan: Plan, label: str, end: Step, points: int) -> Interpolate:
     strategy = partial(baselines.rays, points=points)
-    return _search(plan, label, (base(plan), end), strategy)
+    return _search(plan, label, (plan.base, end), strategy)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from dfwe.search.config import Search
 from dfwe.stages.evaluate import Evaluate, Evaluation, Key, Test
 from dfwe.stages.import_checkpoint import import_checkpoints
 from dfwe.stages.interpolate import Interpolate
+from dfwe.stages.merge import Base
 from dfwe.stages.pretrain import Pretrain
 from dfwe.stages.train import Train
 from dfwe.statistics.cross_fitting import fold_of
@@ -58,6 +59,11 @@ class EnsemblingStudy(Experiment):
             raise UserError(
                 "Controls and landscapes train models, but checkpoints=[...] mixes those that "
                 "exist; leave experiment=controls or checkpoints out."
+            )
+        if self.checkpoints and self.search.experts:
+            raise UserError(
+                f"search.experts={list(self.search.experts)} are trained here; with "
+                "checkpoints=[...] name such models there."
             )
         if not self.sources and not self.checkpoints:
             raise UserError(
@@ -120,6 +126,37 @@ class Plan:
         )
 
     @property
+    def longer(self) -> Train:
+        """Fine-tuning alone, for the epochs of both stages and without stopping early."""
+        training = self.study.training
+        return replace(
+            self.experts[0],
+            label="longer",
+            training=replace(
+                training,
+                epochs=2 * training.epochs,
+                steps_at_least=2 * training.steps_at_least,
+                patience=None,
+            ),
+        )
+
+    @property
+    def base(self) -> Base:
+        """theta_0."""
+        study = self.study
+        return Base(
+            study.group, study.task, study.corpus, study.model, study.seed, self.pretraining
+        )
+
+    @cached_property
+    def members(self) -> tuple[Step, ...]:
+        """What is mixed: the fine-tuned experts, then those of `search.experts`."""
+        further = (
+            self.longer if name == "longer" else self.base for name in self.study.search.experts
+        )
+        return (*self.finetuned, *further)
+
+    @property
     def baseline(self) -> Step:
         """What the result is compared with: fine-tuning alone, or the first checkpoint brought."""
         return (*self.experts, *self.finetuned)[0]
@@ -131,7 +168,7 @@ class Plan:
         return Interpolate(
             study.task.name,
             study.group,
-            self.finetuned,
+            self.members,
             study.task,
             study.corpus,
             study.model,
@@ -188,7 +225,7 @@ class Plan:
         tested = [
             step for test in tests for step in test.parents if not isinstance(step, Evaluation)
         ]
-        untested = (*first, *self.experts, *self.finetuned, self.interpolation, *tested)
+        untested = (*first, *self.experts, *self.members, self.interpolation, *tested)
         unique = {step: step for last in (*untested, *self.drawn) for step in lineage(last)}
         return (*unique, *tests)
 
@@ -196,7 +233,7 @@ class Plan:
         """The step that tests a control, and which of its models the control is."""
         if isinstance(step, Evaluation):  # a vote, or a model with a test of its own
             return step, "model"
-        known: dict[Step, Key] = dict(zip(self.finetuned, range(len(self.finetuned)), strict=True))
+        known: dict[Step, Key] = dict(zip(self.members, range(len(self.members)), strict=True))
         known |= {self.baseline: "baseline", self.interpolation: "mixture"}
         if step in known:
             return self.evaluation, known[step]

@@ -36,7 +36,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 def results(plan: Plan, stage: Stage, store: Store) -> Results:
     """The results of a plan; the test split is looked at only by a stage that evaluates."""
-    study, labels = plan.study, [step.label for step in plan.finetuned]
+    study, labels = plan.study, [step.label for step in plan.members]
     search = _read(store, plan.interpolation, SearchRecord)
     tested = "evaluate" in stage.computes
     test = _read(store, plan.evaluation, TestRecord) if tested else None
@@ -63,7 +63,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
                 dev=_dev(store, step, search, place),
                 test=_score(test, place),
             )
-            for place, step in enumerate(plan.finetuned)
+            for place, step in enumerate(plan.members)
         ],
         baseline=ModelScores(dev=_dev(store, plan.baseline, search, 0), test=baseline),
         uniform=ModelScores(dev=search and search.uniform.score, test=_score(test, "uniform")),
@@ -132,7 +132,7 @@ def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
     files = {"model_card.md": card}
     search = store.record(step.recipe, SearchRecord)
     if search.alpha.ndim == 1:  # mergekit knows no groups of parameters
-        parents = [store.folder(expert.recipe) for expert in plan.finetuned]
+        parents = [store.folder(expert.recipe) for expert in plan.members]
         files["mergekit.yml"] = mergekit_yaml(search.alpha.tolist(), parents)
     return files
 
@@ -210,7 +210,7 @@ def _draw_trainings(plan: Plan, context: Context) -> None:
     from dfwe.reporting.plots import LearningCurve, learning_curves
 
     curves: list[LearningCurve] = []
-    for step in (*plan.experts, *plan.finetuned):
+    for step in (*plan.experts, *plan.members):
         if not isinstance(step, Train) or step.recipe not in context.store:
             continue
         record = context.store.record(step.recipe, TrainRecord)
@@ -243,7 +243,7 @@ def _write_answers(plan: Plan, context: Context) -> None:
     """Each model's answers to the test split in one table, and FETA's submission files."""
     test, output = plan.evaluation, context.output
     answers = test.answers(context.store)
-    labels = [step.label for step in plan.finetuned]
+    labels = [step.label for step in plan.members]
     columns = [labels[key] if isinstance(key, int) else key for key in answers]
     repeated = {name for name in columns if columns.count(name) > 1}  # a checkpoint named so
     columns = [
