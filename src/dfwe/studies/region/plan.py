@@ -1,9 +1,8 @@
 """The graph of steps behind a region study: a grid of models, its geometry, paths, centroids."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,18 @@ from dfwe.studies.region.config import Settings
 from dfwe.studies.region.losses import Paths
 from dfwe.studies.region.stages import TRANSFER, Centroid, Geometry, Grid, Transfer
 from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
 from dfwe.training.freezing import freeze
 
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """Every dataset (task and sources) x every seed, and what is learned from where they lie."""
+    """Every dataset (task and sources) x every seed, and what is learned from where they lie.
+
+    Args:
+        study: the target, its sources, the model and how it is trained.
+        settings: sizes and groups of the region study.
+    """
 
     study: Experiment
     settings: Settings
@@ -117,11 +122,10 @@ class RegionPlan:
                 "its texts; name other datasets in sources.list."
             )
         few = min(self.settings.centroid.subset, len(others))
-        drawn = sorted(np.random.default_rng(0).choice(len(others), few, replace=False))
-        for name, members in (
-            ("centroid", others),
-            (f"average of {few}", [others[i] for i in drawn]),
-        ):
+        rng = np.random.default_rng(0)
+        drawn: list[int] = rng.choice(len(others), few, replace=False).tolist()
+        sample = [others[i] for i in sorted(drawn)]
+        for name, members in (("centroid", others), (f"average of {few}", sample)):
             grid = Grid(tuple(members), self.study.model, self.base)
             yield name, Centroid(f"{name} for {task.name}", self.group, grid)
 
@@ -163,7 +167,7 @@ class RegionPlan:
         seed: int,
         corpus: Corpus,
         start: Step | None,
-        training: Any = None,
+        training: TrainingConfig | None = None,
     ) -> Train:
         study = self.study
         return Train(
@@ -182,12 +186,16 @@ class RegionPlan:
 
 
 def _limited(corpus: Corpus, limit: int | None) -> Corpus:
-    """The corpus with at most so many rows of train and dev."""
+    """The corpus with at most `limit` rows each of train and dev; None leaves it as it is.
+
+    Raises:
+        UserError: it has no setting for that.
+    """
     if limit is None:
         return corpus
-    if not hasattr(corpus, "limit"):
+    if not is_dataclass(corpus) or not hasattr(corpus, "limit"):
         raise UserError(
             f"corpus={corpus.name} cannot be cut to {limit} rows; set "
-            "region.centroid.limits=[null] and choose its own shots."
+            "region.centroid.limits=[null] and choose corpus.shots."
         )
-    return replace(corpus, limit=limit)  # type: ignore[type-var]
+    return replace(corpus, limit=limit)
