@@ -7,7 +7,8 @@ from rich.console import Console
 
 from dfwe.errors import UserError
 from dfwe.reporting.terminal import sheet
-from dfwe.studies.region.results import transfer_table
+from dfwe.studies.region.results import transfer_results
+from dfwe.studies.region.stages import TransferRow
 from dfwe.studies.region.survey import recommended
 from dfwe.studies.region.tables import (
     between,
@@ -45,7 +46,7 @@ CURVES = {
     "extrapolation": {"across": {"points": [], "breaks": [4.641588, None]}},
 }
 TESTED = [
-    {"dataset": name, "size": size, "start": start, "seed": seed, "test": score + seed}
+    TransferRow(dataset=name, start=start, size=size, seed=seed, dev=0.0, test=score + seed)
     for size in (None, 500)
     for name in SETS
     for start, score in STARTS.items()
@@ -54,7 +55,7 @@ TESTED = [
 RESULTS = {
     "geometry": GEOMETRY,
     "paths": {"odds": ODDS, "curves": CURVES},
-    "transfer": transfer_table(TESTED),
+    "transfer": transfer_results(TESTED),
 }
 SURVEY = {
     "regions": [{"average": ["c", "a", "b"], "variance": 2.5}],

@@ -6,21 +6,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.studies.region.config import Settings as RegionSettings
+from dfwe.studies.region.contents import CurvesResults
 from dfwe.studies.region.points import Point, hulls, lines, singles
-from dfwe.studies.region.probe import ProbeTexts
+from dfwe.studies.region.probe import Probe, ProbeTexts, Texts
 from dfwe.studies.region.stages import Grid
 from dfwe.studies.region.statistics import Losses, curves, odds
 from dfwe.studies.region.tables import between
 from dfwe.tasks.task import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dfwe.weights.space import WeightSpace
 
 LEDGER = "losses.jsonl"
 SIZES = ("texts", "interior", "perturbed", "pairs", "points", "extrapolation", "steps")
@@ -69,15 +76,20 @@ class LossesRecord(Record):
     line: dict[str, Curve]
     extrapolation: dict[str, Curve]
 
-    def curves(self) -> dict[str, dict[str, Any]]:
-        """Kind of line -> kind of pair -> points and breaks, as plain data."""
-        ways = {"line": self.line, "extrapolation": self.extrapolation}
+    def curves(self) -> CurvesResults:
+        """The losses along lines as plain data."""
         return {
-            way: {
-                kind: curve.model_dump(mode="json", exclude_none=way == "line")
-                for kind, curve in kinds.items()
-            }
-            for way, kinds in ways.items()
+            "line": {
+                kind: {"points": [point.model_dump() for point in curve.points]}
+                for kind, curve in self.line.items()
+            },
+            "extrapolation": {
+                kind: {
+                    "points": [point.model_dump() for point in curve.points],
+                    "breaks": list(curve.breaks or ()),
+                }
+                for kind, curve in self.extrapolation.items()
+            },
         }
 
 
@@ -125,13 +137,17 @@ class Paths(Step):
             for point in part(owners, probed, self.region)
         ]
         losses = self._measure(run, points, run.work / LEDGER)
-        record = _record(odds(points, losses, owners, self.region), curves(points, losses))
+        rows = odds(points, losses, owners, self.region)
+        content = {"odds": rows, **curves(points, losses)}
+        record = LossesRecord.model_validate(content, strict=False)  # lists become tuples
         pictures = self._pictures(record.curves(), run.output)
         shutil.copy(run.work / LEDGER, run.output)  # a commit may be killed
         run.log.images({f"region/{path.stem}": path for path in pictures})
-        columns = list(OddsRow.model_fields)
-        rows: list[list[Any]] = [list(row.model_dump().values()) for row in record.odds]
-        run.log.table("region/odds", columns, rows)
+        run.log.table(
+            "region/odds",
+            list(OddsRow.model_fields),
+            [list(row.model_dump().values()) for row in record.odds],
+        )
         table = between(record.curves())
         run.log.table("region/lines", table.columns, table.rows)
         return record
@@ -147,7 +163,8 @@ class Paths(Step):
         from dfwe.weights.layout import flatten
 
         space, backbone, tokenizer = self.grid.space(run)
-        flatten(backbone.to(run.context.device))
+        backbone.to(run.context.device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+        flatten(backbone)
         norms = np.sqrt(np.diag(gram(space.rows[:-1], space.rows[-1])))
         probes = {name: self._probe(run, task, tokenizer) for name, task in self.probed.items()}
         with scoring_bar(f"probe {self.label}", len(missing)) as advance, ledger.open("a") as out:
@@ -163,8 +180,14 @@ class Paths(Step):
                 advance()
         return losses
 
-    def _write(self, point: Point, space: Any, backbone: Any, norms: np.ndarray) -> None:
-        """Put the point into the body; a perturbed base is as far out as some model is."""
+    def _write(
+        self,
+        point: Point,
+        space: "WeightSpace",
+        backbone: "PreTrainedModel",
+        norms: NDArray[np.float64],
+    ) -> None:
+        """Put the point into the backbone; a perturbed base is as far out as some model is."""
         from dfwe.studies.region.points import perturbed
         from dfwe.weights.layout import flat
 
@@ -172,32 +195,32 @@ class Paths(Step):
             space.write(point.alpha, backbone)
             return
         norm = float(np.random.default_rng(point.seed).choice(norms))
-        held = flat(backbone, space.layout)
-        assert held is not None
-        held.copy_(perturbed(space.rows[-1], norm, point.seed))
+        theta = flat(backbone, space.layout)
+        assert theta is not None
+        theta.copy_(perturbed(space.rows[-1], norm, point.seed))
 
     @cached_property
     def _texts(self) -> ProbeTexts:
         return ProbeTexts(self.tasks, self.corpus, self.region.texts, self.region.unseen)
 
-    def _probe(self, run: Run, task: Task, tokenizer: Any) -> Any:
-        from dfwe.studies.region.probe import Probe, Texts
+    def _probe(self, run: Run, task: Task, tokenizer: "PreTrainedTokenizerBase") -> Probe:
+        train, dev = (self._drawn(run, task, split, tokenizer) for split in ("train", "dev"))
+        return Probe(task.name, train, dev)
 
-        held = []
-        for split in ("train", "dev"):
-            corpus, index = self._texts.draw(task, split)
-            tokenized = self.grid.model.tokenize(
-                task, corpus, split, tokenizer, run.context.tokens
-            )
-            part = replace(
-                tokenized,
-                examples=tuple(tokenized.examples[i] for i in index),
-                sources=[tokenized.sources[i] for i in index],
-                targets=[tokenized.targets[i] for i in index],
-                options=[tokenized.options[i] for i in index],
-            )
-            held.append(Texts.of(part, [e.options.index(e.target) for e in part.examples]))
-        return Probe(task.name, *held)
+    def _drawn(
+        self, run: Run, task: Task, split: str, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Texts:
+        """The texts of a split that the probe reads."""
+        corpus, index = self._texts.draw(task, split)
+        whole = self.grid.model.tokenize(task, corpus, split, tokenizer, run.context.tokens)
+        part = replace(
+            whole,
+            examples=tuple(whole.examples[i] for i in index),
+            sources=[whole.sources[i] for i in index],
+            targets=[whole.targets[i] for i in index],
+            options=[whole.options[i] for i in index],
+        )
+        return Texts.of(part, [e.options.index(e.target) for e in part.examples])
 
     def _is_single_label(self, task: Task) -> bool:
         examples = task.examples(self.corpus, "train")
@@ -206,15 +229,15 @@ class Paths(Step):
             e.options == options and isinstance(task.answer.gold(e), int) for e in examples
         )
 
-    def _pictures(self, curves: dict[str, Any], folder: Path) -> list[Path]:
+    def _pictures(self, curves: CurvesResults, folder: Path) -> list[Path]:
         from dfwe.reporting.maps import loss_curves
 
         return [
-            loss_curves(
-                {kind: rows["points"] for kind, rows in curves[name].items()},
-                folder / f"{name}.png",
+            loss_curves({kind: curve["points"] for kind, curve in kinds.items()}, folder / name)
+            for name, kinds in (
+                ("line.png", curves["line"]),
+                ("extrapolation.png", curves["extrapolation"]),
             )
-            for name in ("line", "extrapolation")
         ]
 
 
@@ -228,19 +251,3 @@ def _recorded(ledger: Path) -> Losses:
         ledger.write_text(whole)
     rows = [json.loads(line) for line in whole.splitlines()]
     return {(name, d): float("inf") if loss is None else loss for name, d, loss, _ in rows}
-
-
-def _record(rows: Sequence[dict[str, Any]], ways: dict[str, dict[str, Any]]) -> LossesRecord:
-    line, extrapolation = (
-        {
-            kind: Curve(
-                points=tuple(CurvePoint(**point) for point in curve["points"]),
-                breaks=tuple(curve["breaks"]) if "breaks" in curve else None,
-            )
-            for kind, curve in ways[way].items()
-        }
-        for way in ("line", "extrapolation")
-    )
-    return LossesRecord(
-        odds=tuple(OddsRow(**row) for row in rows), line=line, extrapolation=extrapolation
-    )

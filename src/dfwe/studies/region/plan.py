@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -19,12 +18,18 @@ from dfwe.studies.region.config import Settings
 from dfwe.studies.region.losses import Paths
 from dfwe.studies.region.stages import TRANSFER, Centroid, Geometry, Grid, Transfer
 from dfwe.tasks.task import Task
+from dfwe.training.config import TrainingConfig
 from dfwe.training.freezing import freeze
 
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """Every dataset (task and sources) x every seed, and what is learned from where they lie."""
+    """Every dataset (task and sources) x every seed, and what is learned from where they lie.
+
+    Args:
+        study: the target, its sources, the model and how it is trained.
+        settings: sizes and groups of the region study.
+    """
 
     study: Experiment
     settings: Settings
@@ -118,11 +123,10 @@ class RegionPlan:
                 "its texts; name other datasets in sources.list."
             )
         few = min(self.settings.centroid.subset, len(others))
-        drawn = sorted(np.random.default_rng(0).choice(len(others), few, replace=False))
-        for name, members in (
-            ("centroid", others),
-            (f"average of {few}", [others[i] for i in drawn]),
-        ):
+        rng = np.random.default_rng(0)
+        drawn: list[int] = rng.choice(len(others), few, replace=False).tolist()
+        sample = [others[i] for i in sorted(drawn)]
+        for name, members in (("centroid", others), (f"average of {few}", sample)):
             grid = Grid(tuple(members), self.study.model, self.base)
             yield name, Centroid(f"{name} for {task.name}", self.group, grid)
 
@@ -164,7 +168,7 @@ class RegionPlan:
         seed: int,
         corpus: Corpus,
         start: Step | None,
-        training: Any = None,
+        training: TrainingConfig | None = None,
     ) -> Train:
         study = self.study
         return Train(
@@ -191,6 +195,6 @@ def _limited(corpus: Corpus, limit: int | None) -> Corpus:
     if not isinstance(plain, TableCorpus):
         raise UserError(
             f"corpus={corpus.name} cannot be cut to {limit} rows; set "
-            "region.centroid.limits=[null] and choose its own shots."
+            "region.centroid.limits=[null] and choose corpus.shots."
         )
     return replace(plain, limit=limit, source_limit=None)

@@ -1,8 +1,8 @@
 """The work of `stage=region`: run its plan, or survey a folder, and show what came out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -16,14 +16,22 @@ from dfwe.reporting.terminal import show
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.experiment import Experiment
 from dfwe.studies.region.config import Settings
+from dfwe.studies.region.contents import (
+    GeometryResults,
+    GridModel,
+    PathsResults,
+    StudyResults,
+    TransferResult,
+)
 from dfwe.studies.region.losses import LossesRecord
 from dfwe.studies.region.plan import RegionPlan
-from dfwe.studies.region.stages import TRANSFER, GeometryRecord, TransferRecord
+from dfwe.studies.region.stages import TRANSFER, GeometryRecord, TransferRecord, TransferRow
 from dfwe.studies.region.statistics import mean_interval
 from dfwe.studies.region.tables import regions, sources, tables
 
+Value = TypeVar("Value")
 TITLE = "Regions in weight space"
-PICTURES = {  # in a run's folder -> what the page says of it
+PICTURES = {  # file name without ending -> caption on the page
     "cosine": "Cosine similarity of the task vectors",
     "tree": "Average linkage of the task vectors",
     "plane": "The two directions in which the models differ most",
@@ -76,18 +84,19 @@ def finetune(
     )
 
 
-def results(plan: RegionPlan, stage: Stage, store: Store) -> dict[str, Any]:
-    """`results.json`: what the store has of the plan; null for what this stage leaves out."""
-    geometry = paths = transfer = None
+def results(plan: RegionPlan, stage: Stage, store: Store) -> StudyResults:
+    """What the store has of the plan; None for what this stage leaves out."""
+    geometry: GeometryResults | None = None
+    paths: PathsResults | None = None
+    transfer: list[TransferResult] | None = None
     if plan.geometry.recipe in store:
         geometry = geometry_results(store.record(plan.geometry.recipe, GeometryRecord))
     if plan.paths.recipe in store:
         losses = store.record(plan.paths.recipe, LossesRecord)
         paths = {"odds": [row.model_dump() for row in losses.odds], "curves": losses.curves()}
     if TRANSFER in stage.computes and plan.transfer.recipe in store:
-        rows = store.record(plan.transfer.recipe, TransferRecord).rows
-        transfer = transfer_table([row.model_dump() for row in rows])
-    grid: list[dict[str, Any]] = []
+        transfer = transfer_results(store.record(plan.transfer.recipe, TransferRecord).rows)
+    grid: list[GridModel] = []
     for step in plan.grid.models:
         if step.recipe in store:
             dev = store.record(step.recipe, TrainRecord).dev.score
@@ -98,18 +107,18 @@ def results(plan: RegionPlan, stage: Stage, store: Store) -> dict[str, Any]:
         "datasets": [task.name for task in plan.tasks],
         "seeds": list(plan.settings.seeds),
         "grid": grid,
-        "sources": geometry and geometry["nearest"],
+        "sources": None if geometry is None else geometry["nearest"],
         "geometry": geometry,
         "paths": paths,
         "transfer": transfer,
     }
 
 
-def geometry_results(record: GeometryRecord) -> dict[str, Any]:
+def geometry_results(record: GeometryRecord) -> GeometryResults:
     """The geometry as a person reads it: by the names of the datasets."""
     names = record.datasets
 
-    def by_name(values: Iterable[Any]) -> dict[str, Any]:
+    def by_name(values: Iterable[Value]) -> dict[str, Value]:
         return dict(zip(names, values, strict=True))
 
     distances = by_name(record.distance)
@@ -129,15 +138,15 @@ def geometry_results(record: GeometryRecord) -> dict[str, Any]:
     }
 
 
-def transfer_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Dataset, size, start -> test scores over seeds, and the gain on the pretrained start.
+def transfer_results(rows: Sequence[TransferRow]) -> list[TransferResult]:
+    """Test scores over seeds by size, start and dataset, and the gain on the pretrained start.
 
     The gain is paired by seed; `all` pools the datasets.
     """
-    cells: list[dict[str, Any]] = []
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    starts = list(dict.fromkeys(row["start"] for row in rows))
-    for size in dict.fromkeys(row["size"] for row in rows):
+    cells: list[TransferResult] = []
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    starts = list(dict.fromkeys(row.start for row in rows))
+    for size in dict.fromkeys(row.size for row in rows):
         for start in starts:
             means: list[float] = []
             gains: list[float] = []
@@ -145,27 +154,23 @@ def transfer_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 scores = _by_seed(rows, dataset, size, start)
                 pretrained = _by_seed(rows, dataset, size, "pretrained")
                 gained = [score - pretrained[seed] for seed, score in scores.items()]
-                cells.append(_row(dataset, size, start, list(scores.values()), gained))
+                cells.append(_cell(dataset, size, start, list(scores.values()), gained))
                 means.append(cells[-1]["mean"])
                 gains += gained
-            cells.append(_row("all", size, start, means, gains))
+            cells.append(_cell("all", size, start, means, gains))
     return cells
 
 
 def _by_seed(
-    rows: Sequence[dict[str, Any]], dataset: str, size: int | None, start: str
+    rows: Sequence[TransferRow], dataset: str, size: int | None, start: str
 ) -> dict[int, float]:
     wanted = (dataset, size, start)
-    return {
-        row["seed"]: row["test"]
-        for row in rows
-        if (row["dataset"], row["size"], row["start"]) == wanted
-    }
+    return {row.seed: row.test for row in rows if (row.dataset, row.size, row.start) == wanted}
 
 
-def _row(
+def _cell(
     dataset: str, size: int | None, start: str, scores: list[float], gains: list[float]
-) -> dict[str, Any]:
+) -> TransferResult:
     gain, low, high = mean_interval(gains)
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {
@@ -209,7 +214,7 @@ def _survey(checkpoints: Sequence[str], context: Context, settings: Settings) ->
     _show(values, f"{label}, task vectors around {around}.", shown, context.output)
 
 
-def _show(results: dict[str, Any], lead: str, tables: Sequence[Table], output: Path) -> None:
+def _show(results: Mapping[str, object], lead: str, tables: Sequence[Table], output: Path) -> None:
     """Write results.json, the tables and the page; print the tables and where all that is."""
     from dfwe.reporting.html import write_report
 

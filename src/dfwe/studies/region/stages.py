@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,11 @@ from dfwe.studies.region.points import centroid
 from dfwe.weights.loading import save
 from dfwe.weights.readout import copy_pooling
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dfwe.weights.space import WeightSpace
+
 TRANSFER = "region/transfer"
 NEAREST = 3  # datasets that are recommended as sources
 
@@ -36,7 +41,7 @@ class Grid:
 
     models: tuple[Train, ...]
     model: ModelFamily
-    base: Step | None  # the step that makes the base, if it is made here
+    base: Step | None  # the step that pretrains the base; None if it is loaded
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -55,7 +60,9 @@ class Grid:
         """Positions of a dataset's models."""
         return [i for i, owner in enumerate(self.owners) if owner == dataset]
 
-    def space(self, run: Run) -> tuple[Any, Any, Any]:
+    def space(
+        self, run: Run
+    ) -> tuple["WeightSpace", "PreTrainedModel", "PreTrainedTokenizerBase"]:
         """The weight space of the backbones, the base last; the network; the tokenizer."""
         from dfwe.studies.region.backbones import backbone_space
 
@@ -191,7 +198,7 @@ def _mean_distance(apart: NDArray[np.float64], rows: list[int]) -> float | None:
 
 
 def _clusters(similar: NDArray[np.float64], truth: list[str]) -> ClusterScores | None:
-    """None where all models are of one kind, or each is of its own."""
+    """Scores of spectral clusters; None if all models are of one kind or of different ones."""
     if not 1 < len(set(truth)) < len(truth):
         return None
     scores = agreement(spectral(similar, len(set(truth))).tolist(), truth)
@@ -309,6 +316,6 @@ class Transfer(Step):
                     test=scores.score,
                 )
             )
-        values: list[list[Any]] = [list(row.model_dump().values()) for row in rows]
+        values = [list(row.model_dump().values()) for row in rows]
         run.log.table("region/transfer", list(TransferRow.model_fields), values)
         return TransferRecord(rows=tuple(rows))

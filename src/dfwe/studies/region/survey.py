@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.errors import UserError
 from dfwe.pipeline.recipe import Recipe, digest
+from dfwe.studies.region.contents import SurveyResults
 from dfwe.studies.region.geometry import (
     Matrix,
     cosine,
@@ -61,8 +61,8 @@ class Survey:
         settings = {"labels": self.labels, "products": digest(self.products.tolist())}
         return Recipe("region-survey", VERSION, settings)
 
-    def results(self) -> dict[str, Any]:
-        """`results.json`; `sources` are the experts to give DFWE for a target of that name."""
+    def results(self) -> SurveyResults:
+        """What `results.json` contains."""
         index = {label: i for i, label in enumerate(self.labels)}
         return {
             "regions": [

@@ -1,42 +1,47 @@
-"""A study of regions as tables, from what `results.json` holds."""
+"""A study of regions, or a survey, as tables of what its `results.json` contains."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import DASH, points
+from dfwe.studies.region.contents import (
+    CurvesResults,
+    GeometryResults,
+    OddsResult,
+    StudyResults,
+    SurveyResults,
+    TransferResult,
+)
 from dfwe.studies.region.geometry import mean_cosine
 from dfwe.studies.region.points import REACH
 
-Found = Mapping[str, Any]
+
+def tables(study: StudyResults) -> list[Table]:
+    """The tables of what a study has computed so far."""
+    computed: list[Table] = []
+    if geometry := study["geometry"]:
+        computed += [clusters(geometry), similarity(geometry)]
+    if paths := study["paths"]:
+        computed += [odds(paths["odds"]), between(paths["curves"])]
+    if starts := study["transfer"]:
+        computed.append(transfer(starts))
+    return computed
 
 
-def tables(found: Found) -> list[Table]:
-    """The tables of what a study has made so far."""
-    made = []
-    if found["geometry"]:
-        made += [clusters(found["geometry"]), similarity(found["geometry"])]
-    if found["paths"]:
-        made += [odds(found["paths"]["odds"]), between(found["paths"]["curves"])]
-    if found["transfer"]:
-        made.append(transfer(found["transfer"]))
-    return made
-
-
-def clusters(geometry: Found) -> Table:
+def clusters(geometry: GeometryResults) -> Table:
     """How spectral clusters match datasets and families."""
     rows = [
-        [f"by {kind}", *(f"{held[key]:.2f}" for key in ("accuracy", "f1", "ari"))]
+        [f"by {kind}", *(f"{scores[key]:.2f}" for key in ("accuracy", "f1", "ari"))]
         for kind in ("dataset", "family")
-        if (held := geometry["clusters"][kind])
+        if (scores := geometry["clusters"][kind])
     ]
     note = f"Spectral clustering of {len(geometry['labels'])} task vectors; 1 is perfect."
     return Table("Clusters", ["models", "accuracy", "F1", "ARI"], rows, note=note, name="clusters")
 
 
-def similarity(geometry: Found) -> Table:
+def similarity(geometry: GeometryResults) -> Table:
     """A row a dataset: how alike its models are, how far they moved, who lies nearest."""
     near = geometry["cosine"]
     rows = [
@@ -46,7 +51,7 @@ def similarity(geometry: Found) -> Table:
             f"{np.mean([value for other, value in row.items() if other != name]):.2f}",
             f"{geometry['norm'][name]:.2f}",
             f"{geometry['variance'][name]:.2f}",
-            _named({other: row[other] for other in geometry["nearest"][name]}),
+            _with_values({other: row[other] for other in geometry["nearest"][name]}),
         ]
         for name, row in near.items()
     ]
@@ -65,14 +70,14 @@ def similarity(geometry: Found) -> Table:
     )
 
 
-def odds(rows: Sequence[Found]) -> Table:
+def odds(rows: Sequence[OddsResult]) -> Table:
     """P_B(A, B), a row a group."""
     pairs = list(dict.fromkeys((row["a"], row["b"]) for row in rows))
-    held = {(row["level"], row["group"], row["a"], row["b"]): row for row in rows}
+    by_pair = {(row["level"], row["group"], row["a"], row["b"]): row for row in rows}
     cells = [
         [
-            f"family {group}" if level == "family" else group,
-            *(_odds(held.get((level, group, a, b))) for a, b in pairs),
+            f"family {group}" if level == "family" else str(group),
+            *(_odds(by_pair.get((level, group, a, b))) for a, b in pairs),
         ]
         for level, group in dict.fromkeys((row["level"], row["group"]) for row in rows)
     ]
@@ -93,14 +98,15 @@ def odds(rows: Sequence[Found]) -> Table:
     )
 
 
-def between(curves: Found) -> Table:
+def between(curves: CurvesResults) -> Table:
     """Generalised loss between two models, and where the line beyond them breaks."""
-    rows = []
+    rows: list[list[str]] = []
     for kind in dict.fromkeys([*curves["line"], *curves["extrapolation"]]):
-        on = curves["line"].get(kind, {"points": []})["points"]
+        on = curves["line"][kind]["points"] if kind in curves["line"] else []
         middle = min(on, key=lambda row: abs(row["t"] - 0.5), default=None)
         ends = float(np.mean([on[0]["mean"], on[-1]["mean"]])) if on else None
-        broken = curves["extrapolation"].get(kind, {"breaks": []})["breaks"]
+        beyond = curves["extrapolation"].get(kind)
+        broken = [] if beyond is None else beyond.get("breaks", [])
         rows.append(
             [
                 kind,
@@ -122,19 +128,19 @@ def between(curves: Found) -> Table:
     )
 
 
-def transfer(rows: Sequence[Found]) -> Table:
+def transfer(rows: Sequence[TransferResult]) -> Table:
     """Test scores from each start, a row a dataset and size; the mean over datasets apart."""
-    held = {(row["dataset"], row["size"], row["start"]): row for row in rows}
+    by_start = {(row["dataset"], row["size"], row["start"]): row for row in rows}
     first, *others = dict.fromkeys(row["start"] for row in rows)
     places = sorted(
         dict.fromkeys((row["dataset"], row["size"]) for row in rows),
         key=lambda place: place[0] == "all",
     )
-    cells = []
+    cells: list[list[str]] = []
     for dataset, size in places:
         line = [dataset, "all" if size is None else str(size)]
         for start in (first, *others):
-            row = held[dataset, size, start]
+            row = by_start[dataset, size, start]
             several = row["sd"] is not None  # runs
             spread = f" ± {row['sd']:.2f}" if several and dataset != "all" else ""
             line.append(points(row["mean"]) + spread)
@@ -163,18 +169,18 @@ def transfer(rows: Sequence[Found]) -> Table:
     )
 
 
-def regions(found: Found) -> Table:
+def regions(survey: SurveyResults) -> Table:
     """A survey's regions, from its `results.json`."""
-    near, index = np.array(found["cosine"]), found["labels"].index
-    rows = []
-    for number, held in enumerate(found["regions"], 1):
-        members = [index(label) for label in held["average"]]
+    cosines, index = np.array(survey["cosine"]), survey["labels"].index
+    rows: list[list[str]] = []
+    for number, region in enumerate(survey["regions"], 1):
+        members = [index(label) for label in region["average"]]
         rows.append(
             [
                 str(number),
                 str(len(members)),
-                f"{mean_cosine(near, members):.2f}",
-                f"{held['variance']:.3g}",
+                f"{mean_cosine(cosines, members):.2f}",
+                f"{region['variance']:.3g}",
             ]
         )
     note = "Cosine: mean over pairs. Variance: mean squared distance from the centroid."
@@ -183,22 +189,22 @@ def regions(found: Found) -> Table:
     )
 
 
-def sources(found: Found) -> Table:
+def sources(survey: SurveyResults) -> Table:
     """A survey's checkpoints by region, each with the others to give DFWE."""
-    cosines, index = found["cosine"], found["labels"].index
-    owner = {
+    cosines, index = survey["cosine"], survey["labels"].index
+    region_of = {
         label: str(number)
-        for number, held in enumerate(found["regions"], 1)
-        for label in held["average"]
+        for number, region in enumerate(survey["regions"], 1)
+        for label in region["average"]
     }
     columns = ["checkpoint", "region", "nearest", "second", "third"]
-    rows = []
-    for label in [*owner, *found["outliers"]]:
+    rows: list[list[str]] = []
+    for label in [*region_of, *survey["outliers"]]:
         near = [
             f"{other} {cosines[index(label)][index(other)]:.2f}"
-            for other in found["sources"][label]
+            for other in survey["sources"][label]
         ]
-        cells = [label, owner.get(label, "outlier"), *near]
+        cells = [label, region_of.get(label, "outlier"), *near]
         rows.append([*cells, *[DASH] * (len(columns) - len(cells))])
     note = (
         "Average the checkpoints of a region; leave outliers out. The most similar others, with "
@@ -207,9 +213,9 @@ def sources(found: Found) -> Table:
     return Table("Checkpoints", columns, rows, note=note, name="sources", brief=columns[:3])
 
 
-def _odds(row: Found | None) -> str:
+def _odds(row: OddsResult | None) -> str:
     return DASH if row is None else f"{row['p']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
 
 
-def _named(values: Mapping[str, float]) -> str:
+def _with_values(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in values.items()) or DASH
