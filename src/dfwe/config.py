@@ -2,26 +2,25 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, DictKeyType, OmegaConf
 
-from dfwe.errors import UserError
+from dfwe.errors import DISK, UserError
 
 if TYPE_CHECKING:
     from dfwe.pipeline.context import Context
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
-from dfwe.errors import DISK
-
 DEFERRED = "dfwe.pipeline.deferred.Deferred"
+Plain: TypeAlias = "dict[DictKeyType, Plain] | list[Plain] | str | float | bool | None"
 
 
 def build(config: Any) -> Any:
@@ -29,20 +28,20 @@ def build(config: Any) -> Any:
 
     A node with `_partial_: true` becomes a `Deferred`: nothing is imported before it is called.
     """
-    return hydra.utils.instantiate(_deferring(config), _convert_="all")
-
-
-def _deferring(config: Any) -> Any:
-    """The configuration with every `_partial_` node as a `Deferred`."""
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    if isinstance(plain, list):
-        return [_deferring(item) for item in plain]
-    if not isinstance(plain, dict):
-        return plain
-    node = {key: _deferring(value) for key, value in plain.items()}
-    if not node.pop("_partial_", False):
+    return hydra.utils.instantiate(_deferring(plain), _convert_="all")
+
+
+def _deferring(node: Plain) -> Plain:
+    """The node with every `_partial_` one inside as a `Deferred`."""
+    if isinstance(node, list):
+        return [_deferring(item) for item in node]
+    if not isinstance(node, dict):
         return node
-    return {"_target_": DEFERRED, "target": node.pop("_target_"), "arguments": node}
+    fields = {key: _deferring(value) for key, value in node.items()}
+    if not fields.pop("_partial_", False):
+        return fields
+    return {"_target_": DEFERRED, "target": fields.pop("_target_"), "arguments": fields}
 
 
 def config_folder() -> str:
@@ -102,7 +101,7 @@ def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
 
 @cache
 def _corpus(config: str) -> Any:
-    """Read once and kept in memory once, however many studies of a process are on it."""
+    """Read and kept in memory once, however many studies of a process are on it."""
     return build(OmegaConf.create(config))
 
 
@@ -182,12 +181,11 @@ def context_of(cfg: DictConfig) -> "Context":
     )
 
 
-def _command_for(overrides: Any) -> Callable[[str], str]:
-    """What a person can paste to make a stage, with the configurations of their own."""
-    found = HydraConfig.get().runtime.config_sources
+def _command_for(overrides: Sequence[str]) -> Callable[[str], str]:
+    """Stage -> the command that computes it, with the folders of configurations given here."""
     places = [
         f"--config-dir {shlex.quote(source.path)}"
-        for source in found
+        for source in HydraConfig.get().runtime.config_sources
         if source.provider == "command-line"
     ]
     if (name := _config_name()) != "config":
