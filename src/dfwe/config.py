@@ -16,6 +16,7 @@ from omegaconf import DictConfig, DictKeyType, OmegaConf
 from dfwe.errors import DISK, UserError
 
 if TYPE_CHECKING:
+    from dfwe.data.corpus import Corpus
     from dfwe.pipeline.context import Context
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
@@ -83,7 +84,7 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
         training=build(cfg.training),
         search=build(cfg.search),
         seed=cfg.seed,
-        checkpoints=tuple(map(str, _listed(cfg.checkpoints))),
+        checkpoints=tuple(_listed(cfg.checkpoints)),
         controls=_built(cfg, "controls"),
         landscapes=_built(cfg, "landscapes"),
     )
@@ -100,7 +101,7 @@ def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
 
 
 @cache
-def _corpus(config: str) -> Any:
+def _corpus(config: str) -> "Corpus":
     """Read and kept in memory once, however many studies of a process are on it."""
     return build(OmegaConf.create(config))
 
@@ -142,11 +143,11 @@ def source_names(cfg: DictConfig) -> list[str]:
     return _listed(cfg.sources.of.get(cfg.task.name) if names is None else names)
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Any) -> list[str]:
     """What is given without brackets is a list of one, null an empty one."""
     if value is None:
         return []
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str) else [str(item) for item in value]
 
 
 def _task(name: str, given: str) -> DictConfig:

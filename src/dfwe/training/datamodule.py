@@ -1,7 +1,6 @@
 """Training steps and dev batches as a data module of Lightning."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -117,5 +116,5 @@ class TaskDataModule(L.LightningDataModule):
             raise UserError("This data has no test split; pass one as test=.")
         return scoring_loader(self.test, self.trainer.strategy.root_device)
 
-    def predict_dataloader(self) -> DataLoader[Any]:
+    def predict_dataloader(self) -> DataLoader[Batch]:
         return self.test_dataloader()
