@@ -20,8 +20,8 @@ class TrainingConfig:
         patience: epochs without a better dev score before training stops; None never stops.
         warmup: optimizer steps of linear warm-up.
         precision: Lightning's name: `32-true`, or `bf16-mixed`.
-        monitor: whose dev score selects the epoch: the `target`'s (the paper), or the expert's
-            `own`, so that targets can share a source's expert.
+        monitor: whose dev score selects the epoch: the `target`'s (the paper), or, by `own`, that
+            of a source for its expert, so that targets can share it.
         parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.
         tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
             up to rounding, but not what dropout draws.
