@@ -19,24 +19,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dfwe.errors import UserError, machine_failed, reason
+from dfwe.config import build, config_folder, context_of, ensembling_study
+from dfwe.errors import DISK, UserError, machine_failed, reason
 
 if TYPE_CHECKING:
     from dfwe.pipeline.context import Context
     from dfwe.pipeline.executor import Stage
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
-from dfwe.config import (
-    build,
-    config_folder,
-    context_of,
-    ensembling_study,
-)
-from dfwe.errors import DISK
-
 log = logging.getLogger(__name__)
 CONSOLE = "hydra.job_logging.handlers.console.level"
-WORDS = {  # what Hydra has no option for -> what it is told instead
+OPTIONS = {  # options that Hydra does not know -> the overrides that they stand for
     "-v": f"{CONSOLE}=DEBUG",
     "--verbose": f"{CONSOLE}=DEBUG",
     "-q": f"{CONSOLE}=WARNING",
@@ -46,7 +39,7 @@ WORDS = {  # what Hydra has no option for -> what it is told instead
 
 def main() -> None:
     """The command: `-v` shows what the log of the run's folder has, `-q` warnings and results."""
-    sys.argv[1:] = [WORDS.get(word, word) for word in sys.argv[1:]]
+    sys.argv[1:] = [OPTIONS.get(word, word) for word in sys.argv[1:]]
     job()
 
 
@@ -131,7 +124,7 @@ def _ensemble(
 
 
 def _sentence(error: BaseException) -> str | None:
-    """The user's sentence in an error; None for our own bugs, which keep their traceback."""
+    """The sentence for the user; None for a bug of ours, which keeps its traceback."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return _sentence(error.__cause__)
     if (number := _errno(error)) is not None:
@@ -153,28 +146,29 @@ def _errno(error: BaseException) -> int | None:
     """The system's error number; safetensors and torch.save have it in words alone."""
     if isinstance(error, OSError):
         return error.errno or 0
-    if found := re.search(r"os error (\d+)", str(error)):
-        return int(found[1])
+    if number := re.search(r"os error (\d+)", str(error)):
+        return int(number[1])
     return errno.ENOSPC if "inline_container.cc" in str(error) else None
 
 
 def _unknown_setting(error: BaseException) -> str | None:
     """The sentence about a key on the command line that what is built does not take."""
-    found = re.search(r"(\w+)[.\w]*\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if found is None:
+    call = re.search(r"(\w+)[.\w]*\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if call is None:
         return None
+    function, keyword = call.groups()
     given = [item.split("=")[0].lstrip("+") for item in HydraConfig.get().overrides.task]
     for key in given:
-        if key.split(".")[-1] == found[2]:
-            return f"{found[1]} takes no '{found[2]}' ({key}=); --cfg job shows what can be set."
+        if key.split(".")[-1] == keyword:
+            return f"{function} takes no '{keyword}' ({key}=); --cfg job shows what can be set."
     return None
 
 
 def _quiet() -> None:
-    """Say our own things; not the libraries' hints about accelerators and workers."""
+    """Silence the libraries' hints about accelerators and workers."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; we say the end
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # retries; we report the end
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")

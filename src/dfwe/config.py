@@ -2,26 +2,26 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, DictKeyType, OmegaConf
 
-from dfwe.errors import UserError
+from dfwe.errors import DISK, UserError
 
 if TYPE_CHECKING:
+    from dfwe.data.corpus import Corpus
     from dfwe.pipeline.context import Context
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
-from dfwe.errors import DISK
-
 DEFERRED = "dfwe.pipeline.deferred.Deferred"
+Plain: TypeAlias = "dict[DictKeyType, Plain] | list[Plain] | str | float | bool | None"
 
 
 def build(config: Any) -> Any:
@@ -29,20 +29,20 @@ def build(config: Any) -> Any:
 
     A node with `_partial_: true` becomes a `Deferred`: nothing is imported before it is called.
     """
-    return hydra.utils.instantiate(_deferring(config), _convert_="all")
-
-
-def _deferring(config: Any) -> Any:
-    """The configuration with every `_partial_` node as a `Deferred`."""
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    if isinstance(plain, list):
-        return [_deferring(item) for item in plain]
-    if not isinstance(plain, dict):
-        return plain
-    node = {key: _deferring(value) for key, value in plain.items()}
-    if not node.pop("_partial_", False):
+    return hydra.utils.instantiate(_deferring(plain), _convert_="all")
+
+
+def _deferring(node: Plain) -> Plain:
+    """The node with every `_partial_` one inside as a `Deferred`."""
+    if isinstance(node, list):
+        return [_deferring(item) for item in node]
+    if not isinstance(node, dict):
         return node
-    return {"_target_": DEFERRED, "target": node.pop("_target_"), "arguments": node}
+    fields = {key: _deferring(value) for key, value in node.items()}
+    if not fields.pop("_partial_", False):
+        return fields
+    return {"_target_": DEFERRED, "target": fields.pop("_target_"), "arguments": fields}
 
 
 def config_folder() -> str:
@@ -86,7 +86,7 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
         search=build(cfg.search),
         seed=cfg.seed,
         device=device_kind(cfg.trainer.get("accelerator", "auto")),
-        checkpoints=tuple(map(str, _listed(cfg.checkpoints))),
+        checkpoints=tuple(_listed(cfg.checkpoints)),
         controls=_built(cfg, "controls"),
         landscapes=_built(cfg, "landscapes"),
     )
@@ -103,8 +103,8 @@ def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
 
 
 @cache
-def _corpus(config: str) -> Any:
-    """Read once and kept in memory once, however many studies of a process are on it."""
+def _corpus(config: str) -> "Corpus":
+    """Read and kept in memory once, however many studies of a process are on it."""
     return build(OmegaConf.create(config))
 
 
@@ -145,11 +145,11 @@ def source_names(cfg: DictConfig) -> list[str]:
     return _listed(cfg.sources.of.get(cfg.task.name) if names is None else names)
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Any) -> list[str]:
     """What is given without brackets is a list of one, null an empty one."""
     if value is None:
         return []
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str) else [str(item) for item in value]
 
 
 def _task(name: str, given: str) -> DictConfig:
@@ -184,12 +184,11 @@ def context_of(cfg: DictConfig) -> "Context":
     )
 
 
-def _command_for(overrides: Any) -> Callable[[str], str]:
-    """What a person can paste to make a stage, with the configurations of their own."""
-    found = HydraConfig.get().runtime.config_sources
+def _command_for(overrides: Sequence[str]) -> Callable[[str], str]:
+    """Stage -> the command that computes it, with the folders of configurations given here."""
     places = [
         f"--config-dir {shlex.quote(source.path)}"
-        for source in found
+        for source in HydraConfig.get().runtime.config_sources
         if source.provider == "command-line"
     ]
     if (name := _config_name()) != "config":

@@ -18,12 +18,13 @@ from typing import (
     Literal,
     TypeVar,
     Union,
+    cast,
     dataclass_transform,
     get_args,
     get_origin,
 )
 
-from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.dataclasses import dataclass
 
 from dfwe.errors import UserError
@@ -62,7 +63,7 @@ def settings(key: str, *, eq: bool = True) -> Callable[[Class], Class]:
 
         checked.__init__ = init
         checked.__getstate__ = _declared
-        return checked  # type: ignore[return-value]
+        return cast(Class, checked)
 
     return decorate
 
@@ -90,15 +91,15 @@ def check_arguments(key: str, function: Callable[..., Any], arguments: Mapping[s
 
 
 @cache
-def _model(function: Callable[..., Any], names: tuple[str, ...]) -> Any:
+def _model(function: Callable[..., Any], names: tuple[str, ...]) -> type[BaseModel]:
     """A model of those of the function's keywords that are given."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    kinds = {
+    kinds: dict[str, Any] = {
         name: (_annotation(function, known), ...)
         for name, known in inspect.signature(function).parameters.items()
         if known.kind in named and name in names
     }
-    return create_model(function.__name__, __config__=STRICT, **kinds)  # type: ignore[call-overload]
+    return create_model(function.__name__, __config__=STRICT, **kinds)
 
 
 def _annotation(function: Callable[..., Any], known: inspect.Parameter) -> Any:

@@ -46,9 +46,11 @@ def _download(url: str, temporary: Path) -> None:
 
 
 def _check(url: str, temporary: Path, size: int | None, sha256: str | None) -> None:
-    found = temporary.stat().st_size
-    if size is not None and found != size:
-        raise UserError(f"{url} gave {found} bytes where {size} were expected; nothing was kept.")
+    fetched = temporary.stat().st_size
+    if size is not None and fetched != size:
+        raise UserError(
+            f"{url} gave {fetched} bytes where {size} were expected; nothing was kept."
+        )
     if sha256 is not None and file_digest(temporary) != sha256:
         raise UserError(f"{url} gave a file with another sha256 than {sha256}; nothing was kept.")
     if not zipfile.is_zipfile(temporary):

@@ -6,17 +6,31 @@ one fold of the dialogues, in turn; each alpha answers for the fold it was searc
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
+from dfwe.search.evaluation import Alpha
 from dfwe.search.loop import Result
 from dfwe.tasks.task import Task
 
-Score = Callable[[NDArray[np.float64], str], Any]  # alpha, precision -> scores of theta(alpha)
+
+class Scores(Protocol):
+    """A model's scores with its answers, as `dfwe.scoring.scorer.Scores`."""
+
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+    def subset(
+        self, positions: Sequence[int], examples: Sequence[Example], task: Task
+    ) -> Self: ...
+
+
+AnyScores = TypeVar("AnyScores", bound=Scores)
+Score = Callable[[Alpha, str], AnyScores]  # alpha, precision -> scores of theta(alpha)
 
 
 @dataclass(frozen=True)
@@ -62,8 +76,8 @@ def fold_of(examples: Sequence[Example], k: int, seed: int = 0) -> NDArray[np.in
 
 
 def cross_fit(
-    find: Callable[[Score, int], Result],
-    score: Score,
+    find: Callable[[Score[AnyScores], int], Result],
+    score: Score[AnyScores],
     task: Task,
     examples: Sequence[Example],
     k: int,
@@ -91,11 +105,11 @@ def cross_fit(
 
 
 def _restricted(
-    score: Score, positions: list[int], examples: Sequence[Example], task: Task
-) -> Score:
+    score: Score[AnyScores], positions: list[int], examples: Sequence[Example], task: Task
+) -> Score[AnyScores]:
     """The scores on the examples at these positions alone."""
 
-    def restricted(alpha: NDArray[np.float64], precision: str) -> Any:
+    def restricted(alpha: Alpha, precision: str) -> AnyScores:
         return score(alpha, precision).subset(positions, examples, task)
 
     return restricted

@@ -28,8 +28,8 @@ class TrainingConfig:
             of its task's number of batches; what an epoch leaves over is carried into the first
             step of the next. `mean`: their mean, and the last step of an epoch may be smaller.
         precision: Lightning's name: `32-true`, or `bf16-mixed`.
-        monitor: whose dev score selects the epoch: the `target`'s (the paper), or the expert's
-            `own`, so that targets can share a source's expert.
+        monitor: whose dev score selects the epoch: the `target`'s (the paper), or, by `own`, that
+            of a source for its expert, so that targets can share it.
         noise: the order of examples and dropout: `common` to all experts of a study, or each has
             its `own`; heads start equal either way.
         parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.

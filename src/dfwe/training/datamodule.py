@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -137,5 +136,5 @@ class TaskDataModule(L.LightningDataModule):
             raise UserError("This data has no test split; pass one as test=.")
         return scoring_loader(self.test, self.trainer.strategy.root_device)
 
-    def predict_dataloader(self) -> DataLoader[Any]:
+    def predict_dataloader(self) -> DataLoader[Batch]:
         return self.test_dataloader()
