@@ -87,10 +87,12 @@ class Workers(Generic[Prediction, *Request]):
                 "A scoring process was ended, most likely for lack of memory; give the command "
                 "again with fewer workers."
             ) from None
+        predictions: list[Prediction] = []
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        return [prediction for answer in answers for prediction in answer]
+            predictions += answer
+        return predictions
 
 
 def _serve(

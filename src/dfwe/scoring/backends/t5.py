@@ -77,12 +77,10 @@ def log_likelihoods(
     cache = empty_cache(network.decoder, encoder_cache, width)
     hidden = decode(network.decoder, inputs.to(device), bias, encoder_cache, cache)
     real = target != IGNORED
-    parts = torch.split(hidden[real], POSITIONS), torch.split(target[real], POSITIONS)
+    states, tokens = torch.split(hidden[real], POSITIONS), torch.split(target[real], POSITIONS)
+    pairs = zip(states, tokens, strict=True)
     losses = torch.cat(
-        [
-            cross_entropy(_head(network, h).float(), t, reduction="none")
-            for h, t in zip(*parts, strict=True)
-        ]
+        [cross_entropy(_head(network, h).float(), t, reduction="none") for h, t in pairs]
     )
     summed = torch.zeros(len(texts), k, device=device)  # (m, k)
     summed.index_put_((real.nonzero()[:, 0], owner[real]), -losses, accumulate=True)
