@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
+from dfwe.scoring.backends import Backend
+from dfwe.scoring.lists import floats, integers, table
 from dfwe.search.evaluation import Answers
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from dfwe.data.batches import Batch
     from dfwe.data.corpus import Corpus
     from dfwe.tasks.task import Task
@@ -24,9 +28,20 @@ class Decoding(Protocol):
     families: ClassVar[tuple[str, ...]]  # of models that can be read so
 
     def __call__(
-        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+        self,
+        network: "PreTrainedModel",
+        batch: "Batch",
+        tokenized: TokenizedSplit,
+        max_new_tokens: int,
     ) -> Answers:
-        """The answers to the rows of a batch, in their order."""
+        """The answers to the rows of a batch, in their order.
+
+        Args:
+            network: a transformers model.
+            batch: some examples of the split.
+            tokenized: the split.
+            max_new_tokens: the most tokens of a generated answer, end token included.
+        """
         ...
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
@@ -36,12 +51,11 @@ class Decoding(Protocol):
     def settings(self) -> dict[str, Any]: ...
 
 
-def backend_of(network: Any) -> Any:
-    """The module whose passes fit the network: T5's own, or transformers' for all others."""
-    from dfwe.scoring.backends import generic as plain
-    from dfwe.scoring.backends import t5
+def backend_of(network: "PreTrainedModel") -> Backend:
+    """The backend for the network: `t5`, or `generic` for every other architecture."""
+    from dfwe.scoring.backends import generic, t5
 
-    return t5 if network.config.model_type in t5.KINDS else plain
+    return t5 if network.config.model_type in t5.KINDS else generic
 
 
 @dataclass(frozen=True)
@@ -51,15 +65,19 @@ class Greedy:
     families: ClassVar[tuple[str, ...]] = ("seq2seq", "causal")
 
     def __call__(
-        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+        self,
+        network: "PreTrainedModel",
+        batch: "Batch",
+        tokenized: TokenizedSplit,
+        max_new_tokens: int,
     ) -> Answers:
-        passes = backend_of(network)
-        encoder_cache = passes.encode_sources(network, batch)
-        targets = [[tokenized.targets[i]] for i in batch.index.tolist()]
-        gold = passes.log_likelihoods(network, encoder_cache, targets)[:, 0]
-        answers = passes.greedy(network, encoder_cache, max_new_tokens)
+        backend = backend_of(network)
+        encoder_cache = backend.encode_sources(network, batch)
+        targets = [[tokenized.targets[i]] for i in integers(batch.index)]
+        gold = backend.log_likelihoods(network, encoder_cache, targets)[:, 0]
+        answers = backend.greedy(network, encoder_cache, max_new_tokens)
         texts = tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        return Answers(tuple(texts), tuple(gold.tolist()))
+        return Answers(tuple(texts), tuple(floats(gold)))
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Any text can be generated."""
@@ -78,21 +96,25 @@ class Likelihood:
     families: ClassVar[tuple[str, ...]] = ("seq2seq", "causal")
 
     def __call__(
-        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+        self,
+        network: "PreTrainedModel",
+        batch: "Batch",
+        tokenized: TokenizedSplit,
+        max_new_tokens: int,
     ) -> Answers:
-        index = batch.index.tolist()
+        index = integers(batch.index)
         if not all(tokenized.options[i] for i in index):
             return Greedy()(network, batch, tokenized, max_new_tokens)
-        passes = backend_of(network)
-        encoder_cache = passes.encode_sources(network, batch)
+        backend = backend_of(network)
+        encoder_cache = backend.encode_sources(network, batch)
         texts = [[tokenized.targets[i], *tokenized.options[i]] for i in index]
         # (m, 1 + k): the gold target, then the options
-        likelihoods = passes.log_likelihoods(network, encoder_cache, texts)
-        best = likelihoods[:, 1:].argmax(1).tolist()
+        likelihoods = backend.log_likelihoods(network, encoder_cache, texts)
+        best = integers(likelihoods[:, 1:].argmax(1))
         answers = [tokenized.examples[i].options[k] for i, k in zip(index, best, strict=True)]
-        rows = zip(likelihoods[:, 1:].tolist(), index, strict=True)
+        rows = zip(table(likelihoods[:, 1:]), index, strict=True)
         options = tuple(tuple(row[: len(tokenized.options[i])]) for row, i in rows)
-        return Answers(tuple(answers), tuple(likelihoods[:, 0].tolist()), options)
+        return Answers(tuple(answers), tuple(floats(likelihoods[:, 0])), options)
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Raise UserError if an example of the task may have several labels."""
@@ -116,7 +138,11 @@ class Classify:
     families: ClassVar[tuple[str, ...]] = ("encoder",)
 
     def __call__(
-        self, network: Any, batch: "Batch", tokenized: TokenizedSplit, max_new_tokens: int
+        self,
+        network: "PreTrainedModel",
+        batch: "Batch",
+        tokenized: TokenizedSplit,
+        max_new_tokens: int,
     ) -> Answers:
         from dfwe.scoring.losses import label_log_likelihoods, label_losses
 
@@ -131,10 +157,10 @@ class Classify:
             " and ".join(
                 o for o, yes in zip(tokenized.examples[i].options, row, strict=True) if yes
             )
-            for i, row in zip(batch.index.tolist(), chosen.tolist(), strict=True)
+            for i, row in zip(integers(batch.index), table(chosen), strict=True)
         ]
-        options = label_log_likelihoods(logits, several).tolist()
-        return Answers(tuple(answers), tuple(gold.tolist()), tuple(map(tuple, options)))
+        options = tuple(tuple(row) for row in table(label_log_likelihoods(logits, several)))
+        return Answers(tuple(answers), tuple(floats(gold)), options)
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Labels are checked by the model's family, whose head names them."""

@@ -7,7 +7,7 @@ answered once; a Lightning step and a worker process use these two halves, a cal
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -15,10 +15,14 @@ from dfwe.data.batches import Batch, evaluation_batches, scoring_tokens
 from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.scoring.decoding import Decoding
+from dfwe.scoring.lists import integers
 from dfwe.scoring.workers import Workers
 from dfwe.search.evaluation import Alpha, Answers
 from dfwe.tasks.task import Task
 from dfwe.weights.space import WeightSpace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Predictions:
             Answers.join([part.answers for part in rows]),
         )
 
-    def to(self, device: Any, non_blocking: bool = False) -> "Predictions":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Predictions":
         """Themselves: Lightning moves what a predict step returns, and these are no tensors."""
         return self
 
@@ -98,7 +102,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: Any,
+        model: "PreTrainedModel",
         split: TokenizedSplit,
         task: Task,
         decoding: Decoding,
@@ -109,7 +113,7 @@ class Scorer:
     ) -> None:
         self.models = {"fp32": model}
         if "bf16" in precisions:
-            self.models["bf16"] = deepcopy(model).to(torch.bfloat16)
+            self.models["bf16"] = deepcopy(model).bfloat16()
         self.split = split
         self.task = task
         self.decoding = decoding
@@ -178,10 +182,10 @@ class Scorer:
             self.space.write(alpha, self.models[precision])
         return [self.predict(batch, precision) for batch in batches]
 
-    def _halved(self, model: Any, batch: Batch) -> Predictions:
+    def _halved(self, model: "PreTrainedModel", batch: Batch) -> Predictions:
         try:
             answers = self.decoding(model, batch, self.split, self.task.max_new_tokens)
-            return Predictions(tuple(batch.index.tolist()), answers)
+            return Predictions(tuple(integers(batch.index)), answers)
         except torch.OutOfMemoryError:
             if len(batch.index) == 1:
                 raise

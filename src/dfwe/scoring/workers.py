@@ -5,7 +5,7 @@ import signal
 import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar, TypeVarTuple
 
 import torch
 
@@ -13,9 +13,10 @@ from dfwe.data.batches import Batch
 from dfwe.errors import UserError
 
 Prediction = TypeVar("Prediction")
+Request = TypeVarTuple("Request")
 
 
-class Workers(Generic[Prediction]):
+class Workers(Generic[Prediction, *Request]):
     """Forked processes that predict every `count`-th batch, this one being the first of them.
 
     They share what is memory-mapped, such as the experts' weights, and have a separate model
@@ -26,12 +27,14 @@ class Workers(Generic[Prediction]):
         count: processes of one thread each; 1 forks none and leaves the threads as they are.
     """
 
-    def __init__(self, predict: Callable[..., list[Prediction]], count: int) -> None:
+    def __init__(
+        self, predict: Callable[[Sequence[Batch], *Request], list[Prediction]], count: int
+    ) -> None:
         self.predict = predict
         self.count = count
         self.parts: list[list[Batch]] = []
         self.threads = torch.get_num_threads()
-        self.pipes: list[Connection[Any, Any]] = []
+        self.pipes: list[Connection[tuple[*Request], list[Prediction] | Exception]] = []
 
     @property
     def started(self) -> bool:
@@ -65,7 +68,7 @@ class Workers(Generic[Prediction]):
         self.parts = []
         torch.set_num_threads(self.threads)
 
-    def __call__(self, *request: Any) -> list[Prediction]:
+    def __call__(self, *request: *Request) -> list[Prediction]:
         """Predictions of all batches.
 
         Raises:
@@ -84,20 +87,22 @@ class Workers(Generic[Prediction]):
                 "A scoring process was ended, most likely for lack of memory; give the command "
                 "again with fewer workers."
             ) from None
+        predictions: list[Prediction] = []
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        return [prediction for answer in answers for prediction in answer]
+            predictions += answer
+        return predictions
 
 
 def _serve(
-    predict: Callable[..., list[Any]],
+    predict: Callable[[Sequence[Batch], *Request], list[Prediction]],
     part: list[Batch],
-    pipe: "Connection[Any, Any]",
-    inherited: "list[Connection[Any, Any]]",
+    pipe: "Connection[list[Prediction] | Exception, tuple[*Request]]",
+    inherited: "list[Connection[tuple[*Request], list[Prediction] | Exception]]",
 ) -> None:
     """Answers requests until the asking process closes its end or has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process says when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process ends this one
     for other in inherited:  # else this copy of its end would keep a pipe open
         other.close()
     while True:
@@ -108,7 +113,11 @@ def _serve(
         pipe.send(_answer(predict, part, request))
 
 
-def _answer(predict: Callable[..., list[Any]], part: list[Batch], request: Any) -> Any:
+def _answer(
+    predict: Callable[[Sequence[Batch], *Request], list[Prediction]],
+    part: list[Batch],
+    request: tuple[*Request],
+) -> list[Prediction] | Exception:
     """Predictions, or the error to raise in the asking process."""
     try:
         return predict(part, *request)

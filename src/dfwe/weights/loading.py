@@ -1,16 +1,15 @@
 """Networks and tokenizers from a folder that `save_pretrained` wrote, and back into one."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dfwe.errors import UserError, reason
+from dfwe.pipeline.files import read_json
 from dfwe.weights.hub import local_folder
 from dfwe.weights.readout import read_at_mean, readout_of, reads_mean, write_pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 ENDINGS = {
     "ForSequenceClassification": "encoder",
@@ -34,13 +33,13 @@ def load_model(name: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerB
     return load(local_folder(name))
 
 
-def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
+def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The float32 network and its tokenizer from a folder that `save_pretrained` wrote.
 
     The head of an encoder reads where the folder's `1_Pooling/config.json` says.
 
     Raises:
-        UserError: the folder holds no model of a family that gives answers, or its tokenizer
+        UserError: the folder has no model of a family that gives answers, or its tokenizer
             cannot end or pad a text, or its head cannot read where the file says.
     """
     from transformers import (
@@ -64,28 +63,36 @@ def load(folder: Path) -> tuple[Any, "PreTrainedTokenizerBase"]:
     if getattr(tokenizer, f"{wanted}_id") is None:
         raise UserError(
             f"The tokenizer of {folder} has no {wanted}, without which no batch can "
-            "be made; set it and save the tokenizer beside the model."
+            "be built; set it and save the tokenizer beside the model."
         )
     return fuse_gelu(network), tokenizer
 
 
-def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTokenizerBase"]:
-    """The float32 network of an Auto class, with options of its own, and the tokenizer.
+def load_as(
+    auto: Any, folder: Path, **options: object
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The float32 network that an Auto class reads, and the tokenizer.
+
+    Args:
+        auto: an Auto class of transformers.
+        folder: a checkpoint.
+        options: of `auto.from_pretrained`.
 
     Raises:
-        UserError: the folder holds no such model.
+        UserError: the folder has no such model.
     """
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # a head that is left out, or made anew, is so on purpose
+    logging.set_verbosity_error()  # a head is left out, or initialised, on purpose
     try:
-        network = auto.from_pretrained(folder, dtype=torch.float32, **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        if tokenizer.is_fast:  # or it would be saved as the last call happened to leave it
+        network: PreTrainedModel = auto.from_pretrained(folder, dtype=torch.float32, **options)
+        tokenizer: PreTrainedTokenizerBase = cast(Any, AutoTokenizer).from_pretrained(folder)
+        if isinstance(tokenizer, PreTrainedTokenizerFast):
+            # Or they would be saved as the last call happened to leave them.
             tokenizer.backend_tokenizer.no_truncation()
             tokenizer.backend_tokenizer.no_padding()
         return network.eval(), tokenizer
@@ -96,7 +103,7 @@ def load_as(auto: Any, folder: Path, **options: Any) -> tuple[Any, "PreTrainedTo
 
 
 def unloadable(folder: Path | None, error: Exception) -> UserError:
-    """What to say of a folder that transformers does not load."""
+    """The error for a folder that transformers does not load."""
     return UserError(f"No model can be loaded from {folder}: {reason(error)}.")
 
 
@@ -119,9 +126,11 @@ def family_of(folder: Path) -> str:
         UserError: it is none of these, a bare encoder for example.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
-        kind = [config["model_type"], *(config.get("architectures") or [])][-1]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = read_json(folder / "config.json")
+        kind = str(config["model_type"])
+        if isinstance(architectures := config.get("architectures"), list) and architectures:
+            kind = str(architectures[-1])
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{folder}/config.json is no model's configuration ({error}); save the "
             "model again with save_pretrained."
@@ -146,11 +155,11 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     """
     from transformers.utils import logging
 
-    head, shared = network.get_output_embeddings(), network.get_input_embeddings()
-    tied = head is not None and head.weight is shared.weight  # type: ignore[union-attr]
+    head = cast(Any, network).get_output_embeddings()
+    tied = head is not None and head.weight is network.get_input_embeddings().weight
     network.config.tie_word_embeddings = tied
     logging.disable_progress_bar()
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    network.save_pretrained(folder)  # pyright: ignore[reportUnknownMemberType]
+    tokenizer.save_pretrained(folder)  # pyright: ignore[reportUnknownMemberType]
     if reads_mean(network):
         write_pooling(folder, network.config.hidden_size)

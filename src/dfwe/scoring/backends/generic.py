@@ -1,6 +1,6 @@
-"""The passes through any model that generates, by transformers' own forward and `generate`.
+"""The backend for any model that generates, by transformers' forward and `generate`.
 
-The same functions as `t5.py` has, for BART and its like and for causal language models.
+It serves BART and its like, and causal language models.
 """
 
 from collections.abc import Sequence
@@ -45,15 +45,15 @@ def log_likelihoods(
     place = torch.tensor([j for row in texts for j in range(len(row))], device=device)
     target = padded([[*forced, *ids] for row in texts for ids in row], IGNORED).to(device)
     rows = max(1, POSITIONS // (encoder_cache.source.shape[1] + target.shape[1]))
-    parts = zip(owner.split(rows), target.split(rows), strict=True)
+    parts = zip(torch.split(owner, rows), torch.split(target, rows), strict=True)
     summed = [
         -_losses(network, encoder_cache.source[i], encoder_cache.mask[i], part)[
             :, len(forced) :
         ].sum(1)
         for i, part in parts
     ]
-    found = torch.full((len(texts), max(map(len, texts))), -torch.inf, device=device)  # (m, k)
-    return found.index_put((owner, place), torch.cat(summed))
+    empty = torch.full((len(texts), max(map(len, texts))), -torch.inf, device=device)  # (m, k)
+    return empty.index_put((owner, place), torch.cat(summed))
 
 
 def greedy(network: Any, encoder_cache: EncoderInputs, max_new_tokens: int) -> list[list[int]]:
@@ -92,10 +92,10 @@ def _losses(network: Any, source: Tensor, mask: Tensor, target: Tensor) -> Tenso
     else:  # the target follows its source at once; what is padded comes last
         real, lengths = target != IGNORED, mask.sum(1, keepdim=True)
         whole = torch.cat([source, target.masked_fill(~real, 0)], 1)
-        seen = torch.cat([mask, real.long()], 1)
-        order = seen.argsort(dim=1, descending=True, stable=True)
-        whole, seen = whole.gather(1, order), seen.gather(1, order)
-        logits = network(input_ids=whole, attention_mask=seen, use_cache=False).logits
+        present = torch.cat([mask, real.long()], 1)
+        order = present.argsort(dim=1, descending=True, stable=True)
+        whole, present = whole.gather(1, order), present.gather(1, order)
+        logits = network(input_ids=whole, attention_mask=present, use_cache=False).logits
         before = lengths - 1 + torch.arange(target.shape[1], device=target.device)  # (m, t)
         logits = logits[torch.arange(len(target), device=target.device)[:, None], before]
     return cross_entropy(

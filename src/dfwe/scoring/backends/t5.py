@@ -1,4 +1,4 @@
-"""The passes through a T5 that scoring and training need, on transformers' weights."""
+"""The backend for T5 and its like, on transformers' weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +16,7 @@ from dfwe.scoring.backends.t5_decoder import (
     position_bias,
 )
 from dfwe.scoring.backends.t5_encoder import encode_packed
+from dfwe.scoring.lists import integers
 
 KINDS = ("t5", "mt5")  # transformers' model types of this architecture
 POSITIONS = 512  # of which the head scores the vocabulary at a time: bounds its memory
@@ -62,21 +63,22 @@ def log_likelihoods(
 ) -> Tensor:
     """log p(text | source) of each row's texts, end tokens included, (m, k); -inf where fewer.
 
-    A row's texts stand one behind the other in one decoder pass and see only themselves; T5's
-    positions are relative, which makes this exact.
+    A row's texts stand one behind the other in one decoder pass, and no text attends to another;
+    T5's positions are relative, which makes this exact.
     """
     device, k = encoder_cache.cross.device, max(map(len, texts))
     start = network.config.decoder_start_token_id
     inputs = padded([[t for ids in row for t in (start, *ids[:-1])] for row in texts], start)
     target = padded([[t for ids in row for t in ids] for row in texts], IGNORED).to(device)
     owner = padded([[j for j, ids in enumerate(row) for _ in ids] for row in texts], k).to(device)
-    seen = (owner[:, :, None] == owner[:, None, :]).tril()[:, None]  # (m, 1, width, width)
-    width = seen.shape[-1]
-    bias = position_bias(network.decoder, width).masked_fill(~seen, -torch.inf)
+    visible = (owner[:, :, None] == owner[:, None, :]).tril()[:, None]  # (m, 1, width, width)
+    width = visible.shape[-1]
+    bias = position_bias(network.decoder, width).masked_fill(~visible, -torch.inf)
     cache = empty_cache(network.decoder, encoder_cache, width)
     hidden = decode(network.decoder, inputs.to(device), bias, encoder_cache, cache)
     real = target != IGNORED
-    pairs = zip(hidden[real].split(POSITIONS), target[real].split(POSITIONS), strict=True)
+    states, tokens = torch.split(hidden[real], POSITIONS), torch.split(target[real], POSITIONS)
+    pairs = zip(states, tokens, strict=True)
     losses = torch.cat(
         [cross_entropy(_head(network, h).float(), t, reduction="none") for h, t in pairs]
     )
@@ -98,11 +100,11 @@ def greedy(network: Any, encoder_cache: EncoderCache, max_new_tokens: int) -> li
     token = torch.full((len(rows), 1), config.decoder_start_token_id, device=device)
     bias = position_bias(decoder, max_new_tokens)
     cache = empty_cache(decoder, encoder_cache, max_new_tokens)
-    for seen in range(max_new_tokens):
-        visible = bias[:, :, seen : seen + 1, : seen + 1]
-        hidden = decode(decoder, token, visible, encoder_cache, cache, seen)
+    for step in range(max_new_tokens):
+        around = bias[:, :, step : step + 1, : step + 1]
+        hidden = decode(decoder, token, around, encoder_cache, cache, step)
         token = _head(network, hidden).argmax(-1)  # (rows, 1)
-        for row, chosen in zip(rows, token[:, 0].tolist(), strict=True):
+        for row, chosen in zip(rows, integers(token[:, 0]), strict=True):
             if chosen == config.eos_token_id:
                 finished.add(row)
             elif row not in finished:

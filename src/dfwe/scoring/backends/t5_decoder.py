@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 @dataclass
 class EncoderCache:
-    """What the decoder sees of a batch's sources.
+    """What the decoder attends to of a batch's sources.
 
     Args:
         cross: (layers, 2, m, heads, s, dk), keys and values; 0 where there is no token.
@@ -28,7 +28,7 @@ class EncoderCache:
         return self.cross.shape[2]
 
     def rows(self, kept: Tensor) -> "EncoderCache":
-        """The memory of some of the sources."""
+        """The cache of some of the sources."""
         return EncoderCache(self.cross[:, :, kept], self.bias[kept])
 
 
@@ -63,22 +63,23 @@ def decode(
     bias: Tensor,
     encoder_cache: EncoderCache,
     cache: Tensor,
-    seen: int = 0,
+    filled: int = 0,
 ) -> Tensor:
     """States (m, t, d) of the target tokens `ids` (m, t); puts their keys and values in `cache`.
 
     Args:
-        bias: (m or 1, heads, t, seen + t), what is added to the self-attention's scores.
-        cache: from `empty_cache`, of which `seen` tokens are filled.
+        bias: (m or 1, heads, t, filled + t), what is added to the self-attention's scores.
+        cache: from `empty_cache`.
+        filled: how many tokens earlier passes have put into `cache`.
     """
-    stop = seen + ids.shape[1]
+    stop = filled + ids.shape[1]
     hidden = decoder.embed_tokens(ids)
-    for block, own, cross in zip(decoder.block, cache, encoder_cache.cross, strict=True):
+    for block, pair, cross in zip(decoder.block, cache, encoder_cache.cross, strict=True):
         around, across, feed_forward = block.layer
         attention, normed = around.SelfAttention, around.layer_norm(hidden)
-        own[0, :, :, seen:stop] = _split(attention.k(normed), own)
-        own[1, :, :, seen:stop] = _split(attention.v(normed), own)
-        hidden = hidden + _attend(attention, normed, own[:, :, :, :stop], bias)
+        pair[0, :, :, filled:stop] = _split(attention.k(normed), pair)
+        pair[1, :, :, filled:stop] = _split(attention.v(normed), pair)
+        hidden = hidden + _attend(attention, normed, pair[:, :, :, :stop], bias)
         normed = across.layer_norm(hidden)
         hidden = hidden + _attend(across.EncDecAttention, normed, cross, encoder_cache.bias)
         hidden = feed_forward(hidden)
@@ -88,13 +89,13 @@ def decode(
 def _attend(attention: Any, normed: Tensor, pair: Tensor, bias: Tensor) -> Tensor:
     """What the tokens (m, t, d) take from keys and values `pair` (2, m, heads, s, dk)."""
     query, (key, value) = _split(attention.q(normed), pair), pair
-    found = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-    return attention.o(found.transpose(1, 2).flatten(2))
+    read = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+    return attention.o(read.transpose(1, 2).flatten(2))
 
 
 def _split(projected: Tensor, pair: Tensor) -> Tensor:
     """(m, t, heads dk) -> (m, heads, t, dk)."""
-    return projected.unflatten(2, (pair.shape[2], pair.shape[4])).transpose(1, 2)
+    return torch.unflatten(projected, 2, (pair.shape[2], pair.shape[4])).transpose(1, 2)
 
 
 def _heads(decoder: Any, length: int) -> tuple[int, int, int]:

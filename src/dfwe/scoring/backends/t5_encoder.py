@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from dfwe.scoring.lists import integers
+
 TOKENS = 2048  # laid end to end at a time: more leave the cache
 
 
@@ -23,12 +25,12 @@ def encode_packed(encoder: Any, source: Tensor, mask: Tensor) -> Tensor:
     # The first block's bias, which depends on distance alone, serves all blocks and sources.
     bias = encoder.block[0].layer[0].SelfAttention.compute_bias(width, width)
     rows = max(1, TOKENS // width)
-    parts = zip(source.split(rows), mask.split(rows), strict=True)
+    parts = zip(torch.split(source, rows), torch.split(mask, rows), strict=True)
     return torch.cat([_encode(encoder, ids, present, bias) for ids, present in parts])
 
 
 def _encode(encoder: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
-    lengths, real = mask.sum(1).tolist(), mask.bool()
+    lengths, real = integers(mask.sum(1)), mask.bool()
     hidden = encoder.embed_tokens(source[real])  # (tokens, d)
     for block in encoder.block:
         around, feed_forward = block.layer
@@ -38,7 +40,7 @@ def _encode(encoder: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
             project(normed).view(shape).transpose(0, 1).split(lengths, 1)  # (heads, length, dk)
             for project in (attention.q, attention.k, attention.v)
         )
-        seen = [
+        read = [
             scaled_dot_product_attention(
                 q[None], k[None], v[None], attn_mask=bias[..., :length, :length], scale=1.0
             )[0]
@@ -46,7 +48,7 @@ def _encode(encoder: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
             .flatten(1)
             for length, q, k, v in zip(lengths, *projected, strict=True)
         ]
-        hidden = feed_forward(hidden + attention.o(torch.cat(seen)))
+        hidden = feed_forward(hidden + attention.o(torch.cat(read)))
     states = hidden.new_zeros(*source.shape, hidden.shape[-1])
     states[real] = encoder.final_layer_norm(hidden)
     return states
