@@ -179,13 +179,26 @@ def test_texts_are_written_as_the_tasks_write_dialogues():
     assert texts == ["context: Ann: Hi. Ben Cy: Oh!"]
 
 
-def test_the_rate_rises_to_its_peak_and_falls_to_a_twentieth():
-    rates = [pretrain.learning_rate(k, 100, 2.0, 10) for k in range(101)]
-    assert rates[0] == pytest.approx(0.2)
-    assert max(rates) == rates[9] == rates[10] == 2.0
-    assert rates[55] == pytest.approx(2.0 * (0.05 + 0.95 / 2))  # half of the cosine
-    assert rates[100] == pytest.approx(0.1)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
+def rates(module, steps):
+    """The optimizer's rate at each of so many steps, and at the one after."""
+    config = module.configure_optimizers()
+    optimizer, schedule = config["optimizer"], config["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(steps + 1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return np.array(rates)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 10, 50])
+def test_the_rate_rises_to_its_peak_and_falls_to_a_twentieth(make_network, warmup):
+    steps, peak = 100, 0.02
+    step = np.arange(steps + 1)
+    cosine = 0.5 * (1 + np.cos(np.pi * (step - warmup) / (steps - warmup)))
+    expected = np.where(step < warmup, (step + 1) / max(warmup, 1), 0.05 + 0.95 * cosine)
+    measured = rates(SpanCorruptionModule(make_network(), steps, peak, warmup), steps)
+    assert measured == pytest.approx(peak * expected, rel=1e-14)
 
 
 SIZES = {

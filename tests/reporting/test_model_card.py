@@ -1,9 +1,9 @@
-"""The model card says what the model is, how it was made and what it scores."""
+"""The model card: what the model is, how it was computed and what it scores."""
 
 import json
 import re
 
-import yaml
+from huggingface_hub import ModelCard
 
 from dfwe.reporting.model_card import model_card
 
@@ -28,23 +28,32 @@ RECIPE = {
 }
 
 
-def front_matter(card):
-    _, front, text = card.split("---\n", 2)
-    return yaml.safe_load(front), text
+TESTED = {**RESULTS, "dfwe": {**RESULTS["dfwe"], "test": 43.5}}
 
 
-def test_the_front_matter_is_what_the_hub_reads():
-    front, _ = front_matter(model_card(RESULTS, RECIPE, "seq2seq", "google/flan-t5-base"))
-    assert front == {
-        "library_name": "transformers",
-        "base_model": "google/flan-t5-base",
-        "tags": ["dfwe", "weight-averaging", "merge"],
-    }
-    assert "base_model" not in front_matter(model_card(RESULTS, RECIPE, "causal"))[0]
+def test_the_metadata_is_what_the_hub_reads():
+    data = ModelCard(model_card(RESULTS, RECIPE, "seq2seq", "google/flan-t5-base")).data
+    assert data.library_name == "transformers"
+    assert data.base_model == "google/flan-t5-base"
+    assert data.tags == ["dfwe", "weight-averaging", "merge"]
+    assert ModelCard(model_card(RESULTS, RECIPE, "causal")).data.base_model is None
 
 
-def test_it_holds_alpha_scores_recipe_and_a_word_on_the_licence():
-    _, text = front_matter(model_card(RESULTS, RECIPE, "encoder"))
+def test_the_hub_reads_the_scores_on_dev_and_where_there_is_one_on_test():
+    read = [ModelCard(model_card(r, RECIPE, "encoder")).data for r in (RESULTS, TESTED)]
+    assert [data.model_name for data in read] == ["dfwe-emory-abcd"] * 2
+    scores = [{r.dataset_split: r.metric_value for r in data.eval_results} for data in read]
+    assert scores == [{"dev": 44.0}, {"dev": 44.0, "test": 43.5}]
+    tested = read[1].eval_results[1]
+    assert (tested.task_type, tested.task_name, tested.dataset_name) == (
+        "text-classification",
+        "emory",
+        "feta_friends",
+    )
+
+
+def test_it_has_alpha_scores_recipe_and_a_word_on_the_licence():
+    text = model_card(RESULTS, RECIPE, "encoder")
     assert "| meld | 0.750000 | 41.00 | `ab1` |" in text
     assert "| this mixture | 44.00 | – |" in text  # noqa: RUF001
     assert "not tested yet" in text

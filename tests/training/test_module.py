@@ -164,6 +164,19 @@ def test_an_epoch_is_plain_adam_on_the_steps(trained, tmp_path, make_network, to
         assert torch.allclose(a, b, atol=2e-5), name
 
 
+@pytest.mark.parametrize("warmup", [0, 1, 3, 20])
+def test_the_rate_rises_linearly_from_the_first_step_on(make_network, tokenized, warmup):
+    training = replace(TRAINING, warmup=warmup)
+    module = GenerationModule(make_network(), TASK, Greedy(), tokenized, training)
+    config = module.configure_optimizers()
+    optimizer, schedule = config["optimizer"], config["lr_scheduler"]
+    for step in range(30):
+        expected = training.learning_rate * min(1.0, (step + 1) / max(1, warmup))
+        assert optimizer.param_groups[0]["lr"] == expected
+        optimizer.step()
+        schedule.step()
+
+
 def test_training_lowers_the_loss_and_logs_what_is_watched(
     trained, tmp_path, make_network, tokenized
 ):

@@ -8,13 +8,15 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import Adafactor
+from transformers import Adafactor, get_cosine_with_min_lr_schedule_with_warmup
 
 from dfwe.data.batches import IGNORED, padded
-from dfwe.pretraining.span_corruption import Blocks, Pair, learning_rate
+from dfwe.pretraining.span_corruption import Blocks, Pair
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
+
+LOWEST = 0.05  # of the peak, where the cosine ends
 
 
 class SpanCorruptionModule(L.LightningModule):
@@ -22,9 +24,9 @@ class SpanCorruptionModule(L.LightningModule):
 
     Args:
         network: a T5.
-        steps: optimizer steps of the whole run, for the learning rate's schedule.
-        peak: the schedule's highest rate, relative to the root mean square of each tensor.
-        warmup: the steps until the peak is reached.
+        steps: optimizer steps of the whole run; over them the rate falls along half a cosine.
+        peak: the highest rate, relative to the root mean square of each tensor.
+        warmup: the steps of linear increase until the peak is reached.
     """
 
     def __init__(
@@ -39,14 +41,17 @@ class SpanCorruptionModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # A T5 starts with weights of very different size; Adafactor's steps follow each tensor's.
         optimizer = Adafactor(
-            self.network.parameters(), lr=1.0, scale_parameter=True, relative_step=False
+            self.network.parameters(), lr=self.peak, scale_parameter=True, relative_step=False
         )
-        schedule = LambdaLR(
-            optimizer, lambda step: learning_rate(step, self.steps, self.peak, self.warmup)
+        schedule = get_cosine_with_min_lr_schedule_with_warmup(
+            optimizer, self.warmup, self.steps, min_lr_rate=LOWEST
         )
+        (factor,) = schedule.lr_lambdas
+        # The warm-up from step + 1 on: the first step's rate would be zero.
+        shifted = LambdaLR(optimizer, lambda step: factor(step + (step < self.warmup)))
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+            "lr_scheduler": {"scheduler": shifted, "interval": "step"},
         }
 
     def training_step(self, batch: list[Pair], batch_idx: int) -> Tensor:

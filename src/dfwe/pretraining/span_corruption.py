@@ -6,7 +6,6 @@ section 3.3.2. Under the first alone a small decoder learns only late to attend 
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -249,18 +248,3 @@ class Blocks:
         return corrupt(
             row, rng, self.sentinels, self.end, density=self.density, span=self.span, whole=whole
         )
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Linear warm-up, then a half cosine down to a twentieth of the peak.
-
-    Args:
-        step: the optimizer step, from 0 on.
-        steps: of the whole run.
-        peak: the highest rate, reached at the end of the warm-up.
-        warmup: steps of linear increase.
-    """
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))

@@ -1,10 +1,13 @@
-"""The model card of a mixture: what a stranger needs to use it, and to make it again."""
+"""The model card of a mixture: what a stranger needs to use it, and to compute it again."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfwe.reporting.terminal import DASH, points
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 AUTO = {
     "seq2seq": "AutoModelForSeq2SeqLM",
@@ -21,6 +24,11 @@ USE_AT_MEAN = (
     "```",
     "",
 )
+HUB_TASK = {
+    "seq2seq": "text-generation",
+    "causal": "text-generation",
+    "encoder": "text-classification",
+}
 
 
 def model_card(
@@ -31,31 +39,56 @@ def model_card(
     *,
     reads_mean: bool = False,
 ) -> str:
-    """README.md of a model folder, with the front matter that the Hub reads.
+    """README.md of a model folder, with the metadata that the Hub reads.
 
     Args:
-        results: what `results.json` holds; test scores are given where it has them.
+        results: the content of `results.json`; test scores are given where it has them.
         recipe: the mixture's `recipe.json`.
         family: seq2seq, causal or encoder.
         base: Hub id of the model that the experts started from, where there is one.
         reads_mean: whether an encoder's head reads the mean of the tokens.
     """
-    front = ["---", "library_name: transformers", "tags: [dfwe, weight-averaging, merge]"]
-    front += [f"base_model: {base}"] if base else []
-    return "\n".join(
-        [
-            *front,
-            "---",
-            "",
-            *_head(results),
-            *(USE_AT_MEAN if reads_mean else _use(family)),
-            *_mixture(results),
-            *_scores(results),
-            *_making(results, recipe),
-            *_licence(results, base),
-            "",
-        ]
+    from huggingface_hub import ModelCard, ModelCardData
+
+    data = ModelCardData(
+        library_name="transformers",
+        base_model=base,
+        tags=["dfwe", "weight-averaging", "merge"],
+        model_name=f"dfwe-{results['task']}-{recipe['address'][:8]}",
+        eval_results=_eval_results(results, family),
     )
+    lines = [
+        *_head(results),
+        *(USE_AT_MEAN if reads_mean else _use(family)),
+        *_mixture(results),
+        *_scores(results),
+        *_recipe(results, recipe),
+        *_licence(results, base),
+        "",
+    ]
+    text = "\n".join(lines)
+    return str(ModelCard(f"---\n{data}\n---\n\n{text}"))
+
+
+def _eval_results(results: Mapping[str, Any], family: str) -> "list[EvalResult]":
+    """The mixture's scores on the splits that it has been scored on."""
+    from huggingface_hub import EvalResult
+
+    scores = {split: results["dfwe"][split] for split in ("dev", "test")}
+    return [
+        EvalResult(
+            task_type=HUB_TASK[family],
+            task_name=results["task"],
+            dataset_type=results["corpus"],
+            dataset_name=results["corpus"],
+            dataset_split=split,
+            metric_type="score",
+            metric_name="mean of the task's metrics, in points",
+            metric_value=score,
+        )
+        for split, score in scores.items()
+        if score is not None
+    ]
 
 
 def _head(results: Mapping[str, Any]) -> list[str]:
@@ -63,8 +96,8 @@ def _head(results: Mapping[str, Any]) -> list[str]:
         f"# {results['task']}, a mixture of {len(results['experts'])} models",
         "",
         "The weights are a convex combination of the models below, `theta(alpha) = sum_i alpha_i "
-        "theta_i`, with the alpha of the best score on the dev split that a search without "
-        "gradients found (derivative-free weight-space ensembling, "
+        "theta_i`. A search without gradients chose the alpha with the best score on the dev "
+        "split (derivative-free weight-space ensembling, "
         "[arXiv 2307.03506](https://arxiv.org/abs/2307.03506)). It runs like any one of them.",
         "",
     ]
@@ -107,7 +140,7 @@ def _scores(results: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Scores",
         f"Points of the task `{results['task']}` on `{results['corpus']}`; the "
-        "search saw dev alone.",
+        "search used dev alone.",
         "",
         "| model | dev | test |",
         "|---|---:|---:|",
@@ -119,13 +152,13 @@ def _scores(results: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _making(results: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+def _recipe(results: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
     return [
         "## Recipe",
         f"Data: corpus `{results['corpus']}`, target `{results['task']}`, from "
         f"{', '.join(results['sources'])}; model `{results['model']}`, seed {results['seed']}. "
         "What decided these weights, data by digest and parents by address; `mergekit.yml`, where "
-        "there is one, makes them from the parents alone:",
+        "there is one, computes them from the parents alone:",
         "",
         "```json",
         json.dumps(recipe, indent=1),
@@ -135,9 +168,9 @@ def _making(results: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
 
 
 def _licence(results: Mapping[str, Any], base: str | None) -> list[str]:
-    origin = f"[{base}](https://huggingface.co/{base})" if base else "the models it was made from"
+    origin = f"[{base}](https://huggingface.co/{base})" if base else "the models it consists of"
     return [
         "## Licence",
-        f"None is given here. The terms of {origin} and of the data (`{results['corpus']}`) hold "
-        "for a mixture too: read them before you share it.",
+        f"None is given here. The terms of {origin} and of the data (`{results['corpus']}`) apply "
+        "to a mixture too: read them before you share it.",
     ]

@@ -11,6 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_constant_schedule_with_warmup
 
 from dfwe.data.batches import Batch
 from dfwe.data.tokenization import TokenizedSplit
@@ -72,11 +73,13 @@ class TaskModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         assert self.settings is not None
-        warmup = max(1, self.settings.warmup)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=self.settings.learning_rate, fused=True)
-        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        schedule = get_constant_schedule_with_warmup(optimizer, self.settings.warmup)
+        (factor,) = schedule.lr_lambdas
+        # From step + 1 on: the first step's rate would be zero.
+        shifted = LambdaLR(optimizer, lambda step: factor(step + 1))
+        return {"optimizer": optimizer, "lr_scheduler": shifted}
 
     def on_train_epoch_start(self) -> None:
         # Dropout is a function of (seed, epoch): a resumed epoch is the same epoch.
