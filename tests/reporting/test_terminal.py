@@ -112,6 +112,32 @@ def test_the_cross_fitted_score_stands_beside_devs(results: dict) -> None:
     assert "cross-fitted" not in render({**results, "cross_fitted": None})
 
 
+def selection(certificate=None) -> dict:
+    gain = {"gain": 1.906, "at_least": -0.4, "certificate": certificate}
+    return {"over_uniform": gain, "over_best_expert": {**gain, "gain": 4.15, "certificate": None}}
+
+
+def test_corrected_gains_stand_with_their_lower_bounds(results: dict) -> None:
+    text = render({**results, "selection": selection()})
+    assert (
+        "\ncorrected dev gain over the uniform average +1.91, at least -0.40 with 90 %\n" in text
+    )
+    assert "\ncorrected dev gain over the best expert +4.15, at least -0.40 with 90 %\n" in text
+    assert "certified" not in text
+
+
+def test_only_an_exact_certificate_is_shown(results: dict) -> None:
+    test = {"wins": 9, "losses": 1, "p": 0.0107, "metric": "accuracy", "gain": 8.0}
+    test |= {"smallest": 6.0, "holds": True, "exact": True}
+    text = render({**results, "selection": selection(test)}, width=200)
+    assert (
+        "\ncertified: better than the uniform average on dev's other part (9 dialogues won, 1 "
+        "lost, p = 0.011; accuracy +8.00, +6.00 would do)\n"
+    ) in text
+    replayed = selection({**test, "exact": False})
+    assert "certified" not in render({**results, "selection": replayed})
+
+
 def test_nothing_is_wider_than_the_terminal(results: dict) -> None:
     for line in render(results, width=80).splitlines():
         assert len(line) <= 80

@@ -174,8 +174,35 @@ def _footer(results: Results) -> list[str]:
         *grouped,
         *noise,
         *hopeful,
+        *_selection(results),
         *(", ".join(parts) for parts in (searched, spent) if parts),
     ]
+
+
+def _selection(results: Results) -> list[str]:
+    """The choice on dialogues of dev that it was not made on: corrected gains, certificates."""
+    selection = results.get("selection")
+    if not selection:
+        return []
+    rows = {
+        "the uniform average": selection["over_uniform"],
+        "the best expert": selection["over_best_expert"],
+    }
+    lines = [
+        f"corrected dev gain over {name} {row['gain']:+.2f}, at least {row['at_least']:+.2f} "
+        "with 90 %"
+        for name, row in rows.items()
+    ]
+    for name, row in rows.items():
+        test = row["certificate"]
+        if test and test["exact"]:
+            verdict = "certified" if test["holds"] else "not certified"
+            lines.append(
+                f"{verdict}: better than {name} on dev's other part ({test['wins']} dialogues "
+                f"won, {test['losses']} lost, p = {test['p']:.3f}; {test['metric']} "
+                f"{test['gain']:+.2f}, {test['smallest']:+.2f} would do)"
+            )
+    return lines
 
 
 def _weights(results: Results) -> tuple[dict[str, float], list[str]]:

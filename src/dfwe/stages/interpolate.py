@@ -19,6 +19,7 @@ from dfwe.search.evaluation import Alpha, Trial
 from dfwe.search.ledger import Ledger, recorded_seconds, row_of
 from dfwe.search.loop import Result
 from dfwe.search.simplex import centroid, experts
+from dfwe.stages.selection import SelectionRecord, selection_record
 from dfwe.statistics.bootstrap import replicates, resolution, standard_error
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
@@ -76,6 +77,8 @@ class SearchRecord(Record):
         one_standard_error: the plainest mixture that dev cannot tell from the best; None for a
             search by another objective than the score.
         cross_fitted: None without folds.
+        selection: the choice among the trials, repeated on resampled dialogues; None where it
+            cannot be (`selection_record`).
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
         cost: evaluations and the tokens that they read.
@@ -90,6 +93,7 @@ class SearchRecord(Record):
     uniform: SplitScores
     one_standard_error: Choice | None
     cross_fitted: CrossFittedRecord | None
+    selection: SelectionRecord | None
     iterations: int
     repeats: int
     cost: Cost
@@ -161,6 +165,9 @@ class Interpolate(Step):
             uniform=_dev(uniform),
             one_standard_error=self._plainest(result, module.scores.texts),
             cross_fitted=cross_fitted,
+            selection=selection_record(
+                self.task, module.dev.examples, result, self.search.objective, crossed
+            ),
             iterations=result.iterations,
             repeats=result.repeats,
             cost=Cost(

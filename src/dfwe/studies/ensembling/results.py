@@ -12,12 +12,13 @@ from rich.console import Console
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
 from dfwe.pipeline.files import write_text
-from dfwe.pipeline.record import Record, SplitScores
+from dfwe.pipeline.record import Array, Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
 from dfwe.search.ledger import read_trials, row_of
 from dfwe.stages.evaluate import Key, TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord, named
+from dfwe.stages.selection import CorrectedGain
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
@@ -64,6 +65,32 @@ class CrossFittedResult(Record):
     evaluations: int
 
 
+class SelectionResult(Record):
+    """The search's choice repeated on resampled dialogues of dev, weights by label.
+
+    Args:
+        trials: those that a resample chose, the most frequent first.
+        shares: of the resamples that chose each of `trials`.
+        mean: of each expert's weight.
+        low: its 5 % quantile.
+        high: its 95 % quantile.
+        score: on the dialogues left out, in points.
+        over_uniform: the gain over the uniform average.
+        over_best_expert: the gain over the expert that dev prefers.
+        no_certificate: why there is no certificate.
+    """
+
+    trials: tuple[int, ...]
+    shares: Array
+    mean: Named
+    low: Named
+    high: Named
+    score: float
+    over_uniform: CorrectedGain
+    over_best_expert: CorrectedGain
+    no_certificate: str | None
+
+
 class Results(Record):
     """`results.json`: what the store has of a plan; None for what is not computed yet.
 
@@ -88,6 +115,7 @@ class Results(Record):
     dfwe: DfweResult
     one_standard_error: MixtureResult
     cross_fitted: CrossFittedResult | None
+    selection: SelectionResult | None
     optimism: float | None
     delta: float | None
     methods: list[dict[str, Any]] | None
@@ -136,6 +164,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
             test=_score(test, "one_standard_error"),
         ),
         cross_fitted=_cross_fitted(search, labels),
+        selection=_selection(search, labels),
         optimism=None if mixture is None or search is None else search.dev.score - mixture,
         delta=None if mixture is None or baseline is None else mixture - baseline,
         methods=described(rows) if rows else None,
@@ -241,6 +270,24 @@ def _cross_fitted(search: SearchRecord | None, labels: Sequence[str]) -> CrossFi
         alphas=[named(alpha, labels, search.groups) for alpha in crossed.alphas],
         optimism=crossed.optimism,
         evaluations=crossed.evaluations,
+    )
+
+
+def _selection(search: SearchRecord | None, labels: Sequence[str]) -> SelectionResult | None:
+    if search is None or search.selection is None:
+        return None
+    selection = search.selection
+    low, _, high = selection.quantiles
+    return SelectionResult(
+        trials=selection.trials,
+        shares=selection.shares,
+        mean=named(selection.mean, labels, search.groups),
+        low=named(low, labels, search.groups),
+        high=named(high, labels, search.groups),
+        score=selection.score,
+        over_uniform=selection.over_uniform,
+        over_best_expert=selection.over_best_expert,
+        no_certificate=selection.no_certificate,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import DASH, clock, points, shown
+from dfwe.stages.interpolate import SearchRecord
 from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
@@ -160,6 +161,41 @@ def split(runs: Runs) -> list[Table]:
         "What the gain consists of", columns, rows, note=note, name="parts", brief=["task", *PARTS]
     )
     return [sheet] if rows else []
+
+
+def corrected(runs: Runs) -> list[Table]:
+    """DFWE's gains on dialogues of dev that alpha was not chosen on, a row a task."""
+    rows: list[list[str]] = []
+    for task, group in runs.finished.items():
+        records = [
+            runs.store.record(plan.interpolation.recipe, SearchRecord).selection
+            for plan, _ in group
+            if plan.interpolation.recipe in runs.store
+        ]
+        known = [record for record in records if record is not None]
+        if known and len(known) == len(group):
+            gains = [[row.over_uniform for row in known], [row.over_best_expert for row in known]]
+            means = [
+                float(np.mean(values))
+                for gain in gains
+                for values in ([g.gain for g in gain], [g.at_least for g in gain])
+            ]
+            score = points(float(np.mean([row.score for row in known])))
+            rows.append([task, score, *(f"{mean:+.2f}" for mean in means)])
+    note = (
+        "Of 1,000 resamples of dev's dialogues, each chooses among the search's trials and scores "
+        "its choice on the dialogues that it leaves out; the least is the 10 % quantile of the "
+        "gains. Means over seeds."
+    )
+    columns = [
+        "task",
+        "corrected dev",
+        "over uniform",
+        "at least",
+        "over best expert",
+        "at least ",
+    ]
+    return [Table("The choice of alpha", columns, rows, note=note, name="selection")] * bool(rows)
 
 
 def majority(plan: Plan) -> float:
