@@ -8,6 +8,7 @@ import numpy as np
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import DASH, clock, points, shown
 from dfwe.stages.interpolate import SearchRecord
+from dfwe.stages.selection import SelectionRecord
 from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
@@ -164,38 +165,28 @@ def split(runs: Runs) -> list[Table]:
 
 
 def corrected(runs: Runs) -> list[Table]:
-    """DFWE's gains on dialogues of dev that alpha was not chosen on, a row a task."""
+    """DFWE's gains on dialogues of dev that alpha was not chosen on, a row a task that has them."""
     rows: list[list[str]] = []
     for task, group in runs.finished.items():
-        records = [
-            runs.store.record(plan.interpolation.recipe, SearchRecord).selection
-            for plan, _ in group
-            if plan.interpolation.recipe in runs.store
+        known = [_selection(runs, plan) for plan, _ in group]
+        scores = [
+            (row.score, one.gain, one.at_least, other.gain, other.at_least)
+            for row in known
+            if row is not None
+            for one, other in [(row.over_uniform, row.over_best_expert)]
         ]
-        known = [record for record in records if record is not None]
-        if known and len(known) == len(group):
-            gains = [[row.over_uniform for row in known], [row.over_best_expert for row in known]]
-            means = [
-                float(np.mean(values))
-                for gain in gains
-                for values in ([g.gain for g in gain], [g.at_least for g in gain])
-            ]
-            score = points(float(np.mean([row.score for row in known])))
-            rows.append([task, score, *(f"{mean:+.2f}" for mean in means)])
+        if len(scores) == len(known):
+            score, *gains = np.mean(scores, axis=0)
+            rows.append([task, points(score), *(f"{gain:+.2f}" for gain in gains)])
     note = (
-        "Of 1,000 resamples of dev's dialogues, each chooses among the search's trials and scores "
-        "its choice on the dialogues that it leaves out; the least is the 10 % quantile of the "
-        "gains. Means over seeds."
+        "Each of 1,000 resamples of dev's dialogues chooses among the search's trials, and the "
+        "choice is scored on the dialogues that the resample leaves out. At least: the 10 % "
+        "quantile. Means over seeds."
     )
-    columns = [
-        "task",
-        "corrected dev",
-        "over uniform",
-        "at least",
-        "over best expert",
-        "at least ",
-    ]
-    return [Table("The choice of alpha", columns, rows, note=note, name="selection")] * bool(rows)
+    gains = ["over uniform", "at least", "over best expert", "at least "]
+    columns = ["task", "corrected dev", *gains]
+    sheet = Table("The choice of alpha, on dev", columns, rows, note=note, name="selection")
+    return [sheet] if rows else []
 
 
 def majority(plan: Plan) -> float:
@@ -204,6 +195,12 @@ def majority(plan: Plan) -> float:
     said = Counter(example.target for example in task.examples(corpus, "train"))
     test = task.examples(corpus, "test")
     return task.score([said.most_common(1)[0][0]] * len(test), test)["score"]
+
+
+def _selection(runs: Runs, plan: Plan) -> SelectionRecord | None:
+    """None for a search without one, and where only the test's result is still in the store."""
+    recipe = plan.interpolation.recipe
+    return runs.store.record(recipe, SearchRecord).selection if recipe in runs.store else None
 
 
 def _spread(found: Sequence[Entry]) -> str:
