@@ -51,6 +51,7 @@ def test_results_have_every_key(results):
         "dfwe",
         "one_standard_error",
         "cross_fitted",
+        "selection",
         "optimism",
         "delta",
         "interval",

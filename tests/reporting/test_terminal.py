@@ -3,11 +3,14 @@
 import re
 from typing import TypeVar
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from dfwe.pipeline.record import Record
 from dfwe.reporting.results import (
+    CertificateRecord,
+    CorrectedGain,
     CrossFittedResult,
     DfweResult,
     ExpertResult,
@@ -16,6 +19,7 @@ from dfwe.reporting.results import (
     ModelScores,
     Named,
     Results,
+    SelectionResult,
 )
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import clock, contenders, sheet, summary
@@ -65,7 +69,9 @@ def results() -> Results:
             iterations=40,
         ),
         one_standard_error=MixtureResult(alpha=None, dev=None, test=None),
+        likeliest=MixtureResult(alpha=None, dev=None, test=None),
         cross_fitted=None,
+        selection=None,
         optimism=0.25,
         delta=3.25,
         methods=None,
@@ -148,6 +154,53 @@ def test_the_cross_fitted_score_stands_beside_devs(results: Results) -> None:
     text = render(changed(results, cross_fitted=crossed))
     assert "\ncross-fitted dev 42.13 (5 folds): dev is +1.87 above it\n" in text
     assert "cross-fitted" not in render(results)
+
+
+def selection(certificate: CertificateRecord | None = None) -> SelectionResult:
+    gain = CorrectedGain(trial=0, gain=1.906, at_least=-0.4, certificate=certificate)
+    best = CorrectedGain(trial=1, gain=4.15, at_least=-0.4, certificate=None)
+    weights = {"a": 1.0}
+    return SelectionResult(
+        trials=(1,),
+        shares=np.ones(1),
+        mean=weights,
+        low=weights,
+        high=weights,
+        score=40.0,
+        over_uniform=gain,
+        over_best_expert=best,
+        no_certificate=None,
+    )
+
+
+def test_corrected_gains_stand_with_their_lower_bounds(results: Results) -> None:
+    text = render(changed(results, selection=selection()))
+    assert (
+        "\ncorrected dev gain over the uniform average +1.91, at least -0.40 with 90 %\n" in text
+    )
+    assert "\ncorrected dev gain over the best expert +4.15, at least -0.40 with 90 %\n" in text
+    assert "certified" not in text
+
+
+def test_only_an_exact_certificate_is_shown(results: Results) -> None:
+    test = CertificateRecord(
+        metric="accuracy",
+        alpha=np.ones(1),
+        exact=True,
+        gain=8.0,
+        wins=9,
+        losses=1,
+        p=0.0107,
+        holds=True,
+        smallest=6.0,
+    )
+    text = render(changed(results, selection=selection(test)), width=200)
+    assert (
+        "\ncertified: better than the uniform average on dev's other part (9 dialogues won, 1 "
+        "lost, p = 0.011; accuracy +8.00, +6.00 would do)\n"
+    ) in text
+    replayed = selection(test.model_copy(update={"exact": False}))
+    assert "certified" not in render(changed(results, selection=replayed))
 
 
 def test_nothing_is_wider_than_the_terminal(results: Results) -> None:

@@ -1,6 +1,6 @@
 """`results.json` as records: what a run's tables, card and files are written from."""
 
-from dfwe.pipeline.record import Record
+from dfwe.pipeline.record import Array, Record
 
 Named = dict[str, float] | dict[str, dict[str, float]]  # expert -> weight; or by group
 Interval = tuple[float, float]  # 95 %, in points
@@ -41,6 +41,75 @@ class CrossFittedResult(Record):
     alphas: list[Named]
     optimism: float
     evaluations: int
+
+
+class CertificateRecord(Record):
+    """A one-sided sign test, on part of dev, of an alpha that the rest of dev chose.
+
+    Args:
+        metric: the share of right answers that it is about.
+        alpha: (n,) or (g, n), what is certified: not the search's result.
+        exact: whether the search that proposed it has not read this part (`search.folds`); a
+            choice among trials that all of dev has steered tells too much.
+        gain: over the baseline on this part, in points of the metric.
+        wins: dialogues in which it is right more often than the baseline.
+        losses: dialogues in which it is right less often.
+        p: of the test.
+        holds: whether p is small enough.
+        smallest: the least gain in points that would hold, if an instance differs per dialogue.
+    """
+
+    metric: str
+    alpha: Array
+    exact: bool
+    gain: float
+    wins: int
+    losses: int
+    p: float
+    holds: bool
+    smallest: float
+
+
+class CorrectedGain(Record):
+    """The gain over a baseline on dialogues that the choice was not made on, in points.
+
+    Args:
+        trial: the baseline's index in the ledger.
+        gain: the mean over resamples.
+        at_least: its lower bound, with 90 %.
+        certificate: None where there cannot be one.
+    """
+
+    trial: int
+    gain: float
+    at_least: float
+    certificate: CertificateRecord | None
+
+
+class SelectionResult(Record):
+    """The search's choice repeated on resampled dialogues of dev, weights by label.
+
+    Args:
+        trials: those that a resample chose, the most frequent first.
+        shares: of the resamples that chose each of `trials`.
+        mean: of each expert's weight.
+        low: its 5 % quantile.
+        high: its 95 % quantile.
+        score: on the dialogues left out, in points.
+        over_uniform: the gain over the uniform average.
+        over_best_expert: the gain over the expert that dev prefers.
+        no_certificate: why there is no certificate.
+    """
+
+    trials: tuple[int, ...]
+    shares: Array
+    mean: Named
+    low: Named
+    high: Named
+    score: float
+    over_uniform: CorrectedGain
+    over_best_expert: CorrectedGain
+    no_certificate: str | None
 
 
 class MethodResult(Record):
@@ -94,6 +163,7 @@ class Results(Record):
     one_standard_error: MixtureResult
     likeliest: MixtureResult
     cross_fitted: CrossFittedResult | None
+    selection: SelectionResult | None
     optimism: float | None
     delta: float | None
     methods: list[MethodResult] | None

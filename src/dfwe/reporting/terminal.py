@@ -170,7 +170,33 @@ def _footer(results: Results) -> list[str]:
         for stage, value in results.seconds.items()
         if value is not None
     )
-    return [line for line in (grouped, noise, hopeful, searched, spent) if line]
+    lines = (grouped, noise, hopeful, *_selection(results), searched, spent)
+    return [line for line in lines if line]
+
+
+def _selection(results: Results) -> list[str]:
+    """The choice on dialogues of dev that it was not made on: corrected gains, certificates."""
+    selection = results.selection
+    if selection is None:
+        return []
+    rows = {
+        "the uniform average": selection.over_uniform,
+        "the best expert": selection.over_best_expert,
+    }
+    lines = [
+        f"corrected dev gain over {name} {row.gain:+.2f}, at least {row.at_least:+.2f} with 90 %"
+        for name, row in rows.items()
+    ]
+    for name, row in rows.items():
+        test = row.certificate
+        if test is not None and test.exact:
+            verdict = "certified" if test.holds else "not certified"
+            lines.append(
+                f"{verdict}: better than {name} on dev's other part ({test.wins} dialogues won, "
+                f"{test.losses} lost, p = {test.p:.3f}; {test.metric} {test.gain:+.2f}, "
+                f"{test.smallest:+.2f} would do)"
+            )
+    return lines
 
 
 def _weights(results: Results) -> tuple[dict[str, float], list[str]]:

@@ -19,6 +19,7 @@ from dfwe.search.evaluation import Alpha, Trial
 from dfwe.search.ledger import Ledger, recorded_seconds
 from dfwe.search.loop import Result, likeliest, nearest_centroid
 from dfwe.search.simplex import centroid, experts
+from dfwe.stages.selection import SelectionRecord, selection_record
 from dfwe.statistics.bootstrap import difference_errors, replicates, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
@@ -79,6 +80,8 @@ class SearchRecord(Record):
             than the score.
         likeliest: of the same mixtures, the one with the highest log-likelihood.
         cross_fitted: None without folds.
+        selection: the choice among the trials, repeated on resampled dialogues; None where it
+            cannot be (`selection_record`).
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
         cost: evaluations and the tokens that they read.
@@ -94,6 +97,7 @@ class SearchRecord(Record):
     one_standard_error: Choice | None
     likeliest: Choice | None
     cross_fitted: CrossFittedRecord | None
+    selection: SelectionRecord | None
     iterations: int
     repeats: int
     cost: Cost
@@ -167,6 +171,9 @@ class Interpolate(Step):
             one_standard_error=plainest,
             likeliest=likely,
             cross_fitted=cross_fitted,
+            selection=selection_record(
+                self.task, module.dev.examples, result, self.search.objective, crossed
+            ),
             iterations=result.iterations,
             repeats=result.repeats,
             cost=Cost(

@@ -62,6 +62,10 @@ def test_results_tell_the_noise_from_the_gain(plan, context, caplog):
     assert sum(plain.alpha.values()) == pytest.approx(1)
     assert plain.test is not None
     assert shown.cross_fitted is None
+    selection = shown.selection
+    assert selection.over_uniform == search.selection.over_uniform
+    assert list(selection.mean.values()) == search.selection.mean.tolist()
+    assert not selection.over_uniform.certificate.exact
 
 
 def test_alpha_stands_in_the_order_of_the_members_and_names_the_winning_trial(plan, context):
@@ -165,6 +169,8 @@ def test_folds_say_how_hopeful_devs_score_is(groups, make_study, context):
     assert shown.dfwe == results(plain, BEFORE, context.store).dfwe  # chosen on all of dev
     scores = shown.cross_fitted
     assert scores.optimism == shown.dfwe.dev - scores.score
+    assert shown.selection.over_uniform.certificate.exact
+    assert set(shown.selection.mean) == set(shown.dfwe.alpha)
     assert len(scores.alphas) == 2
     assert set(scores.alphas[0]) == set(shown.dfwe.alpha)
     searches = [(context.output / f"fold{fold}.jsonl").read_text().splitlines() for fold in (0, 1)]

@@ -11,7 +11,7 @@ from dfwe.studies.ensembling.comparison import described
 from dfwe.studies.ensembling.figures import draw
 from dfwe.studies.ensembling.plan import EnsemblingStudy, Plan
 from dfwe.studies.ensembling.runs import Runs
-from dfwe.studies.ensembling.tables import comparison, split, table2
+from dfwe.studies.ensembling.tables import comparison, corrected, split, table2
 
 
 def report(
@@ -54,7 +54,12 @@ def report(
     runs = Runs(plan, tasks, seeds, context.store)
     like = runs.plans[tasks[0]][0].study
     beside = published if like.corpus.name == published_on else {}
-    tables = [table2(runs, beside, published_note), comparison(runs), *split(runs)]
+    tables = [
+        table2(runs, beside, published_note),
+        comparison(runs),
+        *split(runs),
+        *corrected(runs),
+    ]
     context.output.mkdir(parents=True, exist_ok=True)
     lead = f"{like.corpus.name}, {like.model.name}; scores in points on the test split."
     pictures = draw(runs, context.output)

@@ -22,6 +22,7 @@ from dfwe.reporting.results import (
     MixtureResult,
     ModelScores,
     Results,
+    SelectionResult,
 )
 from dfwe.search.ledger import read_trials
 from dfwe.stages.evaluate import Key, Role, TestRecord
@@ -77,6 +78,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
         one_standard_error=chosen("one_standard_error", search and search.one_standard_error),
         likeliest=chosen("likeliest", search and search.likeliest),
         cross_fitted=_cross_fitted(search, labels),
+        selection=_selection(search, labels),
         optimism=None if mixture is None or search is None else search.dev.score - mixture,
         delta=None if mixture is None or baseline is None else mixture - baseline,
         methods=described(rows) if rows else None,
@@ -187,6 +189,24 @@ def _cross_fitted(search: SearchRecord | None, labels: Sequence[str]) -> CrossFi
         alphas=[named(alpha, labels, search.groups) for alpha in crossed.alphas],
         optimism=crossed.optimism,
         evaluations=crossed.evaluations,
+    )
+
+
+def _selection(search: SearchRecord | None, labels: Sequence[str]) -> SelectionResult | None:
+    if search is None or search.selection is None:
+        return None
+    selection = search.selection
+    low, _, high = selection.quantiles
+    return SelectionResult(
+        trials=selection.trials,
+        shares=selection.shares,
+        mean=named(selection.mean, labels, search.groups),
+        low=named(low, labels, search.groups),
+        high=named(high, labels, search.groups),
+        score=selection.score,
+        over_uniform=selection.over_uniform,
+        over_best_expert=selection.over_best_expert,
+        no_certificate=selection.no_certificate,
     )
 
 
