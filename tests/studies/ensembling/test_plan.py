@@ -235,7 +235,6 @@ def test_further_experts_are_mixed_behind_the_fine_tuned_ones(make_study, contex
         ({"strategy": cone}, r"name it last, as in search\.experts=\[theta_0\]"),
         ({"strategy": cone, "experts": ["theta_0", "longer"]}, "name it last"),
     ],
-    ids=str,
 )
 def test_further_experts_that_cannot_be_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):

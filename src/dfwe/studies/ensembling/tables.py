@@ -168,7 +168,7 @@ def split(runs: Runs) -> list[Table]:
 
 
 def corrected(runs: Runs) -> list[Table]:
-    """DFWE's gains on dialogues of dev that alpha was not chosen on, a row a task that has them."""
+    """DFWE's gains on dialogues of dev that alpha was not chosen on, a row for each task."""
     rows: list[list[str]] = []
     for task, group in runs.finished.items():
         known = [_selection(runs, plan) for plan, _ in group]
