@@ -217,7 +217,7 @@ class Paths(Step):
     def _probe(self, run: Run, task: Task, tokenizer: Any) -> Any:
         from dfwe.studies.region.probe import Probe, Texts
 
-        held = []
+        texts: list[Texts] = []
         for split in ("train", "dev"):
             corpus, index = self._texts.draw(task, split)
             tokenized = self.grid.model.tokenize(
@@ -230,8 +230,9 @@ class Paths(Step):
                 targets=[tokenized.targets[i] for i in index],
                 options=[tokenized.options[i] for i in index],
             )
-            held.append(Texts.of(part, [e.options.index(e.target) for e in part.examples]))
-        return Probe(task.name, *held, self.grid.model.readouts)
+            texts.append(Texts.of(part, [e.options.index(e.target) for e in part.examples]))
+        train, dev = texts
+        return Probe(task.name, train, dev, self.grid.model.readouts)
 
     def _is_single_label(self, task: Task) -> bool:
         examples = task.examples(self.corpus, "train")
