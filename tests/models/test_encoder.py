@@ -18,6 +18,7 @@ from dfwe.data.batches import collate
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError
 from dfwe.models.encoder import SequenceClassifier
+from dfwe.models.family import Seq2SeqLM
 from dfwe.scoring.decoding import Classify, Greedy
 from dfwe.scoring.scorer import Scorer
 from dfwe.stages.merge import Base
@@ -317,6 +318,12 @@ def test_recipes_have_the_readout_as_resolved(by_mean, encoder):
     assert (set_so[0].settings(), base(set_so[0])) == (by_mean.settings(), base(by_mean))
     assert (set_so[1].settings(), base(set_so[1])) == (encoder.settings(), base(encoder))
     assert base(by_mean) != base(encoder)
+
+
+def test_a_probe_reads_the_first_token_beside_the_mean(by_mean, encoder):
+    assert by_mean.readouts == ("mean", "first")
+    assert encoder.readouts == ("first",)
+    assert Seq2SeqLM("t5").readouts == ("mean",)
 
 
 def test_a_readout_that_is_set_goes_before_the_folders(by_mean, bert):

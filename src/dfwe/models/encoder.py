@@ -68,6 +68,11 @@ class SequenceClassifier(ModelFamily):
         return "first" if self.path is None else readout_of(self.folder)
 
     @property
+    def readouts(self) -> tuple[Readout, ...]:
+        """Where its heads read and, where that is the mean, the first token beside it."""
+        return ("first",) if self.resolved_readout == "first" else ("mean", "first")
+
+    @property
     def _limits(self) -> dict[str, int]:
         return {"max_input": self.max_input}
 

@@ -20,6 +20,7 @@ from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.weights.hub import local_folder
 from dfwe.weights.loading import family_of, load
+from dfwe.weights.readout import Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -116,6 +117,11 @@ class ModelFamily(ABC):
             "tokenization": TOKENIZATION,
             **self._limits,
         }
+
+    @property
+    def readouts(self) -> tuple[Readout, ...]:
+        """Where a linear probe reads the last states: first where the model was trained to be."""
+        return ("mean",)
 
     @property
     def _limits(self) -> dict[str, int]:

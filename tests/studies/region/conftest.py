@@ -1,6 +1,7 @@
 """A task over a table of texts; a whole study on a tiny encoder, computed once in three calls."""
 
 import json
+import shutil
 from functools import partial
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
+from dfwe.weights.readout import write_pooling
 
 WORDS = "film was great poor plot actor of how who".split()
 STAGES = (
@@ -81,7 +83,7 @@ def make_task():
 
 @pytest.fixture(scope="session")
 def study(bert, make_task, tmp_path_factory):
-    """Three tables of 24 texts a split."""
+    """Three tables of 24 texts a split, and an encoder that is read at the mean of the tokens."""
     folder = tmp_path_factory.mktemp("texts")
     names = ("one", "two", "three")
     for number, name in enumerate(names):
@@ -96,12 +98,15 @@ def study(bert, make_task, tmp_path_factory):
                 for i in range(24)
             ]
             (folder / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sentences = folder / "model"
+    shutil.copytree(bert, sentences)
+    write_pooling(sentences, 16)
     target, *sources = map(make_task, names)
     return Experiment(
         TableCorpus("texts", str(folder), names, limit=16),
         target,
         tuple(sources),
-        SequenceClassifier("bert", str(bert), max_input=12),
+        SequenceClassifier("sentences", str(sentences), max_input=12),
         Classify(),
         TrainingConfig(learning_rate=3e-3, effective_batch=8, epochs=1, monitor="own"),
         0,

@@ -21,8 +21,10 @@ def test_a_study_ends_with_tables_pictures_and_results(plan, region_context, che
     assert {len(shown["grid"]), len(shown["geometry"]["labels"])} == {6}
     assert set(shown["geometry"]["clusters"]) == {"dataset", "family"}
     assert 0 <= shown["geometry"]["clusters"]["dataset"]["accuracy"] <= 1
-    assert {row["level"] for row in shown["paths"]["odds"]} == {"dataset", "family", "general"}
-    assert set(shown["paths"]["curves"]["line"]) == {"same dataset", "same family", "across"}
+    assert [part["readout"] for part in shown["paths"]] == ["mean", "first"]
+    for part in shown["paths"]:
+        assert {row["level"] for row in part["odds"]} == {"dataset", "family", "general"}
+        assert set(part["curves"]["line"]) == {"same dataset", "same family", "across"}
     starts = {row["start"] for row in shown["transfer"]}
     assert starts == {"pretrained", "centroid", "average of 1"}
     assert all(row["gain"] == 0 for row in shown["transfer"] if row["start"] == "pretrained")
@@ -30,7 +32,7 @@ def test_a_study_ends_with_tables_pictures_and_results(plan, region_context, che
     assert "three" in shown["sources"]["one"]
     pictures = {path.stem for path in output.glob("*.png")}
     assert pictures == {"cosine", "tree", "plane", "line", "extrapolation"}
-    check_page(output, {"clusters", "similarity", "odds", "lines", "transfer"}, pictures)
+    check_page(output, {"clusters", "similarity", "odds", "gains", "lines", "transfer"}, pictures)
 
 
 def test_the_grid_is_dfwes_own_experts(plan, study):

@@ -16,6 +16,7 @@ from dfwe.stages.train import TrainRecord
 from dfwe.studies.region.backbones import backbone_space
 from dfwe.studies.region.plan import RegionPlan
 from dfwe.studies.region.stages import CentroidRecord, TransferRecord
+from dfwe.weights.readout import readout_of
 
 pytestmark = pytest.mark.slow  # whole studies
 LOGGED = {  # tables and pictures by kind of step
@@ -107,6 +108,7 @@ def test_a_centroid_leaves_out_the_target_and_what_shares_its_texts(plan, region
     store, step = region_context.store, plan.centroids["one"]["centroid"]
     assert {parent.monitor.name for parent in step.parents} == {"three"}
     assert store.record(step.recipe, CentroidRecord).models == 2
+    assert readout_of(store.weights(step.recipe)) == "mean"  # as its models are read
     mean = load_file(store.weights(step.recipe) / "model.safetensors")
     models = [load_file(store.weights(s.recipe) / "model.safetensors") for s in step.parents]
     for name, values in mean.items():

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
+from scipy import stats
 
 from dfwe.errors import UserError
 from dfwe.reporting.terminal import sheet
@@ -12,6 +14,7 @@ from dfwe.studies.region.stages import TransferRow
 from dfwe.studies.region.survey import recommended
 from dfwe.studies.region.tables import (
     between,
+    gains,
     odds,
     regions,
     similarity,
@@ -31,8 +34,19 @@ GEOMETRY = {
     "nearest": {"sst2": ["subjectivity", "cr"], "cr": ["subjectivity"], "subjectivity": []},
 }
 PAIRS = (("In'", "In"), ("In'", "Ex"), ("In", "Ex"), ("In", "pretrained"), ("In'", "pretrained"))
+LOSSES = {"In'": 0.3, "In": 0.4, "Ex": 0.45, "pretrained": 0.5}
 ODDS = [
-    {"level": level, "group": group, "a": a, "b": b, "p": 0.875, "low": 0.7, "high": 1.0}
+    {
+        "level": level,
+        "group": group,
+        "a": a,
+        "b": b,
+        "p": 0.875,
+        "low": 0.7,
+        "high": 1.0,
+        "loss_a": LOSSES[a],
+        "loss_b": LOSSES[b],
+    }
     for level, group in (("dataset", "sst2"), ("family", "sentiment"), ("general", "all"))
     for a, b in PAIRS[: 4 if level == "family" else 5]
 ]
@@ -45,6 +59,12 @@ CURVES = {
     },
     "extrapolation": {"across": {"points": [], "breaks": [4.641588, None]}},
 }
+PATHS = [{"readout": "mean", "odds": ODDS, "curves": CURVES}]
+BY_FIRST = {
+    "readout": "first",
+    "odds": [row | {"p": 0.5, "loss_a": 0.25, "loss_b": 0.75} for row in ODDS[:4]],
+    "curves": {"line": {}, "extrapolation": {"across": {"points": [], "breaks": [None]}}},
+}
 TESTED = [
     TransferRow(dataset=name, start=start, size=size, seed=seed, dev=0.0, test=score + seed)
     for size in (None, 500)
@@ -54,7 +74,7 @@ TESTED = [
 ]
 RESULTS = {
     "geometry": GEOMETRY,
-    "paths": {"odds": ODDS, "curves": CURVES},
+    "paths": [*PATHS, BY_FIRST],
     "transfer": transfer_results(TESTED),
 }
 SURVEY = {
@@ -73,7 +93,7 @@ def test_a_dataset_has_the_similarity_of_its_models_to_each_other_to_others_and_
 
 
 def test_odds_have_a_row_a_group_and_general_stands_apart():
-    table = odds(ODDS)
+    table = odds(PATHS)
     assert table.columns[1] == "In' over In"
     assert [row[0] for row in table.rows] == ["sst2", "family sentiment", "all"]
     assert table.rows[0][1] == "0.88 (0.70-1.00)"
@@ -82,10 +102,67 @@ def test_odds_have_a_row_a_group_and_general_stands_apart():
 
 
 def test_a_line_has_the_losses_of_its_ends_and_middle_and_where_it_breaks():
-    assert between(CURVES).rows == [
+    assert between(PATHS).rows == [
         ["across", "0.62", "0.25", "4.64, > 32"],
         ["same family", "–", "–", "–"],  # noqa: RUF001
     ]
+
+
+def test_a_second_readout_has_columns_beside_the_models():
+    both = [*PATHS, BY_FIRST]
+    table = odds(both)
+    assert table.columns[1:3] == ["In' over In", "In' over In, first token"]
+    assert [row[1:3] for row in table.rows] == [
+        ["0.88 (0.70-1.00)", "0.50 (0.70-1.00)"],
+        ["0.88 (0.70-1.00)", "–"],  # noqa: RUF001
+        ["0.88 (0.70-1.00)", "–"],  # noqa: RUF001
+    ]
+    assert between(both).rows == [
+        ["across", "0.62", "0.25", "4.64, > 32", "–", "–", "> 32"],  # noqa: RUF001
+        ["same family", "–", "–", "–", "–", "–", "–"],  # noqa: RUF001
+    ]
+    assert between(both).columns[4] == "ends, first token"
+    for shown in (table, between(both), gains(both)):
+        assert "Probes read the mean of the tokens, or the first token." in shown.note
+
+
+def test_gains_are_by_dataset_and_their_mean_has_an_interval_over_datasets():
+    others = [row | {"group": "cr", "loss_b": 0.7} for row in ODDS[:5] if row["b"] == "pretrained"]
+    table = gains([{"readout": "mean", "odds": [*ODDS, *others], "curves": CURVES}])
+    assert table.columns == ["dataset", "In", "In'", "Ex", "pretrained"]
+    low, high = stats.t.interval(0.95, 1, loc=0.2, scale=0.1)  # of 0.1 and 0.3
+    assert table.rows[0] == ("sst2", "+0.100", "+0.200", "+0.050", "0.500")
+    assert table.rows[1] == ("cr", "+0.300", "+0.400", "–", "0.700")  # noqa: RUF001
+    assert table.rows[2][:2] == ("all", f"+0.200 ({low:+.3f} to {high:+.3f})")
+    assert table.rows[2][3:] == ("+0.050", "0.600")
+    assert table.last == 1
+
+
+def test_the_gain_over_all_datasets_has_an_interval_over_datasets():
+    """Commit 60dbe5b gives +0.36 to +1.49, as of twelve independent gains."""
+    gained = {  # of a centroid on six datasets, two seeds
+        "sst2": (1.37, 1.81),
+        "cr": (1.85, 2.39),
+        "mpqa": (0.0, 1.42),
+        "subj": (0.73, 1.45),
+        "trec": (-0.6, -0.4),
+        "mrpc": (0.41, 0.69),
+    }
+    rows = [
+        TransferRow(
+            dataset=name, start=start, size=None, seed=seed, dev=0.0, test=80.0 + gain * factor
+        )
+        for name, pair in gained.items()
+        for start, factor in (("pretrained", 0), ("centroid", 1))
+        for seed, gain in enumerate(pair)
+    ]
+    (row,) = (
+        r for r in transfer_results(rows) if (r["dataset"], r["start"]) == ("all", "centroid")
+    )
+    means = [np.mean(pair) for pair in gained.values()]
+    wanted = stats.t.interval(0.95, 5, loc=np.mean(means), scale=stats.sem(means))
+    assert (row["low"], row["high"]) == pytest.approx(wanted)
+    assert row["gain"] == pytest.approx(np.mean(means))
 
 
 def test_starts_are_compared_by_dataset_and_the_means_stand_apart():

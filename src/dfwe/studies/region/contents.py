@@ -2,6 +2,8 @@
 
 from typing import NotRequired, TypedDict
 
+from dfwe.weights.readout import Readout
+
 
 class GeometryResults(TypedDict):
     """Similarity of the task vectors, by the names of the datasets.
@@ -53,8 +55,9 @@ class CurvesResults(TypedDict):
 
 
 class PathsResults(TypedDict):
-    """What the probes say."""
+    """What the probes say at one readout: the model's, or the first token beside it."""
 
+    readout: Readout
     odds: list[OddsResult]
     curves: CurvesResults
 
@@ -100,7 +103,7 @@ class StudyResults(TypedDict):
     grid: list[GridModel]
     sources: dict[str, list[str]] | None
     geometry: GeometryResults | None
-    paths: PathsResults | None
+    paths: list[PathsResults] | None
     transfer: list[TransferResult] | None
 
 

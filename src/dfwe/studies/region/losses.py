@@ -16,13 +16,14 @@ from dfwe.data.dialogue import fingerprint
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.studies.region.config import Settings as RegionSettings
-from dfwe.studies.region.contents import CurvesResults
+from dfwe.studies.region.contents import CurvesResults, PathsResults
 from dfwe.studies.region.points import Point, hulls, lines, singles
 from dfwe.studies.region.probe import Probe, ProbeTexts, Texts
 from dfwe.studies.region.stages import Grid
 from dfwe.studies.region.statistics import Losses, curves, odds
 from dfwe.studies.region.tables import between
 from dfwe.tasks.task import Task
+from dfwe.weights.readout import Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,9 +70,14 @@ class Curve(Record):
     breaks: tuple[float | None, ...] | None = None
 
 
-class LossesRecord(Record):
-    """Which models have the lower loss, and the loss along lines by kind of pair."""
+class ReadoutLosses(Record):
+    """Which models have the lower loss, and the loss along lines by kind of pair.
 
+    Args:
+        readout: where the probes read the last states.
+    """
+
+    readout: Readout
     odds: tuple[OddsRow, ...]
     line: dict[str, Curve]
     extrapolation: dict[str, Curve]
@@ -93,6 +99,23 @@ class LossesRecord(Record):
         }
 
 
+class LossesRecord(Record):
+    """What probes measure: where the model was trained to be read, then elsewhere."""
+
+    readouts: tuple[ReadoutLosses, ...]
+
+    def results(self) -> list[PathsResults]:
+        """Readout, odds and curves of each, as plain data."""
+        return [
+            {
+                "readout": losses.readout,
+                "odds": [row.model_dump() for row in losses.odds],
+                "curves": losses.curves(),
+            }
+            for losses in self.readouts
+        ]
+
+
 @dataclass(frozen=True, eq=False)
 class Paths(Step):
     """Linear probes on the grid's models and on points between, around and beyond them."""
@@ -105,7 +128,7 @@ class Paths(Step):
     region: RegionSettings
 
     kind: ClassVar[str] = "region-paths"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     record: ClassVar[type[Record]] = LossesRecord
     has_weights: ClassVar[bool] = False
     stage: str = field(default="region/paths", init=False)
@@ -137,25 +160,40 @@ class Paths(Step):
             for point in part(owners, probed, self.region)
         ]
         losses = self._measure(run, points, run.work / LEDGER)
-        rows = odds(points, losses, owners, self.region)
-        content = {"odds": rows, **curves(points, losses)}
-        record = LossesRecord.model_validate(content, strict=False)  # lists become tuples
-        pictures = self._pictures(record.curves(), run.output)
+        record = LossesRecord(
+            readouts=tuple(
+                ReadoutLosses.model_validate(  # lists become tuples
+                    {
+                        "readout": readout,
+                        "odds": odds(points, part, owners, self.region),
+                        **curves(points, part),
+                    },
+                    strict=False,
+                )
+                for readout, part in losses.items()
+            )
+        )
+        pictures = self._pictures(record.readouts[0].curves(), run.output)
         shutil.copy(run.work / LEDGER, run.output)  # a commit may be killed
         run.log.images({f"region/{path.stem}": path for path in pictures})
         run.log.table(
             "region/odds",
-            list(OddsRow.model_fields),
-            [list(row.model_dump().values()) for row in record.odds],
+            ["readout", *OddsRow.model_fields],
+            [
+                [losses.readout, *row.model_dump().values()]
+                for losses in record.readouts
+                for row in losses.odds
+            ],
         )
-        table = between(record.curves())
+        table = between(record.results())
         run.log.table("region/lines", table.columns, table.rows)
         return record
 
-    def _measure(self, run: Run, points: Sequence[Point], ledger: Path) -> Losses:
-        """(point, dataset) -> loss, recorded line by line; resumes after the last."""
-        losses = _recorded(ledger)
-        missing = [p for p in points if not all((p.name, d) in losses for d in p.probes)]
+    def _measure(self, run: Run, points: Sequence[Point], ledger: Path) -> dict[Readout, Losses]:
+        """Readout -> (point, dataset) -> loss, recorded line by line; resumes after the last."""
+        losses = _recorded(ledger, self.grid.model.readouts)
+        known = losses[self.grid.model.readouts[0]]
+        missing = [p for p in points if not all((p.name, d) in known for d in p.probes)]
         if not missing:
             return losses
         from dfwe.callbacks.progress import scoring_bar
@@ -171,11 +209,12 @@ class Paths(Step):
             for point in missing:
                 self._write(point, space, backbone, norms)
                 for dataset in point.probes:
-                    if (point.name, dataset) not in losses:
-                        loss, accuracy = probes[dataset](backbone)
-                        losses[point.name, dataset] = loss
-                        row = [point.name, dataset, loss if np.isfinite(loss) else None, accuracy]
-                        out.write(json.dumps(row) + "\n")
+                    if (point.name, dataset) not in known:
+                        row: dict[Readout, tuple[float | None, float]] = {}
+                        for readout, (loss, accuracy) in probes[dataset](backbone).items():
+                            losses[readout][point.name, dataset] = loss
+                            row[readout] = (loss if np.isfinite(loss) else None, accuracy)
+                        out.write(json.dumps([point.name, dataset, row]) + "\n")
                         out.flush()
                 advance()
         return losses
@@ -205,7 +244,7 @@ class Paths(Step):
 
     def _probe(self, run: Run, task: Task, tokenizer: "PreTrainedTokenizerBase") -> Probe:
         train, dev = (self._drawn(run, task, split, tokenizer) for split in ("train", "dev"))
-        return Probe(task.name, train, dev)
+        return Probe(task.name, train, dev, self.grid.model.readouts)
 
     def _drawn(
         self, run: Run, task: Task, split: str, tokenizer: "PreTrainedTokenizerBase"
@@ -241,13 +280,19 @@ class Paths(Step):
         ]
 
 
-def _recorded(ledger: Path) -> Losses:
+def _recorded(ledger: Path, readouts: Sequence[Readout]) -> dict[Readout, Losses]:
     """What the ledger has; a last line that a kill cut short is dropped."""
     if not ledger.is_file():
-        return {}
+        return {readout: {} for readout in readouts}
     text = ledger.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         ledger.write_text(whole)
     rows = [json.loads(line) for line in whole.splitlines()]
-    return {(name, d): float("inf") if loss is None else loss for name, d, loss, _ in rows}
+    return {
+        readout: {
+            (name, dataset): float("inf") if row[readout][0] is None else row[readout][0]
+            for name, dataset, row in rows
+        }
+        for readout in readouts
+    }

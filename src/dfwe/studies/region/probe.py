@@ -15,6 +15,7 @@ from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
 from dfwe.tasks.task import Task
+from dfwe.weights.readout import Readout, mean_of_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,39 +96,51 @@ class Texts:
 
 @dataclass(frozen=True)
 class Probe:
-    """A dataset for linear probing: where the probe is trained, where its loss is taken."""
+    """A dataset for linear probing.
+
+    Args:
+        name: the dataset's.
+        train: where a probe is trained.
+        dev: where its loss is taken.
+        readouts: where probes read, one each.
+    """
 
     name: str
     train: Texts
     dev: Texts
+    readouts: tuple[Readout, ...]
 
-    def __call__(self, backbone: Any) -> tuple[float, float]:
+    def __call__(self, backbone: Any) -> dict[Readout, tuple[float, float]]:
         """(generalised loss in nats, accuracy 0..1) of a frozen body; inf if it overflows."""
-        found = [features(backbone, texts) for texts in (self.train, self.dev)]
-        if not all(np.isfinite(part).all() for part in found):
+        train, dev = (features(backbone, part, self.readouts) for part in (self.train, self.dev))
+        return {readout: self._loss(train[readout], dev[readout]) for readout in self.readouts}
+
+    def _loss(self, train: NDArray[np.float64], dev: NDArray[np.float64]) -> tuple[float, float]:
+        if not (np.isfinite(train).all() and np.isfinite(dev).all()):
             return float("inf"), 0.0
-        (train, dev), labels = found, self.train.labels
+        labels = self.train.labels
         return probe_loss(train, labels, dev, self.dev.labels, best_penalty(train, labels))
 
 
-def features(backbone: Any, texts: Texts) -> NDArray[np.float64]:
-    """What a head would read (m, d): an encoder's first token, a language model's mean state.
+def features(
+    backbone: Any, texts: Texts, readouts: Sequence[Readout]
+) -> dict[Readout, NDArray[np.float64]]:
+    """What heads would read (m, d) at each of these places of the last states.
 
-    Of a sequence-to-sequence model it is the encoder's.
+    Of a sequence-to-sequence model they are its encoder's.
     """
     backbone.eval()
     encoder = backbone.get_encoder() if backbone.config.is_encoder_decoder else backbone.base_model
-    whole = backbone.get_output_embeddings() is not None
-    rows: list[Any] = [None] * len(texts.labels)
+    rows: dict[Readout, list[Any]] = {readout: [None] * len(texts.labels) for readout in readouts}
     with torch.inference_mode():
         for batch in (batch.to(backbone.device) for batch in texts.batches):
             states = encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
-            mask = batch.mask[..., None].to(states.dtype)
-            read = (states * mask).sum(1) / mask.sum(1) if whole else states[:, 0]
-            read = read.cpu().double().numpy()
-            for position, row in zip(batch.index.tolist(), read, strict=True):
-                rows[position] = row
-    return np.stack(rows)
+            for readout in readouts:
+                read = states[:, 0] if readout == "first" else mean_of_tokens(states, batch.mask)
+                values = read.cpu().double().numpy()
+                for position, row in zip(batch.index.tolist(), values, strict=True):
+                    rows[readout][position] = row
+    return {readout: np.stack(part) for readout, part in rows.items()}
 
 
 def probe_loss(

@@ -26,7 +26,7 @@ from dfwe.studies.region.contents import (
 from dfwe.studies.region.losses import LossesRecord
 from dfwe.studies.region.plan import RegionPlan
 from dfwe.studies.region.stages import TRANSFER, GeometryRecord, TransferRecord, TransferRow
-from dfwe.studies.region.statistics import mean_interval
+from dfwe.studies.region.statistics import mean_interval, t_interval
 from dfwe.studies.region.tables import regions, sources, tables
 
 Value = TypeVar("Value")
@@ -92,8 +92,7 @@ def results(plan: RegionPlan, stage: Stage, store: Store) -> StudyResults:
     if plan.geometry.recipe in store:
         geometry = geometry_results(store.record(plan.geometry.recipe, GeometryRecord))
     if plan.paths.recipe in store:
-        losses = store.record(plan.paths.recipe, LossesRecord)
-        paths = {"odds": [row.model_dump() for row in losses.odds], "curves": losses.curves()}
+        paths = store.record(plan.paths.recipe, LossesRecord).results()
     if TRANSFER in stage.computes and plan.transfer.recipe in store:
         transfer = transfer_results(store.record(plan.transfer.recipe, TransferRecord).rows)
     grid: list[GridModel] = []
@@ -141,7 +140,8 @@ def geometry_results(record: GeometryRecord) -> GeometryResults:
 def transfer_results(rows: Sequence[TransferRow]) -> list[TransferResult]:
     """Test scores over seeds by size, start and dataset, and the gain on the pretrained start.
 
-    The gain is paired by seed; `all` pools the datasets.
+    The gain is paired by seed; of `all`, its interval is over the datasets' mean gains, since the
+    runs of one dataset share its texts and its centroid.
     """
     cells: list[TransferResult] = []
     datasets = list(dict.fromkeys(row.dataset for row in rows))
@@ -149,15 +149,16 @@ def transfer_results(rows: Sequence[TransferRow]) -> list[TransferResult]:
     for size in dict.fromkeys(row.size for row in rows):
         for start in starts:
             means: list[float] = []
-            gains: list[float] = []
+            gains: list[float] = []  # means by dataset
             for dataset in datasets:
                 scores = _by_seed(rows, dataset, size, start)
                 pretrained = _by_seed(rows, dataset, size, "pretrained")
                 gained = [score - pretrained[seed] for seed, score in scores.items()]
-                cells.append(_cell(dataset, size, start, list(scores.values()), gained))
+                gain = mean_interval(gained)
+                cells.append(_cell(dataset, size, start, list(scores.values()), gain))
                 means.append(cells[-1]["mean"])
-                gains += gained
-            cells.append(_cell("all", size, start, means, gains))
+                gains.append(gain[0])
+            cells.append(_cell("all", size, start, means, t_interval(gains)))
     return cells
 
 
@@ -169,9 +170,13 @@ def _by_seed(
 
 
 def _cell(
-    dataset: str, size: int | None, start: str, scores: list[float], gains: list[float]
+    dataset: str,
+    size: int | None,
+    start: str,
+    scores: list[float],
+    gain: tuple[float, float, float],
 ) -> TransferResult:
-    gain, low, high = mean_interval(gains)
+    """A cell; `gain` is a mean with its interval."""
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {
         "dataset": dataset,
@@ -179,9 +184,7 @@ def _cell(
         "start": start,
         "mean": float(np.mean(scores)),
         "sd": spread,
-        "gain": gain,
-        "low": low,
-        "high": high,
+        **dict(zip(("gain", "low", "high"), gain, strict=True)),
     }
 
 

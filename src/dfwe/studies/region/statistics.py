@@ -66,6 +66,18 @@ def mean_interval(
     return float(array.mean()), *interval(means)
 
 
+def t_interval(values: ArrayLike) -> tuple[float, float, float]:
+    """The mean and its 95 % interval by Student's t; without width for a single value."""
+    from scipy.stats import t
+
+    sample = np.asarray(values, dtype=np.float64)
+    mean, n = float(sample.mean()), len(sample)
+    if n < 2:
+        return mean, mean, mean
+    width = float(t.ppf(0.975, n - 1) * sample.std(ddof=1) / np.sqrt(n))
+    return mean, mean - width, mean + width
+
+
 Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
 
 

@@ -10,12 +10,16 @@ from dfwe.studies.region.contents import (
     CurvesResults,
     GeometryResults,
     OddsResult,
+    PathsResults,
     StudyResults,
     SurveyResults,
     TransferResult,
 )
 from dfwe.studies.region.geometry import mean_cosine
 from dfwe.studies.region.points import REACH
+from dfwe.studies.region.statistics import t_interval
+
+PLACES = {"first": "first token", "mean": "mean"}  # where a probe reads
 
 
 def tables(study: StudyResults) -> list[Table]:
@@ -24,7 +28,7 @@ def tables(study: StudyResults) -> list[Table]:
     if geometry := study["geometry"]:
         computed += [clusters(geometry), similarity(geometry)]
     if paths := study["paths"]:
-        computed += [odds(paths["odds"]), between(paths["curves"])]
+        computed += [odds(paths), gains(paths), between(paths)]
     if starts := study["transfer"]:
         computed.append(transfer(starts))
     return computed
@@ -70,23 +74,32 @@ def similarity(geometry: GeometryResults) -> Table:
     )
 
 
-def odds(rows: Sequence[OddsResult]) -> Table:
-    """P_B(A, B), a row a group."""
+def odds(paths: Sequence[PathsResults]) -> Table:
+    """P_B(A, B), a row a group, at each readout."""
+    rows = paths[0]["odds"]
     pairs = list(dict.fromkeys((row["a"], row["b"]) for row in rows))
-    by_pair = {(row["level"], row["group"], row["a"], row["b"]): row for row in rows}
+    by_group = {
+        (place, row["level"], row["group"], row["a"], row["b"]): row
+        for place, part in zip(_places(paths), paths, strict=True)
+        for row in part["odds"]
+    }
     cells = [
         [
             f"family {group}" if level == "family" else str(group),
-            *(_odds(by_pair.get((level, group, a, b))) for a, b in pairs),
+            *(
+                _odds(by_group.get((place, level, group, a, b)))
+                for a, b in pairs
+                for place in _places(paths)
+            ),
         ]
         for level, group in dict.fromkeys((row["level"], row["group"]) for row in rows)
     ]
     note = (
         "P_B(A, B): how often a model of A has a lower generalised loss than one of B, with 95 % "
         "intervals. In: the group's models. In': random convex combinations of them. Ex: models "
-        "of other datasets; in the last row, the pretrained model moved at random."
+        f"of other datasets; in the last row, the pretrained model moved at random.{_read(paths)}"
     )
-    columns = ["group", *(f"{a} over {b}" for a, b in pairs)]
+    columns = ["group", *(f"{a} over {b}{place}" for a, b in pairs for place in _places(paths))]
     return Table(
         "Which models have the lower loss",
         columns,
@@ -94,38 +107,103 @@ def odds(rows: Sequence[OddsResult]) -> Table:
         note=note,
         name="odds",
         last=len({row["group"] for row in rows if row["level"] == "general"}),
-        brief=columns[:4],
+        brief=["group", *(f"{a} over {b}" for a, b in pairs[:3])],
     )
 
 
-def between(curves: CurvesResults) -> Table:
-    """Generalised loss between two models, and where the line beyond them breaks."""
-    rows: list[list[str]] = []
-    for kind in dict.fromkeys([*curves["line"], *curves["extrapolation"]]):
-        on = curves["line"][kind]["points"] if kind in curves["line"] else []
-        middle = min(on, key=lambda row: abs(row["t"] - 0.5), default=None)
-        ends = float(np.mean([on[0]["mean"], on[-1]["mean"]])) if on else None
-        beyond = curves["extrapolation"].get(kind)
-        broken = [] if beyond is None else beyond.get("breaks", [])
-        rows.append(
-            [
-                kind,
-                points(ends),
-                points(None if middle is None else middle["mean"]),
-                ", ".join(f"> {REACH:g}" if t is None else f"{t:.3g}" for t in broken) or DASH,
-            ]
-        )
+def gains(paths: Sequence[PathsResults]) -> Table:
+    """By dataset, how far each group's loss lies below the pretrained model's, at each readout."""
+    losses = dict(zip(_places(paths), (_by_dataset(part["odds"]) for part in paths), strict=True))
+    datasets = list(losses[""])
+    columns: dict[str, list[str]] = {"dataset": [*datasets, "all"]}
+    for name in ("In", "In'", "Ex"):
+        for place, loss in losses.items():
+            known = {d: loss[d]["pretrained"] - loss[d][name] for d in datasets if name in loss[d]}
+            cells = [f"{known[d]:+.3f}" if d in known else DASH for d in datasets]
+            columns[f"{name}{place}"] = [*cells, _mean(list(known.values()))]
+    for place, loss in losses.items():
+        values = [loss[dataset]["pretrained"] for dataset in datasets]
+        columns[f"pretrained{place}"] = [f"{value:.3f}" for value in [*values, np.mean(values)]]
     note = (
-        "Loss in nats, a mean over pairs. A line from t = 0 through t = 1 breaks at the first t "
-        "beyond at which it is worse than the pretrained model; one t a line."
+        "How far the mean generalised loss of a group lies below the pretrained model's, in nats, "
+        "and that loss. All: the mean over datasets, with its 95 % interval by Student's t."
+        f"{_read(paths)}"
     )
     return Table(
+        "Gain over the pretrained model",
+        list(columns),
+        list(zip(*columns.values(), strict=True)),
+        last=1,
+        note=note,
+        name="gains",
+        brief=list(columns)[: 1 + len(paths)],
+    )
+
+
+def _by_dataset(rows: Sequence[OddsResult]) -> dict[str, dict[str, float]]:
+    """Dataset -> group of models -> mean loss."""
+    losses: dict[str, dict[str, float]] = {}
+    for row in (row for row in rows if row["level"] == "dataset"):
+        pair = {str(row["a"]): float(row["loss_a"]), str(row["b"]): float(row["loss_b"])}
+        losses.setdefault(str(row["group"]), {}).update(pair)
+    return losses
+
+
+def _mean(gains: Sequence[float]) -> str:
+    """A mean with its interval, where there are several values."""
+    if not gains:
+        return DASH
+    mean, low, high = t_interval(gains)
+    return f"{mean:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if len(gains) > 1 else "")
+
+
+def between(paths: Sequence[PathsResults]) -> Table:
+    """Generalised loss between two models, and where the line beyond them breaks."""
+    ways = [part["curves"][way] for part in paths for way in ("line", "extrapolation")]
+    kinds = [kind for way in ways for kind in way]
+    rows = [
+        [kind, *(cell for part in paths for cell in _line(part["curves"], kind))]
+        for kind in dict.fromkeys(kinds)
+    ]
+    note = (
+        "Loss in nats, a mean over pairs. A line from t = 0 through t = 1 breaks at the first t "
+        f"beyond at which it is worse than the pretrained model; one t a line.{_read(paths)}"
+    )
+    names = ("ends", "middle", "breaks at t")
+    return Table(
         "Between two models and beyond",
-        ["pair", "ends", "middle", "breaks at t"],
+        ["pair", *(f"{name}{place}" for place in _places(paths) for name in names)],
         rows,
         note=note,
         name="lines",
+        brief=("pair", *names),
     )
+
+
+def _line(curves: CurvesResults, kind: str) -> list[str]:
+    """Losses of a line's ends and middle, and where it breaks."""
+    on = curves["line"][kind]["points"] if kind in curves["line"] else []
+    middle = min(on, key=lambda row: abs(row["t"] - 0.5), default=None)
+    ends = float(np.mean([on[0]["mean"], on[-1]["mean"]])) if on else None
+    beyond = curves["extrapolation"].get(kind)
+    broken = [] if beyond is None else beyond.get("breaks", [])
+    return [
+        points(ends),
+        points(None if middle is None else middle["mean"]),
+        ", ".join(f"> {REACH:g}" if t is None else f"{t:.3g}" for t in broken) or DASH,
+    ]
+
+
+def _places(paths: Sequence[PathsResults]) -> list[str]:
+    """What a column's name ends in, for each readout; nothing for the model's."""
+    return ["", *(f", {PLACES[part['readout']]}" for part in paths[1:])]
+
+
+def _read(paths: Sequence[PathsResults]) -> str:
+    """A sentence on the readouts, where there are two."""
+    if len(paths) == 1:
+        return ""
+    return f" Probes read the {PLACES[paths[0]['readout']]} of the tokens, or the first token."
 
 
 def transfer(rows: Sequence[TransferResult]) -> Table:
@@ -156,7 +234,8 @@ def transfer(rows: Sequence[TransferResult]) -> Table:
     ]
     note = (
         f"Mean test score ± standard deviation over seeds; gains over the {first} start, paired "
-        "by seed, with 95 % intervals. Rows of training: all are those that corpus.limit leaves."
+        "by seed, with 95 % intervals, of the last rows over datasets. Rows of training: all are "
+        "those that corpus.limit leaves."
     )
     return Table(
         "Where training starts",
