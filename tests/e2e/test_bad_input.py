@@ -22,7 +22,10 @@ MISTAKES = {
     "no such survey": (["sources.survey=nowhere"], "is no results.json of stage=region"),
     "missing data": (["corpus=feta_friends", "corpus.path=nowhere"], "point DFWE_DATA"),
     "batch that does not divide": (["training.batch=7"], "not a multiple"),
-    "controls of checkpoints": (["experiment=controls", "checkpoints=[a,b]"], "no room for"),
+    "controls of checkpoints": (
+        ["experiment=controls", "checkpoints=[a,b]"],
+        "mixes those that exist",
+    ),
     "nothing to report": (["stage=report"], "has no finished run of emory, reading"),
     "nothing asked of a report": (["stage=report", "report.tasks=[]"], "report.tasks is empty"),
     "a report of one seed": (
