@@ -7,6 +7,7 @@ import pytest
 from dfwe.errors import UserError
 from dfwe.pipeline.context import device_kind
 from dfwe.pipeline.executor import compute
+from dfwe.stages.train import TrainRecord
 from dfwe.studies.ensembling.plan import Plan
 
 
@@ -40,3 +41,19 @@ def test_a_split_smaller_than_a_step_is_refused_before_any_work(make_study, cont
     study = replace(study, training=replace(study.training, batch=8, effective_batch=800))
     with pytest.raises(UserError, match="too few for one step"):
         Plan(study).check(context.store)
+
+
+@pytest.mark.parametrize(("least", "epochs"), [(0, 2), (12, 3), (40, 10)])
+def test_a_training_on_few_examples_has_the_steps_that_it_needs(
+    least, epochs, make_study, context, monkeypatch
+):
+    """An epoch has 4 steps. No epoch is better than the first, and patience is one epoch."""
+    study = make_study()
+    training = replace(study.training, batch=4, effective_batch=4, epochs=3, patience=1)
+    (expert, *_) = Plan(replace(study, training=replace(training, steps_at_least=least))).experts
+    monkeypatch.setattr("dfwe.callbacks.epochs.ScoredEpochs.best", 0)
+    compute(expert, context)
+    record = context.store.record(expert.recipe, TrainRecord)
+    assert len(study.task.examples(study.corpus, "train")) == 16
+    assert len(record.epochs) == epochs
+    assert record.best_epoch == 0

@@ -6,8 +6,11 @@ from functools import partial
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 
 from dfwe.callbacks.checkpoint import BestEpoch, EpochCheckpoint
+from dfwe.callbacks.early_stopping import Patience
+from dfwe.callbacks.epochs import ScoredEpochs
 from dfwe.data.batches import collate, scoring_loader
 from dfwe.data.tokenization import tokenize
 from dfwe.errors import UserError
@@ -58,6 +61,7 @@ def fit(
         precision=training.precision,
         reload_dataloaders_every_n_epochs=1,
         callbacks=list(callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
     )
     data = TaskDataModule({"t": tokenized}, tokenized, training, seed=7)
     trainer.fit(module, data, ckpt_path=resume, weights_only=False)
@@ -306,18 +310,19 @@ def test_a_training_whose_patience_ran_out_is_not_continued(
     trained, tmp_path, make_network, tokenized
 ):
     def run():
-        best, last = BestEpoch(tmp_path, patience=1), EpochCheckpoint(tmp_path)
-        callbacks = [EverWorse(), best, last]
-        trained(make_network(), tokenized, tmp_path, TRAINING, callbacks, last.found, epochs=5)
-        return best
+        scored, best, last = ScoredEpochs(), BestEpoch(tmp_path), EpochCheckpoint(tmp_path)
+        callbacks = [EverWorse(), scored, Patience(1), best, last]
+        path = last.resumable
+        trained(make_network(), tokenized, tmp_path, TRAINING, callbacks, path, epochs=5)
+        return scored.epochs, best.weights
 
     first, again = run(), run()  # the second as after a kill between the last epoch and the store
-    assert len(first.epochs) == 2
-    assert (again.epochs, again.weights) == (first.epochs, first.weights)
+    assert len(first[0]) == 2
+    assert again == first
 
 
 def test_a_damaged_checkpoint_is_not_resumed(tmp_path, caplog):
     last = EpochCheckpoint(tmp_path)
     last.path.write_bytes(b"damaged")
-    assert last.found is None
+    assert last.resumable is None
     assert "resume.ckpt is damaged: this training starts anew" in caplog.text

@@ -1,11 +1,13 @@
 """Progress bars of training, scoring and search, one line each, on standard error."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -43,25 +45,39 @@ def _fill(progress: Progress, task: TaskID) -> None:
     progress.stop_task(task)
 
 
-class TrainingBar(L.Callback):
+class TrainingBar(ProgressBar):
     """Optimizer steps over all epochs, with the last epoch's dev score or training loss."""
 
     def __init__(self, title: str) -> None:
+        super().__init__()
         self.title = title
         self.progress = _progress()
         self.task = TaskID(0)
+
+    def disable(self) -> None:
+        self.progress.disable = True
+
+    def enable(self) -> None:
+        self.progress.disable = _is_quiet()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epochs = trainer.max_epochs or 1
         self.progress.start()
         self.task = self.progress.add_task(
             self.title,
-            total=epochs * int(trainer.num_training_batches),
+            total=epochs * int(self.total_train_batches),
             note="",
             completed=trainer.global_step,
         )
 
-    def on_train_batch_end(self, trainer: L.Trainer, *unused: Any, **named: Any) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         self.progress.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -76,15 +92,17 @@ class TrainingBar(L.Callback):
         _fill(self.progress, self.task)
         self.progress.stop()
 
-    def on_exception(self, *unused: Any, **named: Any) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         self.progress.stop()
 
 
 @contextmanager
-def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[..., None]]:
+def search_bar(title: str, evaluations: int | None) -> Generator[Callable[..., None]]:
     """A bar over a search's evaluations; call what it gives with each trial and the best.
 
-    A third argument names another search of as many evaluations, which gets a line of its own.
+    A third argument names another search of as many evaluations, which gets another line.
     """
     with _progress() as progress:
         lines: dict[str, TaskID] = {}
@@ -108,7 +126,7 @@ def search_bar(title: str, evaluations: int | None) -> Iterator[Callable[..., No
 
 
 @contextmanager
-def scoring_bar(title: str, models: int) -> Iterator[Callable[[], None]]:
+def scoring_bar(title: str, models: int) -> Generator[Callable[[], None]]:
     """A bar over scored models; call what it gives once a model."""
     with _progress() as progress:
         task = progress.add_task(title, total=models, note="")

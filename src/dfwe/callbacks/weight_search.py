@@ -42,8 +42,8 @@ class WeightSearch(L.Callback):
     Args:
         space: the fine-tuned experts.
         settings: the search's (`conf/search`).
-        ledger: records every trial; an unfinished one is resumed. A fold's search has its own
-            beside it, `fold0.jsonl` and so on.
+        ledger: records every trial; an unfinished one is resumed. The ledgers of the folds'
+            searches are beside it, `fold0.jsonl` and so on.
         on_trial: called after each trial with it, the best so far and, in the search without a
             fold, that fold's number.
         workers: processes that share the dev split, on a CPU.

@@ -110,9 +110,9 @@ class Context:
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
         fixed = {
             "plugins": [LightningEnvironment()],
-            "enable_checkpointing": False,  # callbacks/checkpoint.py keeps what is needed
+            "enable_checkpointing": False,  # a training has its callbacks: callbacks/checkpoint.py
             "enable_model_summary": False,
-            "enable_progress_bar": False,  # callbacks/progress.py replaces it
+            "enable_progress_bar": False,  # ... and callbacks/progress.py
             "num_sanity_val_steps": 0,
             "use_distributed_sampler": False,  # it would score examples twice
             "log_every_n_steps": 1,

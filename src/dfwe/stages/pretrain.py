@@ -63,7 +63,8 @@ class Pretrain(Step):
 
     def run(self, run: Run) -> PretrainRecord:
         """Pretrains, or resumes after the last finished pass."""
-        from dfwe.callbacks.checkpoint import EpochCheckpoint, Epochs
+        from dfwe.callbacks.checkpoint import EpochCheckpoint
+        from dfwe.callbacks.epochs import Epochs
         from dfwe.callbacks.progress import TrainingBar
         from dfwe.pretraining.module import Passes, SpanCorruptionModule
 
@@ -90,17 +91,19 @@ class Pretrain(Step):
         module = SpanCorruptionModule(
             network, config.epochs * blocks.steps, config.learning_rate, config.warmup
         )
-        passes, resume = Epochs(), EpochCheckpoint(run.work)
+        passes, last = Epochs(), EpochCheckpoint(run.work)
         trainer = run.context.build_trainer(
             max_epochs=config.epochs,
             logger=run.log.lightning,
             default_root_dir=run.work,
-            callbacks=[passes, TrainingBar(f"pretrain {self.label}"), resume],
+            callbacks=[passes, TrainingBar(f"pretrain {self.label}"), last],
+            enable_checkpointing=True,
+            enable_progress_bar=True,
             reload_dataloaders_every_n_epochs=1,
             gradient_clip_val=1.0,
         )
         data = Passes(blocks, config.seed)
-        trainer.fit(module, data, ckpt_path=resume.found, weights_only=False)
+        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=False)
         run.earlier_seconds = passes.earlier_seconds
         network.half()  # pyright: ignore[reportUnknownMemberType]
         save(network, tokenizer, run.output)  # half the size; `load` gives float32

@@ -16,6 +16,7 @@ from dfwe.weights.loading import save
 
 if TYPE_CHECKING:
     from dfwe.callbacks.checkpoint import BestEpoch
+    from dfwe.callbacks.epochs import ScoredEpochs
 
 
 class EpochRecord(Record):
@@ -120,28 +121,31 @@ class Train(Step):
     def run(self, run: Run) -> TrainRecord:
         """Trains, or resumes where a killed run stopped."""
         from dfwe.callbacks.checkpoint import BestEpoch
+        from dfwe.callbacks.epochs import ScoredEpochs
 
         run.check_device(self.device)
-        best = BestEpoch(run.work, self.training.patience, self.training.steps_at_least)
-        network, tokenizer, tokens = self._train(run, best)
-        run.earlier_seconds = best.earlier_seconds
+        scored, best = ScoredEpochs(), BestEpoch(run.work)
+        network, tokenizer, tokens = self._train(run, scored, best)
+        run.earlier_seconds = scored.earlier_seconds
         best.restore(network)
         save(network, tokenizer, run.output)
-        epochs = tuple(_epoch(row) for row in best.epochs)
-        run.log.summary({"best_epoch": best.best, "dev/best_score": epochs[best.best].dev.score})
+        epochs = tuple(_epoch(row) for row in scored.epochs)
+        dev = epochs[scored.best].dev
+        run.log.summary({"best_epoch": scored.best, "dev/best_score": dev.score})
         return TrainRecord(
             monitor=self.monitor.name,
-            best_epoch=best.best,
-            dev=epochs[best.best].dev,
+            best_epoch=scored.best,
+            dev=dev,
             epochs=epochs,
             cost=Cost(tokens=tokens * len(epochs), parameters=network.num_parameters()),
         )
 
-    def _train(self, run: Run, best: "BestEpoch") -> tuple[Any, Any, int]:
+    def _train(self, run: Run, scored: "ScoredEpochs", best: "BestEpoch") -> tuple[Any, Any, int]:
         """The trained network, its tokenizer, and the tokens of an epoch."""
         import lightning as L
 
         from dfwe.callbacks.checkpoint import EpochCheckpoint
+        from dfwe.callbacks.early_stopping import Patience
         from dfwe.callbacks.progress import TrainingBar
         from dfwe.training.datamodule import TaskDataModule
 
@@ -166,17 +170,22 @@ class Train(Step):
             training=self.training,
             seed=self.seed,
         )
-        resume = EpochCheckpoint(run.work)
+        patience = self.training.patience
+        stopping = [] if patience is None else [Patience(patience)]
+        bar, last = TrainingBar(f"{self.stage} {self.label}"), EpochCheckpoint(run.work)
         trainer = run.context.build_trainer(
             max_epochs=self.training.epochs_of(len(data.steps)),
+            min_steps=self.training.steps_at_least or None,
             precision=self.training.precision,
             logger=run.log.lightning,
-            callbacks=[best, TrainingBar(f"{self.stage} {self.label}"), resume],
+            callbacks=[scored, *stopping, bar, best, last],
+            enable_checkpointing=True,
+            enable_progress_bar=True,
             reload_dataloaders_every_n_epochs=1,
             default_root_dir=run.work,
         )
-        trainer.fit(module, data, ckpt_path=resume.found, weights_only=False)
-        if not best.epochs:
+        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=False)
+        if not scored.epochs:
             raise UserError(f"Training '{self.label}' ended before its first epoch was complete.")
         return network, tokenizer, sum(split.tokens for split in train.values())
 

@@ -1,0 +1,152 @@
+"""The best epoch, the checkpoint to go on from, early stopping and the bar of a training."""
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from dfwe.callbacks.checkpoint import BestEpoch, EpochCheckpoint
+from dfwe.callbacks.early_stopping import Patience
+from dfwe.callbacks.epochs import ScoredEpochs
+from dfwe.callbacks.progress import TrainingBar
+from dfwe.scoring.scorer import Scores
+from dfwe.search.evaluation import Answers
+
+LONG = [(1.0, -9.0), (3.0, -5.0), (3.0, -4.0), (3.0, -4.0), (2.0, -1.0), (3.0, -8.0), (4.0, -9.0)]
+SCORES = {  # (score, log-likelihood) by epoch -> the best one
+    "a higher score": ([(1.0, -9.0), (2.0, -9.5), (1.0, -1.0)], 1),
+    "of equal scores the likelihood": ([(2.0, -5.0), (2.0, -4.0), (2.0, -6.0)], 1),
+    "of equals the later": ([(2.0, -5.0), (2.0, -5.0), (1.0, -1.0)], 1),
+    "negative scores": ([(-2.0, -5.0), (-3.0, -1.0), (-2.5, -1.0)], 0),
+    "all of it": (LONG, 6),
+}
+
+
+class Scripted(L.LightningModule):
+    """A network whose weight counts the epochs, and whose dev scores are given."""
+
+    def __init__(self, scripted):
+        super().__init__()
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.network.weight)
+        self.scripted = scripted
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    def train_dataloader(self):
+        return DataLoader([0.0])
+
+    def training_step(self, batch, batch_idx):
+        loss = -self.network.weight.sum()
+        self.log("train/loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def on_train_epoch_start(self):
+        score, log_likelihood = self.scripted[self.current_epoch]
+        self.scores = Scores(score, {"f1": score}, log_likelihood, Answers(("a",), (0.0,)))
+        self.log("dev/score", torch.tensor(score))
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+class KillInCheckpoint(EpochCheckpoint):
+    """Dies in an epoch before the checkpoint is replaced."""
+
+    def __init__(self, folder, epoch):
+        super().__init__(folder)
+        self.epoch = epoch
+
+    def _write(self, trainer, path):
+        if trainer.current_epoch == self.epoch:
+            raise Killed
+        super()._write(trainer, path)
+
+
+@pytest.fixture
+def train(build_trainer, tmp_path):
+    """Folder, scores, patience, epoch of a kill -> the rows, the best epoch, its weight."""
+
+    def train(scripted, patience=None, folder="work", kill=None):
+        work = tmp_path / folder
+        work.mkdir(exist_ok=True)
+        scored, best, last = ScoredEpochs(), BestEpoch(work), KillInCheckpoint(work, kill)
+        stopping = [] if patience is None else [Patience(patience)]
+        trainer = build_trainer(
+            tmp_path,
+            max_epochs=len(scripted),
+            callbacks=[scored, *stopping, TrainingBar("train toy"), best, last],
+            enable_checkpointing=True,
+            enable_progress_bar=True,
+        )
+        module = Scripted(scripted)
+        trainer.fit(module, ckpt_path=last.resumable, weights_only=False)
+        best.restore(module.network)
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in scored.epochs]
+        return rows, scored.best, module.network.weight.item()
+
+    return train
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("scripted", "best"), SCORES.values(), ids=SCORES)
+def test_the_best_epochs_weights_are_kept(train, scripted, best, tmp_path):
+    rows, index, weight = train(scripted)
+    assert [(row["score"], row["log_likelihood"]) for row in rows] == scripted
+    assert (index, weight) == (best, best + 1)
+    assert f"best-{best}.safetensors" in files(tmp_path / "work")
+    assert "resume.ckpt" in files(tmp_path / "work")
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 5), (2, 6), (3, 7), (None, 7)])
+def test_a_training_ends_when_so_many_epochs_brought_no_better_one(train, patience, epochs):
+    scripted = [*LONG[:5], (2.0, -1.0), (2.0, -1.0)]  # epoch 3 is the best
+    rows, index, weight = train(scripted, patience)
+    assert (len(rows), index, weight) == (epochs, 3, 4)
+
+
+@pytest.mark.parametrize("kill", range(7))
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_killed_training_ends_as_one_that_was_not(train, kill, patience, tmp_path):
+    whole = train(LONG, patience, "whole")
+    if kill < len(whole[0]):
+        with pytest.raises(Killed):
+            train(LONG, patience, kill=kill)
+    assert train(LONG, patience) == whole
+    assert files(tmp_path / "work") == files(tmp_path / "whole")
+
+
+def test_a_killed_training_is_resumed_where_its_folder_was_moved(train, tmp_path):
+    with pytest.raises(Killed):
+        train(LONG, kill=4)
+    (tmp_path / "work").rename(tmp_path / "moved")
+    assert train(LONG, folder="moved") == train(LONG, folder="whole")
+    assert files(tmp_path / "moved") == files(tmp_path / "whole")
+
+
+def test_the_last_best_epoch_stays_until_the_checkpoint_knows_the_next(train, tmp_path):
+    with pytest.raises(Killed):
+        train(LONG, kill=1)
+    assert files(tmp_path / "work") == [
+        "best-0.safetensors",
+        "best-1.safetensors",
+        "resume.ckpt",
+    ]
+
+
+def test_the_bar_counts_steps_and_ends_with_the_last_epochs_score(train, capsys):
+    train(LONG[:3])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("train toy ")
+    assert "3/3" in last
+    assert "epoch 3: dev 3.00" in last
+
+
+def test_the_bar_of_a_training_that_ended_early_is_full(train, capsys):
+    train(LONG, patience=1)
+    assert "5/5" in capsys.readouterr().err.splitlines()[-1]
