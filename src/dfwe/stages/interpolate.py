@@ -217,7 +217,8 @@ class Interpolate(Step):
                 logger=False, callbacks=[callback], default_root_dir=run.work
             )
             device = trainer.strategy.root_device
-            flatten(network.to(device))
+            network.to(device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+            flatten(network)
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
         assert callback.result is not None
         return callback.result, callback.cross_fitted, module
