@@ -183,9 +183,10 @@ class Evaluate(Evaluation):
             "one_standard_error": search.one_standard_error,
             "likeliest": search.likeliest,
         }
-        return alphas | {
-            role: choice.alpha @ rows for role, choice in choices.items() if choice is not None
-        }
+        alphas.update(
+            {role: choice.alpha @ rows for role, choice in choices.items() if choice is not None}
+        )
+        return alphas
 
 
 @dataclass(frozen=True, eq=False)

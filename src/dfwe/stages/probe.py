@@ -13,6 +13,7 @@ from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.scoring.lists import integers
 from dfwe.stages.merge import Base
 from dfwe.weights.loading import save
 
@@ -86,7 +87,7 @@ class Probe(Step):
         base = self.base
         folder = run.weights(base)
         network, tokenizer = base.model.start(folder, base.task, base.corpus, base.seed)
-        network.to(run.context.device).eval()
+        network.to(run.context.device).eval()  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
         layer = _last_layer(network)
         rows: list[NDArray[np.float64]] = []
         labels: list[int] = []
@@ -98,8 +99,8 @@ class Probe(Step):
             labels += [int(target[0]) for target in tokenized.targets]
         weight, bias, c = fit(np.concatenate(rows), np.array(labels), layer.out_features)
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weight))
-            layer.bias.copy_(torch.from_numpy(bias))
+            layer.weight.copy_(torch.tensor(weight.tolist()))
+            layer.bias.copy_(torch.tensor(bias.tolist()))
         save(network.cpu(), tokenizer, run.output)
         return ProbeRecord(examples=len(labels), c=c)
 
@@ -133,18 +134,15 @@ def fit(
     if len(known) == 1:
         return weight, bias, None
     folds = min(FOLDS, int(counts.min()))
-    model: Any
-    if folds < 2:
-        model = LogisticRegression(max_iter=5000)
-    else:
-        parts = StratifiedKFold(folds, shuffle=True, random_state=0)
+    model: Any = LogisticRegression(max_iter=5000)
+    if folds > 1:
+        settings: dict[str, Any] = {"l1_ratios": (0.0,), "use_legacy_attributes": False}
         model = LogisticRegressionCV(
             Cs=PENALTIES,
-            cv=parts,
+            cv=StratifiedKFold(folds, shuffle=True, random_state=0),
             scoring="neg_log_loss",
-            l1_ratios=(0.0,),
             max_iter=5000,
-            use_legacy_attributes=False,
+            **settings,
         )
     model.fit((x - mean) / scale, labels)
     rows, offsets = model.coef_ / scale, model.intercept_ - (model.coef_ / scale) @ mean
@@ -163,7 +161,7 @@ def _last_layer(network: Any) -> "nn.Linear":
         for module in network.modules()
         if isinstance(module, nn.Linear) and module.out_features == network.config.num_labels
     ]
-    if not layers or layers[-1].bias is None:
+    if not layers or "bias" not in dict(layers[-1].named_parameters()):
         raise UserError(
             f"{type(network).__name__} has no linear layer with a bias for its labels, which a "
             "probe needs; leave the controls probe, probe_with_dev and probe_then_finetune out."
@@ -184,7 +182,7 @@ def _features(network: Any, layer: "nn.Linear", tokenized: TokenizedSplit) -> ND
     device = next(network.parameters()).device
     with torch.inference_mode(), layer.register_forward_pre_hook(keep):
         for batch in evaluation_batches(tokenized, scoring_tokens(device)):
-            order += batch.index.tolist()
+            order += integers(batch.index)
             batch = batch.to(device)
             network(input_ids=batch.source, attention_mask=batch.mask)
     rows = torch.cat(read).numpy()

@@ -177,7 +177,7 @@ def merged(
     All of `dfwe.weights.merge` are linear in the scale: the line from the base to scale `end`,
     through the merge of scale 1, has every other.
     """
-    every = rules if isinstance(rules, Sequence) else (rules,)
+    every = (rules,) if callable(rules) else tuple(rules)
     name = parts(every[0])[0].__name__
     labels = [name] if len(every) == 1 else [f"{name} {k}" for k in range(1, len(every) + 1)]
     merges = tuple(

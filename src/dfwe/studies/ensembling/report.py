@@ -53,9 +53,9 @@ def report(
 
     runs = Runs(plan, tasks, seeds, context.store)
     like = runs.plans[tasks[0]][0].study
-    beside = published if like.corpus.name == published_on else {}
+    beside = like.corpus.name == published_on
     tables = [
-        table2(runs, beside, published_note),
+        table2(runs, published if beside else {}, published_note),
         comparison(runs),
         *split(runs),
         *corrected(runs),

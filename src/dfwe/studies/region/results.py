@@ -87,7 +87,7 @@ def finetune(
 def results(plan: RegionPlan, stage: Stage, store: Store) -> StudyResults:
     """What the store has of the plan; None for what this stage leaves out."""
     geometry: GeometryResults | None = None
-    paths: PathsResults | None = None
+    paths: list[PathsResults] | None = None
     transfer: list[TransferResult] | None = None
     if plan.geometry.recipe in store:
         geometry = geometry_results(store.record(plan.geometry.recipe, GeometryRecord))
@@ -177,6 +177,7 @@ def _cell(
     gain: tuple[float, float, float],
 ) -> TransferResult:
     """A cell; `gain` is a mean with its interval."""
+    mean, low, high = gain
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {
         "dataset": dataset,
@@ -184,7 +185,9 @@ def _cell(
         "start": start,
         "mean": float(np.mean(scores)),
         "sd": spread,
-        **dict(zip(("gain", "low", "high"), gain, strict=True)),
+        "gain": mean,
+        "low": low,
+        "high": high,
     }
 
 
