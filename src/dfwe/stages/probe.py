@@ -15,13 +15,11 @@ from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.scoring.lists import integers
 from dfwe.stages.merge import Base
+from dfwe.statistics.logistic_regression import fit
 from dfwe.weights.loading import save
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-PENALTIES = 10  # values of scikit-learn's C, from 1e-4 to 1e4
-FOLDS = 5
 
 
 class ProbeRecord(Record):
@@ -29,11 +27,11 @@ class ProbeRecord(Record):
 
     Args:
         examples: that it was fitted on.
-        c: the inverse penalty that cross-validation chose; None where a label has one example.
+        penalty: what cross-validation chose; None where all have one label.
     """
 
     examples: int
-    c: float | None
+    penalty: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,59 +95,12 @@ class Probe(Step):
             )
             rows.append(_features(network, layer, tokenized))
             labels += [int(target[0]) for target in tokenized.targets]
-        weight, bias, c = fit(np.concatenate(rows), np.array(labels), layer.out_features)
+        regression = fit(np.concatenate(rows), np.array(labels), layer.out_features)
         with torch.no_grad():
-            layer.weight.copy_(torch.tensor(weight.tolist()))
-            layer.bias.copy_(torch.tensor(bias.tolist()))
+            layer.weight.copy_(torch.tensor(regression.weights.tolist()))
+            layer.bias.copy_(torch.tensor(regression.bias.tolist()))
         save(network.cpu(), tokenizer, run.output)
-        return ProbeRecord(examples=len(labels), c=c)
-
-
-def fit(
-    x: NDArray[np.float64], labels: NDArray[np.int64], classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float | None]:
-    """Logistic regression on standardised features, its penalty by cross-validated likelihood.
-
-    Args:
-        x: (m, d), features.
-        labels: (m,), of 0..classes-1; those that do not occur get a logit far below the others.
-        classes: how many labels there are.
-
-    Returns:
-        Weights (classes, d), bias (classes,), and scikit-learn's C.
-    """
-    from sklearn.linear_model import (  # pyright: ignore[reportMissingTypeStubs]
-        LogisticRegression,
-        LogisticRegressionCV,
-    )
-    from sklearn.model_selection import (  # pyright: ignore[reportMissingTypeStubs]
-        StratifiedKFold,
-    )
-
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    scale[scale == 0] = 1.0
-    known, counts = np.unique(labels, return_counts=True)
-    weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -1e4)
-    bias[known] = 0.0
-    if len(known) == 1:
-        return weight, bias, None
-    folds = min(FOLDS, int(counts.min()))
-    model: Any = LogisticRegression(max_iter=5000)
-    if folds > 1:
-        settings: dict[str, Any] = {"l1_ratios": (0.0,), "use_legacy_attributes": False}
-        model = LogisticRegressionCV(
-            Cs=PENALTIES,
-            cv=StratifiedKFold(folds, shuffle=True, random_state=0),
-            scoring="neg_log_loss",
-            max_iter=5000,
-            **settings,
-        )
-    model.fit((x - mean) / scale, labels)
-    rows, offsets = model.coef_ / scale, model.intercept_ - (model.coef_ / scale) @ mean
-    if len(known) == 2:  # one row: the logit of the second label against the first
-        rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
-    weight[known], bias[known] = rows, offsets
-    return weight, bias, None if folds < 2 else float(np.ravel(model.C_)[0])
+        return ProbeRecord(examples=len(labels), penalty=regression.penalty)
 
 
 def _last_layer(network: Any) -> "nn.Linear":

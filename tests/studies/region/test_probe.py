@@ -1,55 +1,15 @@
-"""Linear probes against scikit-learn's logistic regression, features against the network's."""
+"""Linear probes: their features against the network's own states."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel, AutoTokenizer
 
 from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import tokenize, tokenize_labels
+from dfwe.errors import UserError
 from dfwe.studies.region.backbones import load_backbone
-from dfwe.studies.region.probe import PENALTIES, Probe, Texts, best_penalty, features, probe_loss
-
-RNG = np.random.default_rng(0)
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-def test_the_probe_is_scikit_learns_logistic_regression(classes):
-    centres = RNG.normal(size=(classes, 12))
-    labels, gold = RNG.integers(0, classes, 90), RNG.integers(0, classes, 60)
-    x, dev = (centres[y] + 2 * RNG.normal(size=(len(y), 12)) for y in (labels, gold))
-    loss, accuracy = probe_loss(5 + 3 * x, labels, 5 + 3 * dev, gold, penalty=0.05)
-    scaler = StandardScaler().fit(x)
-    # Two classes: ours has a weight vector for each, which halves the penalty on their difference.
-    theirs = LogisticRegression(
-        C=(2 if classes == 2 else 1) / (0.05 * 90), tol=1e-10, max_iter=10_000
-    )
-    theirs.fit(scaler.transform(x), labels)
-    predicted = theirs.predict_proba(scaler.transform(dev))
-    assert loss == pytest.approx(log_loss(gold, predicted, labels=range(classes)), abs=1e-4)
-    assert accuracy == pytest.approx(np.mean(predicted.argmax(1) == gold))
-
-
-def test_the_penalty_is_scikit_learns_cross_validated_one():
-    x = RNG.normal(size=(80, 30))
-    labels = (x[:, 0] + RNG.normal(size=80) > 0).astype(
-        int
-    )  # one feature of thirty says something
-    fold = np.random.default_rng(0).permutation(80) % 4
-    losses = []
-    for penalty in PENALTIES:
-        model = LogisticRegression(C=2 / (penalty * 60), tol=1e-10, max_iter=10_000)
-        pipeline = make_pipeline(StandardScaler(), model)
-        folds = [(fold != k, fold == k) for k in range(4)]
-        scores = cross_val_score(pipeline, x, labels, cv=folds, scoring="neg_log_loss")
-        losses.append(-scores.mean())
-    assert best_penalty(x, labels) == PENALTIES[int(np.argmin(losses))]
-    assert best_penalty(x, labels) > PENALTIES[0]  # the weakest would fit the noise
+from dfwe.studies.region.probe import Probe, Texts, features
 
 
 def test_an_encoders_features_are_the_mean_of_its_states_or_the_first_of_them(
@@ -135,3 +95,8 @@ def test_a_body_that_overflows_has_an_infinite_loss(bert, label_examples):
     with torch.no_grad():
         backbone.encoder.layer[1].output.LayerNorm.weight.fill_(torch.nan)
     assert probe(backbone) == {"mean": (np.inf, 0.0), "first": (np.inf, 0.0)}
+
+
+def test_too_few_texts_for_a_probe_are_named():
+    with pytest.raises(UserError, match=r"A probe of trec would learn from 3 texts and needs 4"):
+        Probe("trec", Texts((), np.array([0, 1, 0])), Texts((), np.array([0])), ("mean",))

@@ -1,4 +1,4 @@
-"""Which texts a linear probe sees."""
+"""Linear probes: which texts they read, what a frozen backbone gives, and the loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
+from dfwe.statistics.logistic_regression import FOLDS, fit
 from dfwe.tasks.task import Task
 from dfwe.weights.readout import Readout, mean_of_tokens
 
@@ -43,7 +44,7 @@ class ProbeTexts:
         if self.unseen and split == "train":
             corpus = self._whole
             examples = task.examples(corpus, split)
-            index = [i for i, example in enumerate(examples) if not self._is_seen(example)]
+            index = [i for i, example in enumerate(examples) if not self._is_trained_on(example)]
             if len(index) < (self.size or 1):
                 raise UserError(
                     f"A probe wants {self.size or 1} training texts of {task.name} that no model "
@@ -68,18 +69,14 @@ class ProbeTexts:
     def _whole(self) -> Corpus:
         return self.corpus.whole()
 
-    def _is_seen(self, example: Example) -> bool:
-        return example.dialogue in self._seen or example.context in self._seen
+    def _is_trained_on(self, example: Example) -> bool:
+        return example.dialogue in self._trained_on or example.context in self._trained_on
 
     @cached_property
-    def _seen(self) -> frozenset[str]:
+    def _trained_on(self) -> frozenset[str]:
         """The dialogues and the texts of all models' training examples."""
         examples = (e for task in self.tasks for e in task.examples(self.corpus, "train"))
         return frozenset(part for e in examples for part in (e.dialogue, e.context))
-
-
-PENALTIES = (0.01, 0.1, 1.0, 10.0)  # times half the weights' squared norm, beside the mean loss
-FOLDS = 4  # of the training texts, to choose among them
 
 
 @dataclass(frozen=True)
@@ -103,6 +100,9 @@ class Probe:
         train: where a probe is trained.
         dev: where its loss is taken.
         readouts: where probes read, one each.
+
+    Raises:
+        UserError: the training texts are too few for a cross-validated penalty.
     """
 
     name: str
@@ -110,16 +110,24 @@ class Probe:
     dev: Texts
     readouts: tuple[Readout, ...]
 
+    def __post_init__(self) -> None:
+        texts = len(self.train.labels)
+        if texts < FOLDS:
+            raise UserError(
+                f"A probe of {self.name} would learn from {texts} texts and needs {FOLDS} or "
+                "more; raise region.texts."
+            )
+
     def __call__(self, backbone: Any) -> dict[Readout, tuple[float, float]]:
-        """(generalised loss in nats, accuracy 0..1) of a frozen body; inf if it overflows."""
+        """(generalised loss in nats, accuracy 0..1) of a frozen backbone; inf if it overflows."""
         train, dev = (features(backbone, part, self.readouts) for part in (self.train, self.dev))
         return {readout: self._loss(train[readout], dev[readout]) for readout in self.readouts}
 
     def _loss(self, train: NDArray[np.float64], dev: NDArray[np.float64]) -> tuple[float, float]:
         if not (np.isfinite(train).all() and np.isfinite(dev).all()):
             return float("inf"), 0.0
-        labels = self.train.labels
-        return probe_loss(train, labels, dev, self.dev.labels, best_penalty(train, labels))
+        classes = 1 + max(self.train.labels.max(), self.dev.labels.max())
+        return fit(train, self.train.labels, classes).evaluate(dev, self.dev.labels)
 
 
 def features(
@@ -141,63 +149,3 @@ def features(
                 for position, row in zip(batch.index.tolist(), values, strict=True):
                     rows[readout][position] = row
     return {readout: np.stack(part) for readout, part in rows.items()}
-
-
-def probe_loss(
-    train: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    dev: NDArray[np.float64],
-    gold: NDArray[np.int64],
-    penalty: float,
-) -> tuple[float, float]:
-    """Train on features (m, d) and labels (m,); the loss and accuracy on `dev` and `gold`."""
-    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-        log_softmax,  # pyright: ignore[reportUnknownVariableType]
-    )
-
-    mean, scale = train.mean(0), train.std(0) + 1e-6
-    weights, bias = fit(
-        (train - mean) / scale, labels, int(max(labels.max(), gold.max())) + 1, penalty
-    )
-    logs = log_softmax((dev - mean) / scale @ weights + bias, axis=1)
-    loss = -logs[np.arange(len(gold)), gold].mean()
-    return float(loss), float(np.mean(logs.argmax(1) == gold))
-
-
-def best_penalty(x: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Of PENALTIES the one with the lowest cross-validated loss; equals: the strongest."""
-    fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
-    losses = {
-        penalty: sum(
-            probe_loss(x[fold != k], labels[fold != k], x[fold == k], labels[fold == k], penalty)[
-                0
-            ]
-            for k in range(FOLDS)
-        )
-        for penalty in reversed(PENALTIES)
-    }
-    return min(losses, key=losses.__getitem__)
-
-
-def fit(
-    x: NDArray[np.float64], labels: NDArray[np.int64], classes: int, penalty: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Logistic regression: weights (d, k) and bias (k,) that minimise the penalised mean loss."""
-    from scipy.optimize import minimize
-    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-        log_softmax,  # pyright: ignore[reportUnknownVariableType]
-    )
-
-    m, d = x.shape
-    gold = np.eye(classes)[labels]  # (m, k)
-
-    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights, bias = flat[: d * classes].reshape(d, classes), flat[d * classes :]
-        logs = log_softmax(x @ weights + bias, axis=1)
-        loss = -(gold * logs).sum() / m + penalty / 2 * (weights**2).sum()
-        error = (np.exp(logs) - gold) / m
-        return loss, np.concatenate([(x.T @ error + penalty * weights).ravel(), error.sum(0)])
-
-    start = np.zeros((d + 1) * classes)
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
-    return found[: d * classes].reshape(d, classes), found[d * classes :]
