@@ -147,28 +147,27 @@ def repeat(landscape: str, dialogues: int, seed: int) -> Repeat:
         dev=dev[best] - dev[baselines],
         corrected=np.array([gain.mean for gain in selection.gains]),
         bound=np.array([gain.at_least for gain in selection.gains]),
-        not_to_do=other_bounds(counts, likelihoods, best),
+        not_to_do=other_bounds(counts, selection.chosen, best),
         certified=np.array([exact[0].holds, replayed[0].holds]),
         wrongly=np.array([test.holds and gain <= 0 for test, gain in (exact, replayed)]),
         smallest=exact[0].smallest,
     )
 
 
-def other_bounds(counts: DialogueCounts, likelihoods: Floats, best: int) -> Floats:
+def other_bounds(counts: DialogueCounts, chosen: NDArray[np.intp], best: int) -> Floats:
     """The tenth of the left-out gains; the choice scored in its own resample; alpha fixed."""
-    everyone = range(len(likelihoods))
     drawn = draw_dialogues(len(counts.sizes), DRAWS)
-    scores = counts.scores(everyone, drawn)
-    chosen = choose(counts, likelihoods, drawn, everyone)
     left_out = (drawn == 0).astype(np.float64)
-    outside = np.empty(len(drawn))
+    inside, outside = np.empty(DRAWS), np.empty(DRAWS)
     for model in np.unique(chosen).tolist():
         rows = chosen == model
+        inside[rows] = counts.score(model, drawn[rows])
         outside[rows] = counts.score(model, left_out[rows])
+    uniform = counts.score(UNIFORM, drawn)
     gains = [
         outside - counts.score(UNIFORM, left_out),
-        scores[np.arange(len(drawn)), chosen] - scores[:, UNIFORM],
-        scores[:, best] - scores[:, UNIFORM],
+        inside - uniform,
+        counts.score(best, drawn) - uniform,
     ]
     return np.quantile(gains, 0.1, axis=1)
 
