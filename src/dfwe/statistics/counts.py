@@ -6,6 +6,7 @@ weighted dialogues follows from their weighted counts (`dfwe.tasks.metrics.Metri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from dfwe.data.dialogue import Example
 from dfwe.tasks.metrics import Metric
 from dfwe.tasks.task import Task
+
+BLOCK = 200  # draws at a time: what many labels need of memory
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -47,6 +50,18 @@ class DialogueCounts:
             for metric, sums in zip(self.metrics, self.sums, strict=True)
         ]
         return np.mean(points, axis=0)
+
+    def scores(self, models: Sequence[int], weights: Floats) -> Floats:
+        """Several models' scores at once: weights (draws, dialogues) -> (draws, models)."""
+        blocks: list[Floats] = []
+        for start in range(0, len(weights), BLOCK):
+            rows = weights[start : start + BLOCK]
+            points = [
+                metric.points(np.tensordot(rows, sums[list(models)], axes=(1, 1)))
+                for metric, sums in zip(self.metrics, self.sums, strict=True)
+            ]
+            blocks.append(np.mean(points, axis=0))
+        return np.concatenate(blocks)
 
 
 def count(
@@ -93,6 +108,7 @@ def sum_by_dialogue(values: Floats, member: Indices) -> Floats:
     return sums
 
 
+@lru_cache(maxsize=4)
 def draw_dialogues(dialogues: int, draws: int, seed: int = 0) -> Floats:
     """How often each dialogue is in each of `draws` samples with replacement, (draws, dialogues).
 
@@ -102,4 +118,7 @@ def draw_dialogues(dialogues: int, draws: int, seed: int = 0) -> Floats:
         seed: one seed and number of dialogues give every model the same samples.
     """
     even = np.full(dialogues, 1.0 / dialogues)
-    return np.random.default_rng(seed).multinomial(dialogues, even, size=draws).astype(np.float64)
+    drawn = np.random.default_rng(seed).multinomial(dialogues, even, size=draws)
+    drawn = drawn.astype(np.float64)
+    drawn.setflags(write=False)  # one array for all who ask
+    return drawn

@@ -183,8 +183,8 @@ def corrected(runs: Runs) -> list[Table]:
             rows.append([task, points(score), *(f"{gain:+.2f}" for gain in gains)])
     note = (
         "Each of 1,000 resamples of dev's dialogues chooses among the search's trials, and the "
-        "choice is scored on the dialogues that the resample leaves out. At least: the 10 % "
-        "quantile. Means over seeds."
+        "choice is scored on the dialogues that the resample leaves out. At least: with 90 %. "
+        "Means over seeds."
     )
     gains = ["over uniform", "at least", "over best expert", "at least "]
     columns = ["task", "corrected dev", *gains]
