@@ -151,7 +151,11 @@ def _footer(results: Results) -> list[str]:
     _, groups = _weights(results)
     which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
     grouped = f"an alpha each for {which}: results.json" if groups else ""
-    noise = f"95 % interval of the delta {bounds(results.interval)}" if results.interval else ""
+    noise = (
+        f"95 % interval of the delta, given these models, {bounds(results.interval)}"
+        if results.interval
+        else ""
+    )
     hopeful = ""
     if (crossed := results.cross_fitted) is not None:
         hopeful = (

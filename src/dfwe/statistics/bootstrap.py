@@ -5,6 +5,7 @@ scored on the same examples get the same draws: differences of their replicates 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +19,9 @@ DRAWS = 1000
 LEVEL = 0.95
 ROUNDING = 1e-9  # points
 NORMAL = 1.96  # standard errors on each side that contain LEVEL of a normal distribution
+POWER = 0.8  # the chance to tell a difference from 0 that counts as visible
+NORMAL_POWER = 0.84  # standard errors beyond NORMAL at which the chance is POWER
+MANY_SEEDS = 10  # from here on seeds are drawn; fewer say too little of their spread
 Replicates = NDArray[np.float64]  # (draws,), in points
 
 
@@ -58,6 +62,80 @@ def over_seeds(rows: NDArray[np.float64], seed: int = 0) -> Replicates:
     seeds, draws = rows.shape
     chosen = np.random.default_rng([seed, seeds]).integers(seeds, size=(seeds, draws))
     return np.take_along_axis(rows, chosen, axis=0).mean(axis=0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two methods' scores, in points, and what can be said of it.
+
+    Args:
+        mean: over tasks, each task's over its seeds.
+        interval: with `LEVEL`.
+        p: two-sided, of a true difference of 0.
+        visible: the smallest true difference that is told from 0 with the chance `POWER`.
+        given_models: whether interval, p and `visible` are about these trained models alone, all
+            that one seed allows: another seed may differ by more.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    p: float
+    visible: float
+    given_models: bool
+
+
+def difference(tasks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Difference:
+    """The mean difference over tasks and seeds, with its interval.
+
+    One seed: the bootstrap over dialogues. From `MANY_SEEDS`: over seeds and dialogues together.
+    Between: mean +- t(S - 1) sqrt(s^2 / S + v), with s the standard deviation over the S seeds
+    and v the bootstrap's variance of their mean over dialogues, each averaged over tasks.
+
+    Args:
+        tasks: of each task the difference of every seed, (S,), and their replicates, (S, draws),
+            which share their draws of dialogues.
+    """
+    mean = float(np.mean([values.mean() for values, _ in tasks]))
+    seeds = min(len(values) for values, _ in tasks)
+    if 1 < seeds < MANY_SEEDS:
+        variances = [
+            values.var(ddof=1) / len(values) + rows.mean(axis=0).var(ddof=1)
+            for values, rows in tasks
+        ]
+        return _by_student(mean, float(np.sqrt(np.sum(variances))) / len(tasks), seeds)
+    # Tasks are drawn by themselves, also those of equally many dialogues, whose draws are equal.
+    draws = np.mean(
+        [
+            np.random.default_rng(number).permutation(over_seeds(rows, number))
+            for number, (_, rows) in enumerate(tasks)
+        ],
+        axis=0,
+    )
+    beyond = min(int((draws <= ROUNDING).sum()), int((draws >= -ROUNDING).sum()))
+    p = min(1.0, 2 * (1 + beyond) / (1 + len(draws)))
+    visible = (NORMAL + NORMAL_POWER) * standard_error(draws)
+    return Difference(mean, interval(draws), p, visible, given_models=seeds == 1)
+
+
+def _by_student(mean: float, error: float, seeds: int) -> Difference:
+    from scipy.stats import t  # pyright: ignore[reportMissingTypeStubs]
+
+    level, power = (float(t.ppf(q, seeds - 1)) for q in ((1 + LEVEL) / 2, POWER))
+    half = level * error
+    p = 2 * float(t.sf(abs(mean) / error, seeds - 1)) if error > 0 else float(mean == 0)
+    return Difference(mean, (mean - half, mean + half), p, half + power * error, False)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number, in their order (Holm 1979).
+
+    An adjusted value of at most q: rejected where the chance of any wrong rejection is at most q.
+    """
+    adjusted, least = [1.0] * len(values), 0.0
+    for rank, position in enumerate(np.argsort(values, kind="stable").tolist()):
+        least = max(least, min(1.0, (len(values) - rank) * values[position]))
+        adjusted[position] = least
+    return adjusted
 
 
 def interval(values: Replicates, level: float = LEVEL) -> tuple[float, float]:

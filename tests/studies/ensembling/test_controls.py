@@ -192,7 +192,7 @@ def test_studies_of_other_seeds_share_no_run(plan, make_study):
 
 def test_studies_on_one_pretrained_model_share_the_base(plan, make_study):
     other = Plan(make_study(target="tone", sources=("mood",), seed=1))
-    assert controls.base(plan).recipe == controls.base(other).recipe
+    assert plan.base.recipe == other.base.recipe
 
 
 def test_longer_trains_for_both_stages_epochs(plan):
@@ -241,7 +241,7 @@ def test_a_searched_control_is_no_better_on_dev_than_its_search_allows(measured)
 
 
 def test_the_parts_add_up_to_the_gain(measured):
-    whole, _ = gain([measured["dfwe"]], [measured["baseline"]])
+    whole = gain([([measured["dfwe"]], [measured["baseline"]])]).mean
     split = parts([measured, measured])
     assert sum(part.delta for part in split.values()) == pytest.approx(whole)
     assert parts([{name: measured[name] for name in ("baseline", "uniform", "dfwe")}]) is None
@@ -303,6 +303,7 @@ def reported(plan, context):
         studies=lambda task, seed: plan.study,
         tasks=["mood"],
         seeds=[0],
+        hypotheses=["baseline", "seeds"],
         published_on="toy",
         published={"mood": {"baseline": 40.0, "dfwe": 42.5}},
         published_note="Published: on another copy.",
@@ -342,6 +343,11 @@ def test_every_method_has_a_row(reported, measured):
     assert by["TIES"]["test"] == f"{measured['ties'].test:.2f}"
     assert by["DFWE"]["DFWE over it"] == by["DFWE"]["DFWE wins"] == ""
     assert by["fine-tuning"]["over fine-tuning"] == ""
+    assert by["DFWE"]["p"] == by["DFWE"]["visible from"] == ""
+    assert all(0 < float(row["p"]) <= 1 for name, row in by.items() if name != "DFWE")
+    note = (reported / "controls.md").read_text()
+    assert "intervals are given these models" in note
+    assert "adjusted by Holm's method among fine-tuning and seeds, and among the others" in note
 
 
 def test_the_page_holds_tables_and_pictures(reported):
@@ -379,6 +385,19 @@ def test_an_empty_report_is_refused(given, plan, context):
     asked = {"tasks": ["mood"], "seeds": [0], "published": {}, "published_on": "toy"} | given
     with pytest.raises(UserError, match=f"report.{next(iter(given))} is empty"):
         report(None, Stage("report", ()), context, studies=lambda *_: plan.study, **asked)
+
+
+def test_more_than_two_hypotheses_are_refused(plan, context):
+    asked = {"tasks": ["mood"], "seeds": [0], "published": {}, "published_on": "toy"}
+    with pytest.raises(UserError, match="names more than 2; name those expected"):
+        report(
+            None,
+            Stage("report", ()),
+            context,
+            studies=lambda *_: plan.study,
+            hypotheses=["baseline", "seeds", "longer"],
+            **asked,
+        )
 
 
 def test_runs_that_are_missing_are_named(plan, make_study, context, caplog):

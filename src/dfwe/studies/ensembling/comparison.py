@@ -11,11 +11,11 @@ from dfwe.pipeline.executor import lineage
 from dfwe.pipeline.record import Cost, Record
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
-from dfwe.reporting.results import Interval, MethodResult, Part
+from dfwe.reporting.results import MethodResult, Part
 from dfwe.stages.evaluate import Evaluation, TestRecord
 from dfwe.stages.interpolate import Interpolate, SearchRecord
 from dfwe.stages.train import Train, TrainRecord
-from dfwe.statistics.bootstrap import interval, over_seeds, replicates
+from dfwe.statistics.bootstrap import Difference, difference, replicates
 from dfwe.studies.ensembling.plan import Method, Plan
 
 BACKWARD, FORWARD = 6, 2  # FLOPs a parameter and token (Kaplan et al. 2020), an upper estimate
@@ -97,21 +97,20 @@ def dev_score(method: Method, store: Store) -> float | None:
     return record.dev.score
 
 
-def gain(over: Sequence[Entry], under: Sequence[Entry]) -> tuple[float, Interval]:
-    """The mean over seeds of test(over) - test(under), and its 95 % interval.
-
-    The paired bootstrap draws dialogues and, with several seeds, seeds.
-    """
-    mean = float(np.mean([x.test - y.test for x, y in zip(over, under, strict=True)]))
-    return mean, interval(gain_draws(over, under))
+Pair = tuple[Sequence[Entry], Sequence[Entry]]  # of one task: a method's seeds, and another's
 
 
-def gain_draws(
-    over: Sequence[Entry], under: Sequence[Entry], seed: int = 0
-) -> NDArray[np.float64]:
-    """The gain's replicates, (draws,). `seed` draws seeds."""
-    rows = [x.draws - y.draws for x, y in zip(over, under, strict=True)]
-    return over_seeds(np.stack(rows), seed)
+def gain(pairs: Sequence[Pair]) -> Difference:
+    """How far the first methods are above the second on test, over tasks and seeds."""
+    return difference(
+        [
+            (
+                np.array([x.test - y.test for x, y in zip(over, under, strict=True)]),
+                np.stack([x.draws - y.draws for x, y in zip(over, under, strict=True)]),
+            )
+            for over, under in pairs
+        ]
+    )
 
 
 def parts(runs: Sequence[Mapping[str, Entry]]) -> dict[str, Part] | None:
@@ -124,22 +123,22 @@ def parts(runs: Sequence[Mapping[str, Entry]]) -> dict[str, Part] | None:
         return None
     split: dict[str, Part] = {}
     for name, (under, over) in PARTS.items():
-        mean, span = gain([row[over] for row in runs], [row[under] for row in runs])
-        split[name] = Part(delta=mean, interval=span)
+        gained = gain([([row[over] for row in runs], [row[under] for row in runs])])
+        split[name] = Part(delta=gained.mean, interval=gained.interval)
     return split
 
 
 def described(rows: Mapping[str, Entry]) -> list[MethodResult]:
     """The entries as they are stored, with their gain over fine-tuning alone."""
     base = rows["baseline"]
-    gains = {name: gain([entry], [base]) for name, entry in rows.items()}
+    gains = {name: gain([([entry], [base])]) for name, entry in rows.items()}
     return [
         MethodResult(
             name=name,
             dev=entry.dev,
             test=entry.test,
-            delta=gains[name][0],
-            interval=gains[name][1],
+            delta=gains[name].mean,
+            interval=gains[name].interval,
             seconds=entry.cost.seconds,
             evaluations=entry.cost.evaluations,
             tokens=entry.cost.tokens,

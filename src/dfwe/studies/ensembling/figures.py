@@ -80,7 +80,7 @@ def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
         tasks = [task for task in runs.finished if runs.of(task, name)]
         costs = [entry.cost.seconds or 0.0 for task in tasks for entry in runs.of(task, name)]
         if (seconds := float(np.mean(costs))) > 0:
-            gained, _ = average_gain(runs, tasks, name, "baseline")
+            gained = average_gain(runs, tasks, name, "baseline").mean
             gains[shown(name)] = (seconds, gained)
     return gains
 

@@ -13,6 +13,8 @@ from dfwe.studies.ensembling.plan import EnsemblingStudy, Plan
 from dfwe.studies.ensembling.runs import Runs
 from dfwe.studies.ensembling.tables import comparison, corrected, split, table2
 
+MOST_HYPOTHESES = 2
+
 
 def report(
     study: Callable[[], EnsemblingStudy],
@@ -25,6 +27,7 @@ def report(
     published: Mapping[str, Mapping[str, float]],
     published_on: str,
     published_note: str = "",
+    hypotheses: Sequence[str] = (),
 ) -> None:
     """Write table2 and controls as .md, .csv and .tex, report.html, report.json; print Table 2.
 
@@ -34,6 +37,7 @@ def report(
         published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
             `published_on`.
         published_note: what to know of them, printed below the table that shows them.
+        hypotheses: one or two methods over which a gain of DFWE was expected beforehand.
     """
     from dfwe.reporting.html import write_report
 
@@ -44,6 +48,12 @@ def report(
             raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
         if len(set(given)) < len(given):
             raise UserError(f"report.{name}={[*given]} names one twice; name each once.")
+
+    if len(hypotheses) > MOST_HYPOTHESES:
+        raise UserError(
+            f"report.hypotheses={[*hypotheses]} names more than {MOST_HYPOTHESES}; name those "
+            "expected beforehand, all others are adjusted apart."
+        )
 
     def plan(task: str, seed: int) -> Plan:
         try:
@@ -56,7 +66,7 @@ def report(
     beside = like.corpus.name == published_on
     tables = [
         table2(runs, published if beside else {}, published_note),
-        comparison(runs),
+        comparison(runs, hypotheses),
         *split(runs),
         *corrected(runs),
     ]

@@ -82,7 +82,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
         optimism=None if mixture is None or search is None else search.dev.score - mixture,
         delta=None if mixture is None or baseline is None else mixture - baseline,
         methods=described(rows) if rows else None,
-        interval=gain([rows["dfwe"]], [rows["baseline"]])[1] if rows else None,
+        interval=gain([([rows["dfwe"]], [rows["baseline"]])]).interval if rows else None,
         parts=parts([rows]) if rows else None,
         seconds=_seconds(plan, store, tested),
         model_dir=None if search is None else str(store.folder(plan.interpolation.recipe)),

@@ -8,9 +8,8 @@ import numpy as np
 
 from dfwe.errors import UserError
 from dfwe.pipeline.store import Store
-from dfwe.reporting.results import Interval
-from dfwe.statistics.bootstrap import interval
-from dfwe.studies.ensembling.comparison import Entry, entries, gain, gain_draws
+from dfwe.statistics.bootstrap import Difference
+from dfwe.studies.ensembling.comparison import Entry, entries, gain
 from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -68,18 +67,9 @@ class Runs:
         return tuple(name for name in every if any(self.of(task, name) for task in self.finished))
 
 
-def average_gain(
-    runs: Runs, tasks: Sequence[str], over: str, under: str
-) -> tuple[float, Interval]:
-    """The mean over tasks of the gain, each task's the mean over its seeds, and its interval."""
-    pairs = [(runs.of(task, over), runs.of(task, under)) for task in tasks]
-    mean = float(np.mean([gain(a, b)[0] for a, b in pairs]))
-    # Tasks are drawn by themselves, also those of equally many dialogues, whose draws are equal.
-    draws = [
-        np.random.default_rng(seed).permutation(gain_draws(a, b, seed))
-        for seed, (a, b) in enumerate(pairs)
-    ]
-    return mean, interval(np.mean(draws, axis=0))
+def average_gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> Difference:
+    """The mean over tasks of the gain, each task's the mean over its seeds."""
+    return gain([(runs.of(task, over), runs.of(task, under)) for task in tasks])
 
 
 def average(runs: Runs, tasks: Sequence[str], name: str) -> float:

@@ -9,6 +9,7 @@ from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import DASH, bounds, clock, points, shown
 from dfwe.stages.interpolate import SearchRecord
 from dfwe.stages.selection import SelectionRecord
+from dfwe.statistics.bootstrap import Difference, holm
 from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
@@ -41,7 +42,7 @@ def table2(
     common = {task: majority(group[0][0]) for task, group in runs.finished.items()}
     for task in tasks:
         base, mixed = runs.of(task, "baseline"), runs.of(task, "dfwe")
-        mean, span = gain(mixed, base)
+        gained = gain([(mixed, base)])
         rows.append(
             [
                 task,
@@ -49,8 +50,8 @@ def table2(
                 points(common[task]),
                 _spread(base),
                 _spread(mixed),
-                f"{mean:+.2f}",
-                bounds(span),
+                f"{gained.mean:+.2f}",
+                bounds(gained.interval),
                 _wins(runs, [task], "baseline"),
                 _optimism(mixed),
                 *_costs(mixed, base),
@@ -58,7 +59,7 @@ def table2(
             ]
         )
     base, mixed = average(runs, tasks, "baseline"), average(runs, tasks, "dfwe")
-    mean, span = average_gain(runs, tasks, "dfwe", "baseline")
+    gained = average_gain(runs, tasks, "dfwe", "baseline")
     rows.append(
         [
             "mean",
@@ -66,8 +67,8 @@ def table2(
             points(float(np.mean(list(common.values())))),
             points(base),
             points(mixed),
-            f"{mean:+.2f}",
-            bounds(span),
+            f"{gained.mean:+.2f}",
+            bounds(gained.interval),
             _wins(runs, tasks, "baseline"),
             "",
             "",
@@ -78,11 +79,10 @@ def table2(
         ]
     )
     note = (
-        f"FETA's submission score (delta + baseline / 10): {mean + base / 10:.2f}. Mean ± "
-        "standard deviation over seeds; intervals by the paired bootstrap over dialogues and "
-        "seeds. Optimism is dev minus test of DFWE. Costs are a DFWE run's, in brackets as "
-        "multiples of fine-tuning's; FLOPs are estimates (6 a parameter and token trained, 2 "
-        "scored)."
+        f"FETA's submission score (delta + baseline / 10): {gained.mean + base / 10:.2f}. Mean ± "
+        f"standard deviation over seeds; {_intervals(gained)}. Optimism is dev minus test of "
+        "DFWE. Costs are a DFWE run's, in brackets as multiples of fine-tuning's; FLOPs are "
+        "estimates (6 a parameter and token trained, 2 scored)."
     )
     if published_note and any(task in published for task in tasks):
         note = f"{note} {published_note}"
@@ -94,8 +94,14 @@ def table2(
     )
 
 
-def comparison(runs: Runs) -> Table:
-    """DFWE and every control, each over the tasks that have it."""
+def comparison(runs: Runs, hypotheses: Sequence[str] = ()) -> Table:
+    """DFWE and every control, each over the tasks that have it.
+
+    Args:
+        runs: of the tasks and seeds.
+        hypotheses: the methods over which a gain of DFWE was expected beforehand; p-values are
+            adjusted among these, and among all others apart.
+    """
     columns = [
         "model",
         "tasks",
@@ -104,12 +110,19 @@ def comparison(runs: Runs) -> Table:
         "95 % interval",
         "DFWE over it",
         "95 % interval ",
+        "p",
+        "visible from",
         "DFWE wins",
         "seconds",
         "tokens",
         "FLOPs",
     ]
     rows: list[list[str]] = []
+    over: dict[str, Difference] = {}
+    for name in (name for name in runs.names if name != "dfwe"):
+        tasks = [task for task in runs.finished if runs.of(task, name)]
+        over[name] = average_gain(runs, tasks, "dfwe", name)
+    adjusted = _adjusted(over, hypotheses)
     for name in runs.names:
         tasks = [task for task in runs.finished if runs.of(task, name)]
         # Its mean is not of the same tasks as the others'.
@@ -127,15 +140,51 @@ def comparison(runs: Runs) -> Table:
                 points(average(runs, tasks, name)),
                 *_gain(runs, tasks, name, "baseline"),
                 *_gain(runs, tasks, "dfwe", name),
+                adjusted.get(name, ""),
+                f"{over[name].visible:.2f}" if name in over else "",
                 wins,
                 clock(_mean([cost.seconds for cost in costs])),
                 _number(_mean([cost.tokens for cost in costs])),
                 _number(_mean([cost.flops for cost in costs])),
             ]
         )
-    note = "Means over tasks and seeds; costs are a run's, as if it alone were computed."
+    named = [shown(name) for name in hypotheses if name in over]
+    note = (
+        f"Means over tasks and seeds; {_intervals(over['baseline'])}. p: of no difference to "
+        f"DFWE, adjusted by Holm's method among {_among(named)}. Visible from: the smallest "
+        "true difference that is told from 0 in 80 of 100 cases. Costs are a run's, as if it "
+        "alone were computed."
+    )
     brief = ("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ")
     return Table("DFWE and the controls", columns, rows, note=note, name="controls", brief=brief)
+
+
+def _intervals(gained: Difference) -> str:
+    """How an interval was computed."""
+    if gained.given_models:
+        return (
+            "intervals are given these models, by the paired bootstrap over dialogues: one seed "
+            "says nothing of others"
+        )
+    return (
+        "intervals are over seeds and dialogues, by Student's t for fewer than ten seeds and by "
+        "the paired bootstrap from ten"
+    )
+
+
+def _adjusted(over: Mapping[str, Difference], hypotheses: Sequence[str]) -> dict[str, str]:
+    """Method -> the p-value of no difference to DFWE, adjusted among the named or the others."""
+    named = [name for name in over if name in hypotheses]
+    others = [name for name in over if name not in hypotheses]
+    return {
+        name: f"{p:.3f}"
+        for group in (named, others)
+        for name, p in zip(group, holm([over[name].p for name in group]), strict=True)
+    }
+
+
+def _among(named: Sequence[str]) -> str:
+    return f"{' and '.join(named)}, and among the others" if named else "all"
 
 
 def split(runs: Runs) -> list[Table]:
@@ -217,8 +266,8 @@ def _gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> tuple[str,
     """The average gain and its interval; blank for a model over itself."""
     if over == under:
         return "", ""
-    mean, span = average_gain(runs, tasks, over, under)
-    return f"{mean:+.2f}", bounds(span)
+    gained = average_gain(runs, tasks, over, under)
+    return f"{gained.mean:+.2f}", bounds(gained.interval)
 
 
 def _wins(runs: Runs, tasks: Sequence[str], name: str) -> str:
