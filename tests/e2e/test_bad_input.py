@@ -33,7 +33,10 @@ MISTAKES = {
         "has no finished run of emory;",
     ),
     "a search's setting": (["search.strategy.evaluations=many"], "should be a valid integer"),
-    "a search that cannot start": (["search.strategy.start=middle"], "should be 'best' or"),
+    "a search that cannot start": (
+        ["search.strategy.start=middle"],
+        "should be 'best', 'centroid' or",
+    ),
     "groups of a line": (["search=line", "search/groups=part"], "one alpha"),
     "checkpoints that are not there": (["checkpoints=[nowhere,nothere]"], "PROBLEM  nothere"),
     "one fold": (["search.folds=1"], "search.folds=1 should be greater than or equal to 2"),

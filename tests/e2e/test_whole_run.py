@@ -50,6 +50,8 @@ def test_results_have_every_key(results):
         "uniform",
         "dfwe",
         "one_standard_error",
+        "likeliest",
+        "selection",
         "cross_fitted",
         "selection",
         "optimism",

@@ -118,11 +118,14 @@ def difference(tasks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]])
 
 
 def _by_student(mean: float, error: float, seeds: int) -> Difference:
-    from scipy.stats import t  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
+        stdtr,  # pyright: ignore[reportUnknownVariableType]
+        stdtrit,  # pyright: ignore[reportUnknownVariableType]
+    )
 
-    level, power = (float(t.ppf(q, seeds - 1)) for q in ((1 + LEVEL) / 2, POWER))
+    level, power = (float(stdtrit(seeds - 1, q)) for q in ((1 + LEVEL) / 2, POWER))
     half = level * error
-    p = 2 * float(t.sf(abs(mean) / error, seeds - 1)) if error > 0 else float(mean == 0)
+    p = 2 * float(stdtr(seeds - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Difference(mean, (mean - half, mean + half), p, half + power * error, False)
 
 
@@ -132,7 +135,7 @@ def holm(values: Sequence[float]) -> list[float]:
     An adjusted value of at most q: rejected where the chance of any wrong rejection is at most q.
     """
     adjusted, least = [1.0] * len(values), 0.0
-    for rank, position in enumerate(np.argsort(values, kind="stable").tolist()):
+    for rank, position in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         least = max(least, min(1.0, (len(values) - rank) * values[position]))
         adjusted[position] = least
     return adjusted

@@ -37,8 +37,8 @@ class LogisticRegression:
         )
 
         logs: Floats = log_softmax(x @ self.weights.T + self.bias, axis=1)
-        loss = -logs[np.arange(len(labels)), labels].mean()
-        return float(loss), float(np.mean(logs.argmax(axis=1) == labels))
+        loss = -float(logs[np.arange(len(labels)), labels].mean())
+        return loss, float(np.mean(np.argmax(logs, axis=1) == labels))
 
 
 def fit(x: Floats, labels: Labels, classes: int) -> LogisticRegression:
@@ -65,9 +65,12 @@ def fit(x: Floats, labels: Labels, classes: int) -> LogisticRegression:
     scale[scale == 0] = 1.0
     # Of two labels scikit-learn has one row, the difference of ours: their norms are half of its.
     shares = 2 if len(known) == 2 else 1
-    settings: dict[str, Any] = {"l1_ratios": (0.0,), "use_legacy_attributes": False}
+    settings: dict[str, Any] = {  # whose types scikit-learn's signature does not give
+        "Cs": [shares / (penalty * len(labels)) for penalty in PENALTIES],
+        "l1_ratios": (0.0,),
+        "use_legacy_attributes": False,
+    }
     model: Any = LogisticRegressionCV(
-        Cs=shares / (np.array(PENALTIES) * len(labels)),
         cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0),
         scoring="neg_log_loss",
         tol=1e-6,

@@ -63,7 +63,8 @@ def test_results_tell_the_noise_from_the_gain(plan, context, caplog):
     assert plain.test is not None
     assert shown.cross_fitted is None
     selection = shown.selection
-    assert selection.over_uniform == search.selection.over_uniform
+    gains = (selection.over_uniform, search.selection.over_uniform)
+    assert gains[0].model_dump_json() == gains[1].model_dump_json()
     assert list(selection.mean.values()) == search.selection.mean.tolist()
     assert not selection.over_uniform.certificate.exact
 
