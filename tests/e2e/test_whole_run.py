@@ -53,7 +53,6 @@ def test_results_have_every_key(results):
         "likeliest",
         "selection",
         "cross_fitted",
-        "selection",
         "optimism",
         "delta",
         "interval",

@@ -37,7 +37,7 @@ class LogisticRegression:
         )
 
         logs: Floats = log_softmax(x @ self.weights.T + self.bias, axis=1)
-        loss = -float(logs[np.arange(len(labels)), labels].mean())
+        loss = -float(np.mean(logs[np.arange(len(labels)), labels]))
         return loss, float(np.mean(np.argmax(logs, axis=1) == labels))
 
 
