@@ -37,8 +37,8 @@ class LogisticRegression:
         )
 
         logs: Floats = log_softmax(x @ self.weights.T + self.bias, axis=1)
-        loss = -float(np.mean(logs[np.arange(len(labels)), labels]))
-        return loss, float(np.mean(np.argmax(logs, axis=1) == labels))
+        right = logs.argmax(axis=1) == labels
+        return float(-logs[np.arange(len(labels)), labels].mean()), float(right.mean())
 
 
 def fit(x: Floats, labels: Labels, classes: int) -> LogisticRegression:
