@@ -14,6 +14,7 @@ from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
+from dfwe.scoring.lists import integers
 from dfwe.statistics.logistic_regression import FOLDS, fit
 from dfwe.tasks.task import Task
 from dfwe.weights.readout import Readout, mean_of_tokens
@@ -56,7 +57,7 @@ class ProbeTexts:
             index = list(range(len(task.examples(corpus, split))))
         if self.size is not None and self.size < len(index):
             drawn = np.random.default_rng(0).choice(len(index), self.size, replace=False)
-            index = [index[i] for i in sorted(drawn.tolist())]
+            index = [index[int(i)] for i in np.sort(drawn)]
         return corpus, index
 
     def examples(self, task: Task, split: str) -> list[Example]:
@@ -146,6 +147,6 @@ def features(
             for readout in readouts:
                 read = states[:, 0] if readout == "first" else mean_of_tokens(states, batch.mask)
                 values = read.cpu().double().numpy()
-                for position, row in zip(batch.index.tolist(), values, strict=True):
+                for position, row in zip(integers(batch.index), values, strict=True):
                     rows[readout][position] = row
     return {readout: np.stack(part) for readout, part in rows.items()}

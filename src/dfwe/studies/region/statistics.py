@@ -68,13 +68,15 @@ def mean_interval(
 
 def t_interval(values: ArrayLike) -> tuple[float, float, float]:
     """The mean and its 95 % interval by Student's t; without width for a single value."""
-    from scipy.stats import t
+    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
+        stdtrit,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     sample = np.asarray(values, dtype=np.float64)
     mean, n = float(sample.mean()), len(sample)
     if n < 2:
         return mean, mean, mean
-    width = float(t.ppf(0.975, n - 1) * sample.std(ddof=1) / np.sqrt(n))
+    width = float(stdtrit(n - 1, 0.975) * sample.std(ddof=1) / np.sqrt(n))
     return mean, mean - width, mean + width
 
 
