@@ -1,114 +1,126 @@
-"""Regret of every proposal on synthetic accuracies of 200 dev examples, at equal budgets.
+"""Regret of every strategy on the synthetic dev splits of `tools/landscapes.py`, at equal budgets.
 
-Example j is answered rightly at alpha when e_j + s w_j . (alpha - best) < g(alpha), with e_j and
-w_j standard normal and g(alpha) = G - |B (alpha - best)|^2. So examples prefer different
-mixtures, the dev accuracy is a step function, and the expected accuracy has the closed form
-100 Phi(g(alpha) / sqrt(1 + s^2 |alpha - best|^2)) with its optimum at `best`. B is a random
-matrix of condition up to 3 whose size sets the distances; G = Phi^-1(0.8).
-
-`python benchmarks/regret.py` writes benchmarks/regret.json and the table in docs/search.md.
+`python benchmarks/regret.py` writes benchmarks/regret.json and the tables in docs/search.md.
 """
 
 import argparse
 import json
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from dfwe.search import baselines
 from dfwe.search.cma_es import cma_es
-from dfwe.search.loop import search
+from dfwe.search.evaluation import Evaluation, Trial
+from dfwe.search.loop import likeliest, search
 from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.search.simplex import Strategy
 from friends import ROOT, show
 
-DEFAULT = "nelder_mead"
-KINDS = ("interior", "edge")
-EXPERTS, EXAMPLES = 5, 200
-BUDGETS = (60, 120)
-TOP = NormalDist().inv_cdf(0.8)  # 80 points at the optimum
-OWN_TASTE = 1.0  # s, how far examples differ in the mixture they prefer
-CURVATURE = 1.9  # the best expert is about 20 points below the optimum
+sys.path.append(str(ROOT / "tools"))
+from landscapes import Kind, Landscape, landscape
 
+DEFAULT = "nelder_mead"
+EXPERTS, BUDGETS = 5, (60, 120)
 Alpha = NDArray[np.float64]
+Choice = Callable[[Sequence[Trial], Landscape], Alpha]
 
 
 @dataclass(frozen=True)
-class Landscape:
-    """A dev split and its population."""
+class Cell:
+    """A column of a table: landscapes of one kind, and a budget."""
 
-    best: Alpha  # (n,)
-    bowl: NDArray[np.float64]  # B, (n, n)
-    e: NDArray[np.float64]  # (examples,)
-    w: NDArray[np.float64]  # (examples, n)
+    kind: Kind
+    examples: int
+    budget: int
 
-    def dev(self, alpha: Alpha) -> float:
-        """Accuracy on the dev examples, points."""
-        margin = self._height(alpha) - OWN_TASTE * (self.w @ (alpha - self.best))
-        return 100.0 * float(np.mean(self.e < margin))
-
-    def regret(self, alpha: Alpha) -> float:
-        """Points of expected accuracy below the optimum."""
-        spread = sqrt(1.0 + OWN_TASTE**2 * float(np.sum((alpha - self.best) ** 2)))
-        return 100.0 * float(ndtr(TOP) - ndtr(self._height(alpha) / spread))
-
-    def _height(self, alpha: Alpha) -> float:
-        return TOP - float(np.sum((self.bowl @ (alpha - self.best)) ** 2))
+    @property
+    def name(self) -> str:
+        return f"{self.kind}, dev {self.examples}, {self.budget}"
 
 
-def landscape(kind: str, seed: int) -> Landscape:
-    """The optimum lies inside, or on an edge: two of the five weights are zero."""
-    # A trailing zero adds nothing to a seed: [seed, 0] would be the stream of the strategies'
-    # `seed`, whose first draw would then be the optimum.
-    rng = np.random.default_rng([1 + KINDS.index(kind), seed, 1])
-    best = rng.dirichlet(np.ones(EXPERTS))
-    if kind == "edge":
-        best[rng.choice(EXPERTS, 2, replace=False)] = 0.0
-        best /= best.sum()
-    turn, _ = np.linalg.qr(rng.normal(size=(EXPERTS, EXPERTS)))
-    bowl = CURVATURE * rng.uniform(1 / 3, 1, size=EXPERTS)[:, None] * turn
-    e, w = rng.normal(size=EXAMPLES), rng.normal(size=(EXAMPLES, EXPERTS))
-    return Landscape(best, bowl, e, w)
+TABLES = {
+    "steep": [Cell(kind, 200, budget) for kind in ("interior", "edge") for budget in BUDGETS],
+    "flat": [Cell("flat", examples, 60) for examples in (100, 200, 1300)],
+}
 
 
-def contenders(budget: int, seed: int) -> dict[str, Callable[[int], Strategy]]:
-    """The proposals as `conf/search` declares them, but for the budget and the seed."""
+@dataclass(frozen=True)
+class Contender:
+    """A strategy, what breaks its ties, and how one of its trials is chosen; None: the best."""
+
+    strategy: Callable[[int], Strategy]
+    ties: Any = "none"
+    choose: Choice | None = None
+
+
+def contenders(budget: int, seed: int) -> dict[str, Contender]:
+    """The strategies as `conf/search` declares them, but for the budget and the seed."""
+    default = partial(nelder_mead, evaluations=budget)
     mixed = partial(baselines.dirichlet_nelder_mead, evaluations=budget, seed=seed)
+    centroid = partial(nelder_mead, evaluations=budget, start="centroid", shrink=0.5)
+    noise = partial(nelder_mead, evaluations=budget, start="noise")
     return {
-        DEFAULT: partial(nelder_mead, evaluations=budget),
-        "nelder_mead, start=centroid shrink=0.5": partial(
-            nelder_mead, evaluations=budget, start="centroid", shrink=0.5
-        ),
-        "parallel_nelder_mead": partial(parallel_nelder_mead, evaluations=budget),
-        "dirichlet_nelder_mead": mixed,
-        "cma_es": partial(cma_es, evaluations=budget, seed=seed),
-        "coordinate": partial(baselines.coordinate, evaluations=budget),
-        "dirichlet": partial(baselines.dirichlet, evaluations=budget, seed=seed),
-        "line": baselines.line,
-        "greedy_soup": baselines.greedy_soup,
-        "uniform": baselines.uniform,
-        "corners": baselines.single_experts,
+        DEFAULT: Contender(default),
+        "nelder_mead, start=centroid shrink=0.5": Contender(centroid),
+        "nelder_mead, start=noise": Contender(noise),
+        "nelder_mead, ties=log_likelihood": Contender(default, ties="log_likelihood"),
+        "nelder_mead, the likeliest within an error": Contender(default, choose=_likeliest),
+        "parallel_nelder_mead": Contender(partial(parallel_nelder_mead, evaluations=budget)),
+        "dirichlet_nelder_mead": Contender(mixed),
+        "cma_es": Contender(partial(cma_es, evaluations=budget, seed=seed)),
+        "coordinate": Contender(partial(baselines.coordinate, evaluations=budget)),
+        "dirichlet": Contender(partial(baselines.dirichlet, evaluations=budget, seed=seed)),
+        "line": Contender(baselines.line),
+        "greedy_soup": Contender(baselines.greedy_soup),
+        "uniform": Contender(baselines.uniform),
+        "single_experts": Contender(baselines.single_experts),
     }
 
 
-def measure(kind: str, budget: int, seeds: int) -> dict[str, NDArray[np.float64]]:
+def measure(cell: Cell, seeds: int) -> dict[str, NDArray[np.float64]]:
     """Contender -> (2, seeds): regret and evaluations on the same landscapes."""
     pairs: dict[str, list[tuple[float, float]]] = {}
     for seed in range(seeds):
-        land = landscape(kind, seed)
-        for name, strategy in contenders(budget, seed).items():
-            result = search(strategy(EXPERTS), land.dev)
-            pairs.setdefault(name, []).append((land.regret(result.alpha), result.evaluations))
+        land = landscape(cell.kind, seed, EXPERTS, cell.examples)
+        for name, contender in contenders(cell.budget, seed).items():
+            result = search(
+                contender.strategy(EXPERTS),
+                lambda alpha, land=land: Evaluation(land.dev(alpha), land.log_likelihood(alpha)),
+                ties=contender.ties,
+                noise=lambda trials, land=land: _errors(trials, land),
+            )
+            choose = contender.choose
+            alpha = result.alpha if choose is None else choose(result.trials, land)
+            pairs.setdefault(name, []).append((land.regret(alpha), result.evaluations))
     return {name: np.array(values).T for name, values in pairs.items()}
+
+
+def _errors(trials: Sequence[Trial], land: Landscape) -> NDArray[np.float64]:
+    """The standard error of each difference of two accuracies, in points: as of paired answers."""
+    right = np.stack([land.answers(trial.alpha) for trial in trials]).astype(float)
+    apart = right[:, None] - right[None]
+    return 100 * apart.std(axis=2, ddof=1) / sqrt(right.shape[1])
+
+
+def _likeliest(trials: Sequence[Trial], land: Landscape) -> Alpha:
+    """The likeliest of the trials within one paired standard error of the best."""
+    best = max(range(len(trials)), key=lambda k: (trials[k].value, trials[k].log_likelihood))
+    errors = _errors(trials, land)[best]
+    close = [
+        trial
+        for trial, error in zip(trials, errors, strict=True)
+        if trial.value >= trials[best].value - error
+    ]
+    return likeliest(close).alpha
 
 
 def summary(cells: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, Any]]:
@@ -123,18 +135,7 @@ def summary(cells: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, dict[
                 "regret": _mean(regret),
                 "difference": _mean(regret - measured[DEFAULT][0]),
             }
-        rows[name]["difference"] = _mean(_pooled(cells, name) - _pooled(cells, DEFAULT))
     return rows
-
-
-def _pooled(cells: dict[str, dict[str, NDArray[np.float64]]], name: str) -> NDArray[np.float64]:
-    """Each landscape's regret, averaged over the budgets: (kinds x seeds,)."""
-    return np.concatenate(
-        [
-            np.mean([cells[f"{kind}, {budget}"][name][0] for budget in BUDGETS], axis=0)
-            for kind in KINDS
-        ]
-    )
 
 
 def _mean(values: NDArray[np.float64]) -> list[float]:
@@ -142,18 +143,17 @@ def _mean(values: NDArray[np.float64]) -> list[float]:
     return [float(values.mean()), float(values.std(ddof=1) / sqrt(len(values)))]
 
 
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """Markdown."""
-    cells = [f"{kind}, {budget}" for kind in KINDS for budget in BUDGETS]
+def table(rows: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> str:
+    """Markdown: the default's regret, and how far the others are from it."""
     lines = [
-        f"| proposals | {' | '.join(cells)} | difference from the default |",
-        "|---|" + "---|" * (len(cells) + 1),
+        f"| strategy | {' | '.join(cell.name for cell in cells)} |",
+        "|---|" + "---:|" * len(cells),
     ]
     for name, row in rows.items():
-        shown = [f"{row[cell]['regret'][0]:.2f} ± {row[cell]['regret'][1]:.2f}" for cell in cells]
-        mean, error = row["difference"]
-        last = "" if name == DEFAULT else f"{mean:+.2f} ± {error:.2f}"
-        lines.append(f"| `{name}` | {' | '.join(shown)} | {last} |")
+        shown = [row[cell.name]["regret" if name == DEFAULT else "difference"] for cell in cells]
+        sign = "" if name == DEFAULT else "+"
+        values = [f"{mean:{sign}.2f} ± {error:.2f}" for mean, error in shown]
+        lines.append(f"| `{name}` | {' | '.join(values)} |")
     return "\n".join(lines)
 
 
@@ -163,16 +163,13 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     logging.disable(logging.WARNING)  # a step metric repeats its scores; that is the point here
     began = time.monotonic()
-    cells = {
-        f"{kind}, {budget}": measure(kind, budget, seeds) for kind in KINDS for budget in BUDGETS
-    }
-    rows = summary(cells)
-    print(table(rows))
+    report: dict[str, Any] = {"seeds": seeds, "experts": EXPERTS}
+    for title, cells in TABLES.items():
+        report[title] = summary({cell.name: measure(cell, seeds) for cell in cells})
+        print(table(report[title], cells))
+        show("search.md", table(report[title], cells), title)
     print(f"{time.monotonic() - began:.0f} s")
-    settings = {"seeds": seeds, "experts": EXPERTS, "examples": EXAMPLES}
-    report = json.dumps({**settings, "proposals": rows}, indent=1)
-    (ROOT / "benchmarks" / "regret.json").write_text(report + "\n")
-    show("search.md", table(rows))
+    (ROOT / "benchmarks" / "regret.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

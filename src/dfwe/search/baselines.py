@@ -12,6 +12,7 @@ from dfwe.search.simplex import (
     Outcome,
     Strategy,
     centroid,
+    default_evaluations,
     experts,
     initial_alphas,
     shape_of,
@@ -99,7 +100,7 @@ def lattice(n: int, *, points: Points = 9) -> Strategy:
     return Outcome()
 
 
-def coordinate(n: int, *, evaluations: Count = 120, width: Positive = 0.5) -> Strategy:
+def coordinate(n: int, *, evaluations: Count | None = None, width: Positive = 0.5) -> Strategy:
     """Line searches from the best alpha toward and away from each expert in turn.
 
     Every step proposes (1 - t) alpha + t e_i at t = -w, -w/2, w/2, w, as far as alpha_i stays
@@ -107,12 +108,12 @@ def coordinate(n: int, *, evaluations: Count = 120, width: Positive = 0.5) -> St
     """
     alphas = initial_alphas(n)
     scores = (yield n).values
-    spent, rounds = len(alphas), 0
+    budget, spent, rounds = evaluations or default_evaluations(n), len(alphas), 0
     best, value = alphas[np.argmax(scores)], scores.max()
     while n > 1 and width > RESOLUTION:
         for corner in experts(n):
             alphas = _toward(best, corner, width)
-            if spent + len(alphas) > evaluations:
+            if spent + len(alphas) > budget:
                 return Outcome(rounds)
             if len(alphas) > 0:
                 scores = (yield alphas).values
@@ -126,14 +127,14 @@ def coordinate(n: int, *, evaluations: Count = 120, width: Positive = 0.5) -> St
 def dirichlet(
     n: int,
     *,
-    evaluations: Count = 120,
+    evaluations: Count | None = None,
     concentration: Positive = 1.0,
     seed: Whole = 0,
     groups: int = 1,
 ) -> Strategy:
     """Random search: alphas from the symmetric Dirichlet distribution, uniform at 1."""
     yield shape_of(n, groups)
-    draws = evaluations - len(initial_alphas(n))
+    draws = (evaluations or default_evaluations(n)) - len(initial_alphas(n))
     if draws > 0 and n > 1:
         yield _draws(n, draws, concentration, seed, groups)
     return Outcome()
@@ -142,7 +143,7 @@ def dirichlet(
 def dirichlet_nelder_mead(
     n: int,
     *,
-    evaluations: Count = 120,
+    evaluations: Count | None = None,
     iterations: Whole = 40,
     shrink: Share = 0.35,
     draws: Whole = 10,
@@ -158,12 +159,13 @@ def dirichlet_nelder_mead(
     """
     alphas = initial_alphas(n)
     scores = (yield n).values
-    draws = min(draws, evaluations - len(alphas))
+    budget = evaluations or default_evaluations(n)
+    draws = min(draws, budget - len(alphas))
     if draws > 0 and n > 1:
         drawn = _draws(n, draws, 1.0, seed)
         alphas, scores = np.concatenate([alphas, drawn]), np.append(scores, (yield drawn).values)
     start = first_simplex(alphas[np.argmax(scores)], shrink)
-    return (yield from descend(start, evaluations - len(alphas), iterations))
+    return (yield from descend(start, budget - len(alphas), iterations))
 
 
 def _average(experts: list[int], n: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dfwe.errors import UserError
-from dfwe.search.simplex import Outcome, Strategy, initial_alphas, shape_of
+from dfwe.search.simplex import Outcome, Strategy, default_evaluations, initial_alphas, shape_of
 from dfwe.settings import Count, Positive, Whole
 
 WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
@@ -16,7 +16,7 @@ WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infin
 def cma_es(
     n: int,
     *,
-    evaluations: Count = 120,
+    evaluations: Count | None = None,
     sigma: Positive = 1.0,
     population: Annotated[int, Field(ge=2)] | None = None,
     seed: Whole = 0,
@@ -26,7 +26,8 @@ def cma_es(
 
     Args:
         n: the number of experts.
-        evaluations: at most so many alphas are proposed, the initial ones included.
+        evaluations: at most so many alphas are proposed, the initial ones included; None as in
+            `nelder_mead`.
         sigma: the first standard deviation of z; z begins at zero, the centroid.
         population: alphas of a batch; None for 4 + floor(3 ln(g n)).
         seed: any integer, zero too.
@@ -44,7 +45,7 @@ def cma_es(
         return Outcome()
     optimizer = _optimizer(groups * n, sigma, population, seed)
     yield shape_of(n, groups)
-    budget = evaluations - len(alphas)
+    budget = (evaluations or default_evaluations(n)) - len(alphas)
     rounds = 0
     while optimizer.popsize <= budget and not optimizer.stop():
         z = np.array(optimizer.ask())

@@ -10,8 +10,8 @@ from dfwe.errors import UserError
 from dfwe.pipeline.deferred import check_part, describe, parts
 from dfwe.search.baselines import uniform
 from dfwe.search.loop import Objective, Ties
-from dfwe.search.nelder_mead import cone
-from dfwe.search.simplex import Strategy
+from dfwe.search.nelder_mead import cone, parallel_evaluations, parallel_nelder_mead
+from dfwe.search.simplex import Strategy, default_evaluations
 from dfwe.settings import Count, settings
 
 
@@ -97,10 +97,14 @@ class Search:
             "ties": self.ties,
         }
 
-    @property
-    def evaluations(self) -> int | None:
-        """The evaluation cap, where there is one."""
-        return describe(self.strategy)["arguments"].get("evaluations")
+    def evaluations(self, n: int) -> int | None:
+        """The evaluation cap of a search over n experts, where there is one."""
+        function, _ = parts(self.strategy)
+        if "evaluations" not in signature(function).parameters:
+            return None
+        together = function is parallel_nelder_mead
+        default = parallel_evaluations(n) if together else default_evaluations(n)
+        return describe(self.strategy)["arguments"]["evaluations"] or default
 
     @property
     def _is_cone(self) -> bool:

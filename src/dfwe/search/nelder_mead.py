@@ -17,6 +17,7 @@ from dfwe.search.simplex import (
     Shape,
     Strategy,
     centroid,
+    default_evaluations,
     grouped,
     initial_alphas,
     shape_of,
@@ -55,7 +56,7 @@ class Coefficients:
 def nelder_mead(
     n: int,
     *,
-    evaluations: Count = 120,
+    evaluations: Count | None = None,
     iterations: Whole = 40,
     start: Start = "best",
     shrink: Share = 0.35,
@@ -69,7 +70,8 @@ def nelder_mead(
 
     Args:
         n: the number of experts.
-        evaluations: at most so many alphas are proposed, the opening included.
+        evaluations: at most so many alphas are proposed, the opening included; None is 120, or
+            more so that the opening is a third of them.
         iterations: at most so many rounds of reflection and its consequences.
         start: the centre of the first simplex: "best" (of the opening), "centroid", or "noise":
             the centroid where it is at most one standard error below the best, else the best.
@@ -83,14 +85,14 @@ def nelder_mead(
             noise is needed and not known.
     """
     first, kept = yield from _opened(n, start, shrink, leave_out, groups)
-    budget = evaluations - len(initial_alphas(n))
+    budget = _left(n, evaluations or default_evaluations(n))
     return (yield from _on_face(descend(first, budget, iterations), kept, n))
 
 
 def parallel_nelder_mead(
     n: int,
     *,
-    evaluations: Count = 200,
+    evaluations: Count | None = None,
     iterations: Whole = 40,
     start: Start = "best",
     shrink: Share = 0.35,
@@ -104,14 +106,19 @@ def parallel_nelder_mead(
     more workers (`concurrent.futures`). Arguments as there.
     """
     first, kept = yield from _opened(n, start, shrink, leave_out, groups)
-    budget = evaluations - len(initial_alphas(n))
+    budget = _left(n, evaluations or parallel_evaluations(n))
     return (yield from _on_face(descend(first, budget, iterations, together=True), kept, n))
+
+
+def parallel_evaluations(n: int) -> int:
+    """What `parallel_nelder_mead` needs for the path of `nelder_mead` by default."""
+    return 5 * default_evaluations(n) // 3
 
 
 def cone(
     n: int,
     *,
-    evaluations: Count = 120,
+    evaluations: Count | None = None,
     iterations: Whole = 40,
     reach: Reach = 1.5,
     shrink: Share = 0.35,
@@ -130,8 +137,13 @@ def cone(
         shrink: of the first simplex, around the best of the opening.
     """
     first, _ = yield from _opened(n, "best", shrink, False, 1)
-    budget = evaluations - len(initial_alphas(n))
+    budget = _left(n, evaluations or default_evaluations(n))
     return (yield from descend(first, budget, iterations, least=1.0 - reach))
+
+
+def _left(n: int, evaluations: int) -> int:
+    """The evaluations that the opening leaves."""
+    return evaluations - len(initial_alphas(n))
 
 
 def _opened(

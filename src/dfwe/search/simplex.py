@@ -13,6 +13,9 @@ Alphas = NDArray[np.float64]  # (m, n), rows on the simplex; (m, g, n) with g pa
 Shape = int | tuple[int, int]  # n, or (g, n)
 
 
+EVALUATIONS = 120  # of a search over few experts
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a strategy returns at its end; None says as much as `Outcome()`.
@@ -58,6 +61,11 @@ def initial_alphas(n: int, groups: int = 1) -> Alphas:
     check_whole("n", n, 1)
     ends = experts(n, groups)
     return ends if n == 1 else np.concatenate([ends, centroid(n, groups)])
+
+
+def default_evaluations(n: int) -> int:
+    """The evaluations of a search over n experts: the opening is at most a third of them."""
+    return max(EVALUATIONS, 3 * (n + 1))
 
 
 def grouped(alphas: Alphas, groups: int) -> Alphas:

@@ -196,7 +196,7 @@ class Interpolate(Step):
         dev = self.model.tokenize(self.task, self.corpus, "dev", tokenizer, run.context.tokens)
         module = self.model.module(network, self.task, self.decoding, dev)
         opening: list[Trial] = []  # the single experts, which open every search
-        with search_bar(f"search {self.label}", self.search.evaluations) as bar:
+        with search_bar(f"search {self.label}", self.search.evaluations(len(self.experts))) as bar:
 
             def follow(trial: Trial, best: Trial, fold: int | None = None) -> None:
                 if fold is not None:

@@ -134,7 +134,7 @@ def soup(plan: Plan, strategy: StrategyFunction) -> Step:
 
 def random(plan: Plan, seed: Whole = 0) -> Step:
     """Random search with as many evaluations as the study's search may make."""
-    evaluations = plan.study.search.evaluations
+    evaluations = plan.study.search.evaluations(len(plan.finetuned))
     if evaluations is None:
         raise UserError(
             "The control `random` needs a search with a cap on its evaluations; set "
