@@ -262,6 +262,14 @@ def test_steps_below_the_resolution_are_told(caplog):
     assert "The last 12 candidates all scored 1.00" in caplog.text
 
 
+@pytest.mark.parametrize(("trials", "warned"), [(12, False), (13, True)])
+def test_equal_scores_are_told_once_there_are_more_than_twelve(trials, warned, caplog):
+    batch = np.linspace(0, 1, trials)
+    with caplog.at_level(logging.WARNING):
+        search(listed(batch), lambda alpha: 50.0)
+    assert ("The last 12 candidates all scored 50.00" in caplog.text) is warned
+
+
 @pytest.mark.parametrize(("objective", "sent"), [("score", True), ("log_likelihood", False)])
 def test_steps_are_those_of_what_is_climbed(objective, sent, caplog):
     with caplog.at_level(logging.WARNING):

@@ -241,3 +241,14 @@ def test_a_cone_of_reach_one_is_the_simplex():
     assert min(trial.alpha.min() for trial in result.trials) == 0
     with pytest.raises(UserError, match=r"reach=0\.5"):
         Search(partial(cone, reach=0.5))
+
+
+def test_each_group_but_the_last_moves_by_itself_toward_each_other_expert():
+    centre = np.array([0.4, 0.3, 0.2, 0.1])
+    separate = first_simplex(centre, 0.5, groups=3)[4:]
+    assert len(separate) == 2 * 3
+    for row, alpha in enumerate(separate):
+        group, expert = row // 3, row % 3 + 1  # expert 0 is the centre's largest
+        expected = np.tile(centre, (3, 1))
+        expected[group] = 0.5 * centre + 0.5 * np.eye(4)[expert]
+        np.testing.assert_allclose(alpha, expected)
