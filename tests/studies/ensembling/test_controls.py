@@ -347,7 +347,7 @@ def test_every_method_has_a_row(reported, measured):
     assert all(0 < float(row["p"]) <= 1 for name, row in by.items() if name != "DFWE")
     note = (reported / "controls.md").read_text()
     assert "intervals are given these models" in note
-    assert "adjusted by Holm's method among fine-tuning and seeds, and among the others" in note
+    assert "Holm's method, fine-tuning and seeds (named beforehand) apart from the others" in note
 
 
 def test_the_page_holds_tables_and_pictures(reported):
