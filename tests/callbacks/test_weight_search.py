@@ -4,18 +4,24 @@ import json
 import warnings
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from dfwe.callbacks.weight_search import WeightSearch
 from dfwe.data.batches import scoring_loader
 from dfwe.data.tokenization import tokenize
+from dfwe.errors import UserError
 from dfwe.scoring.decoding import Likelihood
 from dfwe.scoring.scorer import Scorer
+from dfwe.search.baselines import single_experts
 from dfwe.search.config import Search
 from dfwe.search.evaluation import answers_digest
 from dfwe.search.ledger import Ledger
+from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead
+from dfwe.search.shrinkage import SHARES, shrunk
+from dfwe.statistics.cross_fitting import fold_of
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
 from dfwe.tasks.task import Task
@@ -163,9 +169,9 @@ def test_each_alpha_is_scored_once_for_all_folds(crossed):
     ]
     assert sorted(json.dumps(alpha.tolist()) for alpha in scored) == sorted(set(tried))
     assert len(tried) >= len(set(tried)) + 2 * 4  # the opening at least is shared
-    for number, search in enumerate(callback.cross_fitted.searches):
+    for number, result in enumerate(callback.cross_fitted.searches):
         lines = (folder / f"fold{number}_timings.jsonl").read_text().splitlines()
-        assert len(lines) == search.evaluations
+        assert len(lines) == result.evaluations
 
 
 def test_two_processes_cross_fit_like_one(searched, crossed, tmp_path):
@@ -191,3 +197,46 @@ def test_a_search_killed_in_any_fold_ends_with_the_same_ledgers(name, searched, 
     assert ledgers(tmp_path) == whole
     assert again.cross_fitted.score == callback.cross_fitted.score
     assert again.cross_fitted.metrics == callback.cross_fitted.metrics
+
+
+def test_shrinkage_draws_the_result_toward_the_average_as_far_as_folds_prefer(searched):
+    plain, *_ = searched(folds=2)
+    callback, module, rows = searched(folds=2, shrinkage=True)
+    share, alpha = callback.shrinkage, plain.result.alpha
+    assert share in SHARES
+    np.testing.assert_array_equal(callback.result.alpha, (1 - share) * alpha + share / 3)
+    assert module.scores.score == callback.result.score
+    assert callback.cross_fitted.score == plain.cross_fitted.score
+    assert len(rows) <= plain.result.evaluations + 1
+    # By hand: each fold's dialogues answered by the drawn-in alpha of the search without it.
+    examples = module.dev.examples
+    member = fold_of(examples, 2)
+    network = module.network
+    scores = {}
+    for drawn in SHARES:
+        texts = [None] * len(examples)
+        for fold, result in enumerate(plain.cross_fitted.searches):
+            callback.space.write((1 - drawn) * result.alpha + drawn / 3, network)
+            answers = Scorer(network, module.dev, TASK, Likelihood())().texts
+            for position in np.flatnonzero(member == fold):
+                texts[position] = answers[position]
+        scores[drawn] = TASK.score(texts, examples)["score"]
+    assert share == max(drawn for drawn in SHARES if scores[drawn] == max(scores.values()))
+
+
+def test_shrinkage_without_folds_is_refused():
+    with pytest.raises(UserError, match=r"chosen by cross-fitting; set search\.folds=5"):
+        Search(nelder_mead, shrinkage=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_shrunk_strategy_proposes_its_best_drawn_in(share):
+    def score(alpha):
+        return -float(np.sum((alpha - [0.7, 0.2, 0.1]) ** 2))
+
+    plain = search(nelder_mead(3, evaluations=30), score)
+    drawn = search(shrunk(nelder_mead(3, evaluations=30), share), score)
+    np.testing.assert_allclose(drawn.alpha, (1 - share) * plain.alpha + share / 3)
+    assert drawn.iterations == plain.iterations
+    best = search(shrunk(single_experts(3), share), score)
+    np.testing.assert_allclose(best.alpha, (1 - share) * np.eye(3)[0] + share / 3)

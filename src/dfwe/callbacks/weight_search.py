@@ -17,8 +17,9 @@ from dfwe.search.config import Search
 from dfwe.search.evaluation import Alpha, Evaluation, Trial
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import Result, search
+from dfwe.search.shrinkage import shrunk
 from dfwe.statistics.bootstrap import DRAWS, difference_errors, replicates
-from dfwe.statistics.cross_fitting import CrossFitted, cross_fit, fold_of
+from dfwe.statistics.cross_fitting import CrossFitted, cross_fit, fold_of, shrinkage
 from dfwe.tasks.task import Task
 from dfwe.weights.space import WeightSpace
 
@@ -64,6 +65,7 @@ class WeightSearch(L.Callback):
         self.workers = workers
         self.result: Result | None = None
         self.cross_fitted: CrossFitted | None = None
+        self.shrinkage: float | None = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
         module = cast(ScoredModule, pl_module)
@@ -77,12 +79,17 @@ class WeightSearch(L.Callback):
             precisions=("fp32",) if self.settings.screen is None else ("fp32", "bf16"),
         )
         with scorer:
-            self.result = self._search(module, scorer)
+            if not self.settings.shrinkage:
+                self.result = self._search(module, scorer)
             if (k := self.settings.folds) is not None:
                 examples = module.dev.examples
                 self.cross_fitted = cross_fit(
                     partial(self._search, module), scorer, module.task, examples, k
                 )
+                if self.settings.shrinkage:
+                    self.shrinkage = shrinkage(self.cross_fitted, scorer, module.task, examples)
+                    self.result = self._search(module, scorer)
+            assert self.result is not None
         self.space.write(self.result.alpha, module.network)  # theta(alpha*), Eq. 2
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
@@ -125,8 +132,11 @@ class WeightSearch(L.Callback):
             return difference_errors(np.stack(rows))
 
         screen = self.settings.screen
+        strategy = self.settings(self.space.n, len(self.space.groups))
+        if fold is None and self.shrinkage is not None:
+            strategy = shrunk(strategy, self.shrinkage)
         return search(
-            self.settings(self.space.n, len(self.space.groups)),
+            strategy,
             score,
             screen=None if screen is None else partial(score, precision="bf16"),
             top=screen or 0,

@@ -43,6 +43,8 @@ class Search:
             the gold answers, which has no steps and less noise, but is not what is reported.
         ties: what orders trials of one score while the strategy climbs: `none`, or their
             `log_likelihood`.
+        shrinkage: draw alpha toward the average, as far as the folds' searches prefer on the
+            dialogues that each has not read; needs `folds`.
         experts: further models to mix, behind the fine-tuned experts: `longer`, fine-tuning for
             the epochs of both stages; `theta_0`, the pretrained model with the shared fresh head.
     """
@@ -53,11 +55,16 @@ class Search:
     folds: Annotated[int, Field(ge=2)] | None = None
     objective: Objective = "score"
     ties: Ties = "none"
+    shrinkage: bool = False
     experts: Sequence[Literal["longer", "theta_0"]] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "experts", tuple(self.experts))
         check_part("search.strategy", self.strategy)  # now, not after hours of training
+        if self.shrinkage and self.folds is None:
+            raise UserError(
+                "search.shrinkage=true is chosen by cross-fitting; set search.folds=5."
+            )
         if len(set(self.experts)) < len(self.experts):
             raise UserError(f"search.experts={list(self.experts)} names one twice.")
         if self._is_cone and self.experts[-1:] != ("theta_0",):
@@ -95,6 +102,7 @@ class Search:
             "folds": self.folds,
             "objective": self.objective,
             "ties": self.ties,
+            "shrinkage": self.shrinkage,
         }
 
     def evaluations(self, n: int) -> int | None:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from dfwe.statistics.bootstrap import difference_errors, replicates, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
+
+if TYPE_CHECKING:
+    from dfwe.callbacks.weight_search import WeightSearch
 
 log = logging.getLogger(__name__)
 TRIALS = "trials.jsonl"
@@ -79,7 +82,8 @@ class SearchRecord(Record):
             standard error, the nearest to the average; None for a search by another objective
             than the score.
         likeliest: of the same mixtures, the one with the highest log-likelihood.
-        cross_fitted: None without folds.
+        cross_fitted: of the search without shrinkage; None without folds.
+        shrinkage: the share of the average that cross-fitting chose; None where it was not asked.
         selection: the choice among the trials, repeated on resampled dialogues; None where it
             cannot be (`selection_record`).
         iterations: what the strategy counted as such.
@@ -97,6 +101,7 @@ class SearchRecord(Record):
     one_standard_error: Choice | None
     likeliest: Choice | None
     cross_fitted: CrossFittedRecord | None
+    shrinkage: float | None
     selection: SelectionRecord | None
     iterations: int
     repeats: int
@@ -144,7 +149,9 @@ class Interpolate(Step):
         )
         if self.search.groups is not None:
             space = space.grouped(self.search.groups)
-        result, crossed, module = self._search(run, space, folders[0])
+        callback, module = self._search(run, space, folders[0])
+        result, crossed = callback.result, callback.cross_fitted
+        assert result is not None
         cross_fitted = None if crossed is None else _cross_fitted(crossed, result)
         self._log(run, result, cross_fitted, labels, space.groups)
         export = run.work / "export"  # created by the export
@@ -171,6 +178,7 @@ class Interpolate(Step):
             one_standard_error=plainest,
             likeliest=likely,
             cross_fitted=cross_fitted,
+            shrinkage=callback.shrinkage,
             selection=selection_record(
                 self.task, module.dev.examples, result, self.search.objective, crossed
             ),
@@ -183,10 +191,8 @@ class Interpolate(Step):
             ),
         )
 
-    def _search(
-        self, run: Run, space: Any, folder: Path
-    ) -> tuple[Result, CrossFitted | None, Any]:
-        """The result, also without each fold, and the module with theta(alpha*)."""
+    def _search(self, run: Run, space: Any, folder: Path) -> "tuple[WeightSearch, Any]":
+        """The search, also without each fold, and the module with theta(alpha*)."""
         from dfwe.callbacks.progress import search_bar
         from dfwe.callbacks.weight_search import WeightSearch
         from dfwe.data.batches import scoring_loader
@@ -221,7 +227,7 @@ class Interpolate(Step):
             flatten(network)
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
         assert callback.result is not None
-        return callback.result, callback.cross_fitted, module
+        return callback, module
 
     def _say_resolution(self, trials: Sequence[Trial]) -> None:
         """What dev can resolve between these experts, as a line of the log."""

@@ -15,6 +15,7 @@ from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.search.evaluation import Alpha
 from dfwe.search.loop import Result
+from dfwe.search.shrinkage import SHARES, drawn_in
 from dfwe.tasks.task import Task
 
 
@@ -102,6 +103,31 @@ def cross_fit(
             texts[position] = answered[position]
     metrics = task.score(texts, examples)
     return CrossFitted(metrics.pop("score"), metrics, tuple(searches), tuple(texts))
+
+
+def shrinkage(
+    crossed: CrossFitted, score: Score[AnyScores], task: Task, examples: Sequence[Example]
+) -> float:
+    """How far to draw alpha toward the average: the share with the best cross-fitted score.
+
+    Each fold's dialogues are answered by the alpha that was searched without it, drawn in by one
+    of `SHARES`; of equal shares the largest, the plainest mixture, is taken.
+
+    Args:
+        crossed: the searches without each fold.
+        score: alpha and precision -> scores on all examples.
+        task: what measures the answers.
+        examples: of the split.
+    """
+    member = fold_of(examples, len(crossed.searches))
+    scores: list[float] = []
+    for share in SHARES:
+        answers = [
+            score(drawn_in(result.alpha, share), "fp32").texts for result in crossed.searches
+        ]
+        texts = [answers[fold][position] for position, fold in enumerate(member.tolist())]
+        scores.append(task.score(texts, examples)["score"])
+    return max(zip(scores, SHARES, strict=True))[1]
 
 
 def _restricted(
