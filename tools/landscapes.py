@@ -59,7 +59,8 @@ class Landscape:
 
     def log_likelihood(self, alpha: Floats) -> float:
         """Of the right answers on the dev examples, in nats: a probit whose margins are these."""
-        return float(np.mean(log_ndtr(self._margins(alpha))))
+        likelihoods: Floats = log_ndtr(self._margins(alpha))
+        return float(likelihoods.mean())
 
     def regret(self, alpha: Floats) -> float:
         """Points of expected accuracy below the optimum."""

@@ -122,10 +122,9 @@ def shrinkage(
     member = fold_of(examples, len(crossed.searches))
     scores: list[float] = []
     for share in SHARES:
-        answers = [
-            score(drawn_in(result.alpha, share), "fp32").texts for result in crossed.searches
-        ]
-        texts = [answers[fold][position] for position, fold in enumerate(member.tolist())]
+        alphas = [drawn_in(result.alpha, share) for result in crossed.searches]
+        answers: list[Sequence[str]] = [score(alpha, "fp32").texts for alpha in alphas]
+        texts = [answers[fold][position] for position, fold in enumerate(map(int, member))]
         scores.append(task.score(texts, examples)["score"])
     return max(zip(scores, SHARES, strict=True))[1]
 
