@@ -1,9 +1,11 @@
 """theta(alpha) against plain sums over state dicts (Eq. 1)."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dfwe.errors import UserError
 from dfwe.weights import space as module_under_test
@@ -160,3 +162,19 @@ def test_running_statistics_that_differ_are_refused():
 def test_modules_of_two_architectures_are_refused():
     with pytest.raises(UserError, match="Module 1 has other parameters"):
         WeightSpace.from_modules([torch.nn.Linear(2, 3), torch.nn.Linear(3, 3)])
+
+
+def test_integer_buffers_of_checkpoints_are_kept_and_exported(experts, tmp_path):
+    folders = []
+    for number, expert in enumerate(experts[:2]):
+        folder = tmp_path / f"counted{number}"
+        shutil.copytree(expert, folder)
+        tensors = load_file(folder / "model.safetensors")
+        tensors["steps"] = torch.tensor([3, 4, 5])
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        folders.append(folder)
+    space = WeightSpace.from_pretrained(folders)
+    assert space.constants["steps"].tolist() == [3, 4, 5]
+    exported = load_file(space.export([0.5, 0.5], tmp_path / "mixture") / "model.safetensors")
+    assert exported["steps"].tolist() == [3, 4, 5]
+    assert exported["steps"].dtype == torch.int64
