@@ -12,9 +12,9 @@ from dfwe.search.simplex import (
     Outcome,
     Strategy,
     centroid,
-    default_evaluations,
     experts,
     initial_alphas,
+    left_of,
     shape_of,
 )
 from dfwe.settings import Count, Points, Positive, Share, Whole
@@ -108,16 +108,16 @@ def coordinate(n: int, *, evaluations: Count | None = None, width: Positive = 0.
     """
     alphas = initial_alphas(n)
     scores = (yield n).values
-    budget, spent, rounds = evaluations or default_evaluations(n), len(alphas), 0
+    left, rounds = left_of(evaluations, n), 0
     best, value = alphas[np.argmax(scores)], scores.max()
     while n > 1 and width > RESOLUTION:
         for corner in experts(n):
             alphas = _toward(best, corner, width)
-            if spent + len(alphas) > budget:
+            if len(alphas) > left:
                 return Outcome(rounds)
             if len(alphas) > 0:
                 scores = (yield alphas).values
-                spent += len(alphas)
+                left -= len(alphas)
                 if scores.max() > value:
                     best, value = alphas[np.argmax(scores)], scores.max()
         rounds, width = rounds + 1, width / 2
@@ -134,7 +134,7 @@ def dirichlet(
 ) -> Strategy:
     """Random search: alphas from the symmetric Dirichlet distribution, uniform at 1."""
     yield shape_of(n, groups)
-    draws = (evaluations or default_evaluations(n)) - len(initial_alphas(n))
+    draws = left_of(evaluations, n)
     if draws > 0 and n > 1:
         yield _draws(n, draws, concentration, seed, groups)
     return Outcome()
@@ -159,13 +159,14 @@ def dirichlet_nelder_mead(
     """
     alphas = initial_alphas(n)
     scores = (yield n).values
-    budget = evaluations or default_evaluations(n)
-    draws = min(draws, budget - len(alphas))
+    left = left_of(evaluations, n)
+    draws = min(draws, left)
     if draws > 0 and n > 1:
         drawn = _draws(n, draws, 1.0, seed)
+        left -= draws
         alphas, scores = np.concatenate([alphas, drawn]), np.append(scores, (yield drawn).values)
     start = first_simplex(alphas[np.argmax(scores)], shrink)
-    return (yield from descend(start, budget - len(alphas), iterations))
+    return (yield from descend(start, left, iterations))
 
 
 def _average(experts: list[int], n: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dfwe.errors import UserError
-from dfwe.search.simplex import Outcome, Strategy, default_evaluations, initial_alphas, shape_of
+from dfwe.search.simplex import Outcome, Strategy, initial_alphas, left_of, shape_of
 from dfwe.settings import Count, Positive, Whole
 
 WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
@@ -45,7 +45,7 @@ def cma_es(
         return Outcome()
     optimizer = _optimizer(groups * n, sigma, population, seed)
     yield shape_of(n, groups)
-    budget = (evaluations or default_evaluations(n)) - len(alphas)
+    budget = left_of(evaluations, n)
     rounds = 0
     while optimizer.popsize <= budget and not optimizer.stop():
         z = np.array(optimizer.ask())

@@ -112,7 +112,8 @@ class Search:
             return None
         together = function is parallel_nelder_mead
         default = parallel_evaluations(n) if together else default_evaluations(n)
-        return describe(self.strategy)["arguments"]["evaluations"] or default
+        given = describe(self.strategy)["arguments"]["evaluations"]
+        return default if given is None else given
 
     @property
     def _is_cone(self) -> bool:

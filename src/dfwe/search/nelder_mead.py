@@ -19,7 +19,7 @@ from dfwe.search.simplex import (
     centroid,
     default_evaluations,
     grouped,
-    initial_alphas,
+    left_of,
     shape_of,
 )
 from dfwe.settings import Count, Share, Whole, check_arguments
@@ -85,7 +85,7 @@ def nelder_mead(
             noise is needed and not known.
     """
     first, kept = yield from _opened(n, start, shrink, leave_out, groups)
-    budget = _left(n, evaluations or default_evaluations(n))
+    budget = left_of(evaluations, n)
     return (yield from _on_face(descend(first, budget, iterations), kept, n))
 
 
@@ -106,7 +106,7 @@ def parallel_nelder_mead(
     more workers (`concurrent.futures`). Arguments as there.
     """
     first, kept = yield from _opened(n, start, shrink, leave_out, groups)
-    budget = _left(n, evaluations or parallel_evaluations(n))
+    budget = left_of(parallel_evaluations(n) if evaluations is None else evaluations, n)
     return (yield from _on_face(descend(first, budget, iterations, together=True), kept, n))
 
 
@@ -137,13 +137,8 @@ def cone(
         shrink: of the first simplex, around the best of the opening.
     """
     first, _ = yield from _opened(n, "best", shrink, False, 1)
-    budget = _left(n, evaluations or default_evaluations(n))
+    budget = left_of(evaluations, n)
     return (yield from descend(first, budget, iterations, least=1.0 - reach))
-
-
-def _left(n: int, evaluations: int) -> int:
-    """The evaluations that the opening leaves."""
-    return evaluations - len(initial_alphas(n))
 
 
 def _opened(

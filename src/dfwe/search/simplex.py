@@ -68,6 +68,12 @@ def default_evaluations(n: int) -> int:
     return max(EVALUATIONS, 3 * (n + 1))
 
 
+def left_of(evaluations: int | None, n: int) -> int:
+    """What the opening leaves of so many evaluations; None stands for the default."""
+    cap = default_evaluations(n) if evaluations is None else evaluations
+    return cap - len(initial_alphas(n))
+
+
 def grouped(alphas: Alphas, groups: int) -> Alphas:
     """The same weights (m, n) for every group: (m, g, n); (m, n) for one group."""
     return alphas if groups == 1 else np.repeat(alphas[:, None], groups, axis=1)
