@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dfwe.search import baselines
 from dfwe.search.cma_es import cma_es
 from dfwe.search.evaluation import Evaluation, Trial
-from dfwe.search.loop import likeliest, search
+from dfwe.search.loop import Ties, likeliest, search
 from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.search.simplex import Strategy
 from friends import ROOT, show
@@ -30,8 +30,6 @@ from landscapes import Kind, Landscape, landscape
 
 DEFAULT = "nelder_mead"
 EXPERTS, BUDGETS = 5, (60, 120)
-Alpha = NDArray[np.float64]
-Choice = Callable[[Sequence[Trial], Landscape], Alpha]
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,11 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A strategy, what breaks its ties, and how one of its trials is chosen; None: the best."""
+    """A strategy, what breaks its ties, and whether the likeliest within an error is chosen."""
 
     strategy: Callable[[int], Strategy]
-    ties: Any = "none"
-    choose: Choice | None = None
+    ties: Ties = "none"
+    likeliest: bool = False
 
 
 def contenders(budget: int, seed: int) -> dict[str, Contender]:
@@ -73,7 +71,7 @@ def contenders(budget: int, seed: int) -> dict[str, Contender]:
         "nelder_mead, start=centroid shrink=0.5": Contender(centroid),
         "nelder_mead, start=noise": Contender(noise),
         "nelder_mead, ties=log_likelihood": Contender(default, ties="log_likelihood"),
-        "nelder_mead, the likeliest within an error": Contender(default, choose=_likeliest),
+        "nelder_mead, the likeliest within an error": Contender(default, likeliest=True),
         "parallel_nelder_mead": Contender(partial(parallel_nelder_mead, evaluations=budget)),
         "dirichlet_nelder_mead": Contender(mixed),
         "cma_es": Contender(partial(cma_es, evaluations=budget, seed=seed)),
@@ -98,9 +96,10 @@ def measure(cell: Cell, seeds: int) -> dict[str, NDArray[np.float64]]:
                 ties=contender.ties,
                 noise=lambda trials, land=land: _errors(trials, land),
             )
-            choose = contender.choose
-            alpha = result.alpha if choose is None else choose(result.trials, land)
-            pairs.setdefault(name, []).append((land.regret(alpha), result.evaluations))
+            chosen = result.best
+            if contender.likeliest:
+                chosen = likeliest(result.within(_errors(result.trials, land)[chosen.index]))
+            pairs.setdefault(name, []).append((land.regret(chosen.alpha), result.evaluations))
     return {name: np.array(values).T for name, values in pairs.items()}
 
 
@@ -109,18 +108,6 @@ def _errors(trials: Sequence[Trial], land: Landscape) -> NDArray[np.float64]:
     right = np.stack([land.answers(trial.alpha) for trial in trials]).astype(float)
     apart = right[:, None] - right[None]
     return 100 * apart.std(axis=2, ddof=1) / sqrt(right.shape[1])
-
-
-def _likeliest(trials: Sequence[Trial], land: Landscape) -> Alpha:
-    """The likeliest of the trials within one paired standard error of the best."""
-    best = max(range(len(trials)), key=lambda k: (trials[k].value, trials[k].log_likelihood))
-    errors = _errors(trials, land)[best]
-    close = [
-        trial
-        for trial, error in zip(trials, errors, strict=True)
-        if trial.value >= trials[best].value - error
-    ]
-    return likeliest(close).alpha
 
 
 def summary(cells: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, Any]]:

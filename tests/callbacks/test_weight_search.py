@@ -16,12 +16,11 @@ from dfwe.scoring.decoding import Likelihood
 from dfwe.scoring.scorer import Scorer
 from dfwe.search.baselines import single_experts
 from dfwe.search.config import Search
-from dfwe.search.evaluation import answers_digest
+from dfwe.search.evaluation import Evaluation, answers_digest
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead
-from dfwe.search.shrinkage import SHARES, shrunk
-from dfwe.statistics.cross_fitting import fold_of
+from dfwe.statistics.cross_fitting import SHARES, fold_of
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
 from dfwe.tasks.task import Task
@@ -230,13 +229,23 @@ def test_shrinkage_without_folds_is_refused():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_shrunk_strategy_proposes_its_best_drawn_in(share):
+def test_a_shrunk_search_ends_at_its_best_drawn_in(share):
     def score(alpha):
         return -float(np.sum((alpha - [0.7, 0.2, 0.1]) ** 2))
 
     plain = search(nelder_mead(3, evaluations=30), score)
-    drawn = search(shrunk(nelder_mead(3, evaluations=30), share), score)
+    drawn = search(nelder_mead(3, evaluations=30), score, shrinkage=share)
     np.testing.assert_allclose(drawn.alpha, (1 - share) * plain.alpha + share / 3)
     assert drawn.iterations == plain.iterations
-    best = search(shrunk(single_experts(3), share), score)
+    best = search(single_experts(3), score, shrinkage=share)
     np.testing.assert_allclose(best.alpha, (1 - share) * np.eye(3)[0] + share / 3)
+
+
+def test_what_is_drawn_in_is_the_best_by_the_objective():
+    """Expert 0 has the best score, expert 1 the best likelihood."""
+
+    def score(alpha):
+        return Evaluation(float(alpha[0]), float(alpha[1]))
+
+    result = search(single_experts(3), score, objective="log_likelihood", shrinkage=0.5)
+    np.testing.assert_allclose(result.alpha, 0.5 * np.eye(3)[1] + 0.5 / 3)

@@ -1,24 +1,22 @@
 """The gradient-free search over the experts' weights, as a Lightning callback (section 4.4)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, cast
 
 import lightning as L
 import numpy as np
 from lightning.pytorch import LightningModule
-from numpy.typing import NDArray
 
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
 from dfwe.scoring.decoding import Decoding
 from dfwe.scoring.scorer import Scorer, Scores
 from dfwe.search.config import Search
-from dfwe.search.evaluation import Alpha, Evaluation, Trial
+from dfwe.search.evaluation import Alpha, Evaluation
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import Result, search
-from dfwe.search.shrinkage import shrunk
-from dfwe.statistics.bootstrap import DRAWS, difference_errors, replicates
+from dfwe.statistics.bootstrap import trial_errors
 from dfwe.statistics.cross_fitting import CrossFitted, cross_fit, fold_of, shrinkage
 from dfwe.tasks.task import Task
 from dfwe.weights.space import WeightSpace
@@ -122,27 +120,16 @@ class WeightSearch(L.Callback):
                 value.score, value.log_likelihood, value.metrics, precision, value.answers
             )
 
-        def noise(trials: Sequence[Trial]) -> NDArray[np.float64]:
-            rows = [
-                replicates(module.task, trial.answers.texts, examples)
-                if trial.answers is not None
-                else np.zeros(DRAWS)
-                for trial in trials
-            ]
-            return difference_errors(np.stack(rows))
-
         screen = self.settings.screen
-        strategy = self.settings(self.space.n, len(self.space.groups))
-        if fold is None and self.shrinkage is not None:
-            strategy = shrunk(strategy, self.shrinkage)
         return search(
-            strategy,
+            self.settings(self.space.n, len(self.space.groups)),
             score,
             screen=None if screen is None else partial(score, precision="bf16"),
             top=screen or 0,
             objective=self.settings.objective,
             ties=self.settings.ties,
-            noise=noise,
+            noise=lambda trials: trial_errors(module.task, trials, examples),
+            shrinkage=self.shrinkage,
             ledger=ledger,
             on_trial=on_trial,
         )

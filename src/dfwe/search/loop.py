@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dfwe.errors import UserError, check_choice, machine_failed
 from dfwe.search.evaluation import Alpha, Evaluation, Evaluations, Scored, Trial
 from dfwe.search.ledger import Ledger
-from dfwe.search.simplex import Alphas, Outcome, Shape, Strategy, initial_alphas
+from dfwe.search.simplex import Alphas, Outcome, Shape, Strategy, initial_alphas, toward_centroid
 
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
@@ -104,6 +104,7 @@ def search(
     objective: Objective = "score",
     ties: Ties = "none",
     noise: Noise | None = None,
+    shrinkage: float | None = None,
     ledger: Ledger | str | Path | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
@@ -126,6 +127,8 @@ def search(
             "log_likelihood", which adds `TIE` points per nat to what the strategy is sent.
         noise: m trials -> the standard error of each difference of two scores, (m, m), in points;
             what a strategy needs that asks what dev can tell apart.
+        shrinkage: the share of the average, 0..1, by which the best alpha is drawn toward it; the
+            drawn-in alpha is scored and is the result. None leaves the best as it is.
         ledger: records every trial, or the file to record them in; an unfinished one is replayed
             and continued.
         map: scores the new candidates of a batch, in order; that of an executor of
@@ -162,6 +165,12 @@ def search(
     if screen is not None:
         leaders = sorted(candidates, key=trials.merit, reverse=True)[:top]
         trials.record(_unsure(leaders), partial(_attempt, score))
+    if shrinkage is not None:
+        best = max(trials.candidates(outcome.candidates), key=trials.key)
+        drawn_in = _alphas(toward_centroid(best.alpha, shrinkage)[None])
+        trials.evaluate(drawn_in, partial(_attempt, score))
+        trials.record(_unsure(trials.candidates(drawn_in)), partial(_attempt, score))
+        outcome = replace(outcome, candidates=drawn_in)
     if ledger is not None:
         ledger.check_end(len(trials.all))
     candidates = trials.candidates(outcome.candidates)  # screened anew, some of them

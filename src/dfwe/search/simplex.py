@@ -63,6 +63,11 @@ def initial_alphas(n: int, groups: int = 1) -> Alphas:
     return ends if n == 1 else np.concatenate([ends, centroid(n, groups)])
 
 
+def toward_centroid(alpha: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """(1 - share) alpha + share / n, of the shape of alpha, (n,) or (g, n)."""
+    return (1.0 - share) * alpha + share / alpha.shape[-1]
+
+
 def default_evaluations(n: int) -> int:
     """The evaluations of a search over n experts: the opening is at most a third of them."""
     return max(EVALUATIONS, 3 * (n + 1))

@@ -20,7 +20,7 @@ from dfwe.search.ledger import Ledger, recorded_seconds
 from dfwe.search.loop import Result, likeliest, nearest_centroid
 from dfwe.search.simplex import centroid, experts
 from dfwe.stages.selection import SelectionRecord, selection_record
-from dfwe.statistics.bootstrap import difference_errors, replicates, resolution
+from dfwe.statistics.bootstrap import resolution, trial_errors
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
@@ -274,16 +274,9 @@ class Interpolate(Step):
         if self.search.objective != "score":
             return None, None
         examples = self.task.examples(self.corpus, "dev")
-        rows = {
-            trial.index: replicates(self.task, trial.answers.texts, examples)
-            for trial in result.trials
-            if trial.answers is not None
-        }
-        best = list(rows).index(result.best.index)
-        paired = difference_errors(np.stack(list(rows.values())))[best]
-        errors = dict.fromkeys(range(len(result.trials)), 0.0)
-        errors |= zip(rows, paired.tolist(), strict=True)
-        close = result.within(list(errors.values()))
+        paired = trial_errors(self.task, result.trials, examples)
+        errors: list[float] = paired[result.best.index].tolist()
+        close = result.within(errors)
 
         def choice(trial: Trial) -> Choice:
             error = errors[trial.index]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.data.dialogue import Example
+from dfwe.search.evaluation import Trial
 from dfwe.statistics.counts import count, draw_dialogues
 from dfwe.tasks.task import Task
 
@@ -44,8 +45,20 @@ def replicates(
     Returns:
         In points.
     """
-    counts = count(task, [texts], examples)
-    return counts.score(0, draw_dialogues(len(counts.sizes), draws, seed))
+    return _replicates(task, [texts], examples, draws, seed)[0]
+
+
+def _replicates(
+    task: Task,
+    models: Sequence[Sequence[str]],
+    examples: Sequence[Example],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Each model's replicates, (models, draws)."""
+    counts = count(task, models, examples)
+    drawn = draw_dialogues(len(counts.sizes), draws, seed)
+    return np.stack([counts.score(model, drawn) for model in range(len(models))])
 
 
 def over_seeds(rows: NDArray[np.float64], seed: int = 0) -> Replicates:
@@ -117,14 +130,21 @@ def difference(tasks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]])
     return Difference(mean, interval(draws), p, visible, given_models=seeds == 1)
 
 
-def _by_student(mean: float, error: float, seeds: int) -> Difference:
+def student_quantile(share: float, values: int) -> float:
+    """The quantile of Student's t for the mean of so many values, in standard errors."""
     from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-        stdtr,  # pyright: ignore[reportUnknownVariableType]
         stdtrit,  # pyright: ignore[reportUnknownVariableType]
     )
 
-    level, power = (float(stdtrit(seeds - 1, q)) for q in ((1 + LEVEL) / 2, POWER))
-    half = level * error
+    return float(stdtrit(values - 1, share))
+
+
+def _by_student(mean: float, error: float, seeds: int) -> Difference:
+    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
+        stdtr,  # pyright: ignore[reportUnknownVariableType]
+    )
+
+    half, power = student_quantile((1 + LEVEL) / 2, seeds) * error, student_quantile(POWER, seeds)
     p = 2 * float(stdtr(seeds - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Difference(mean, (mean - half, mean + half), p, half + power * error, False)
 
@@ -168,6 +188,24 @@ def difference_errors(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0.0))
 
 
+def trial_errors(
+    task: Task, trials: Sequence[Trial], examples: Sequence[Example]
+) -> NDArray[np.float64]:
+    """`difference_errors` of trials by their answers; one without answers scores 0 in each draw.
+
+    Args:
+        task: how answers are read and measured.
+        trials: of one search.
+        examples: those that they answered.
+    """
+    rows = np.zeros((len(trials), DRAWS))
+    answered = [(k, row.answers.texts) for k, row in enumerate(trials) if row.answers is not None]
+    if answered:
+        positions, texts = zip(*answered, strict=True)
+        rows[list(positions)] = _replicates(task, texts, examples)
+    return difference_errors(rows)
+
+
 def resolution(
     task: Task, models: Sequence[Sequence[str]], examples: Sequence[Example]
 ) -> str | None:
@@ -193,7 +231,7 @@ def resolution(
             "between two models cannot be estimated."
         )
     dev = f"Dev has {len(examples)} instances in {dialogues} dialogues"
-    rows = [replicates(task, texts, examples) for texts in models]
+    rows = _replicates(task, models, examples)
     gaps = [one - other for one, other in combinations(rows, 2)]
     errors = [error for gap in gaps if (error := standard_error(gap)) > ROUNDING]
     if errors:

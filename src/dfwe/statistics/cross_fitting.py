@@ -15,8 +15,10 @@ from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
 from dfwe.search.evaluation import Alpha
 from dfwe.search.loop import Result
-from dfwe.search.shrinkage import SHARES, drawn_in
+from dfwe.search.simplex import toward_centroid
 from dfwe.tasks.task import Task
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the average, for `shrinkage` to choose among
 
 
 class Scores(Protocol):
@@ -122,7 +124,7 @@ def shrinkage(
     member = fold_of(examples, len(crossed.searches))
     scores: list[float] = []
     for share in SHARES:
-        alphas = [drawn_in(result.alpha, share) for result in crossed.searches]
+        alphas = [toward_centroid(result.alpha, share) for result in crossed.searches]
         answers: list[Sequence[str]] = [score(alpha, "fp32").texts for alpha in alphas]
         texts = [answers[fold][position] for position, fold in enumerate(map(int, member))]
         scores.append(task.score(texts, examples)["score"])

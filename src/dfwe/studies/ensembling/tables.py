@@ -138,8 +138,10 @@ def comparison(runs: Runs, hypotheses: Sequence[str] = ()) -> Table:
                 shown(name) + few,
                 str(len(tasks)),
                 points(average(runs, tasks, name)),
-                *_gain(runs, tasks, name, "baseline"),
-                *_gain(runs, tasks, "dfwe", name),
+                *_gain(
+                    None if name == "baseline" else average_gain(runs, tasks, name, "baseline")
+                ),
+                *_gain(over.get(name)),
                 adjusted.get(name, ""),
                 f"{over[name].visible:.2f}" if name in over else "",
                 wins,
@@ -262,12 +264,9 @@ def _spread(entries: Sequence[Entry]) -> str:
     return points(float(np.mean(scores))) + spread
 
 
-def _gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> tuple[str, str]:
-    """The average gain and its interval; blank for a model over itself."""
-    if over == under:
-        return "", ""
-    gained = average_gain(runs, tasks, over, under)
-    return f"{gained.mean:+.2f}", bounds(gained.interval)
+def _gain(gained: Difference | None) -> tuple[str, str]:
+    """A gain and its interval; blank for a model over itself."""
+    return ("", "") if gained is None else (f"{gained.mean:+.2f}", bounds(gained.interval))
 
 
 def _wins(runs: Runs, tasks: Sequence[str], name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfwe.statistics.bootstrap import interval
+from dfwe.statistics.bootstrap import LEVEL, interval, student_quantile
 from dfwe.studies.region.config import Settings
 from dfwe.studies.region.points import (
     EXTRAPOLATION,
@@ -68,15 +68,11 @@ def mean_interval(
 
 def t_interval(values: ArrayLike) -> tuple[float, float, float]:
     """The mean and its 95 % interval by Student's t; without width for a single value."""
-    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-        stdtrit,  # pyright: ignore[reportUnknownVariableType]
-    )
-
     sample = np.asarray(values, dtype=np.float64)
     mean, n = float(sample.mean()), len(sample)
     if n < 2:
         return mean, mean, mean
-    width = float(stdtrit(n - 1, 0.975) * sample.std(ddof=1) / np.sqrt(n))
+    width = student_quantile((1 + LEVEL) / 2, n) * float(sample.std(ddof=1) / np.sqrt(n))
     return mean, mean - width, mean + width
 
 
