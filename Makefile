@@ -31,14 +31,14 @@ coverage: .venv/.done
 
 # The one gate command: lint, format, import layers and circles, types.
 check: .venv/.done
-	$(BIN)/ruff check src tests benchmarks tools
-	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools typings
+	$(BIN)/ruff format --check src tests benchmarks tools typings
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
 format: .venv/.done
-	$(BIN)/ruff check --fix src tests benchmarks tools
-	$(BIN)/ruff format src tests benchmarks tools
+	$(BIN)/ruff check --fix src tests benchmarks tools typings
+	$(BIN)/ruff format src tests benchmarks tools typings
 
 # Pins what pyproject.toml's ranges allow, for Python 3.11 and later; a pin that still fits stays.
 # `make lock UPGRADE=--upgrade` takes the newest of each.

@@ -13,10 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-    log_ndtr,  # pyright: ignore[reportUnknownVariableType]
-    ndtr,  # pyright: ignore[reportUnknownVariableType]
-)
+from scipy.special import log_ndtr, ndtr
 
 Floats = NDArray[np.float64]
 Kind = Literal["interior", "edge", "flat", "few"]

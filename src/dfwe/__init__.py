@@ -10,12 +10,10 @@ Mixing and searching without the command line: any `torch.nn.Module`, any score.
     space.export(best.alpha, "mixture")
 """
 
-import lazy_loader  # pyright: ignore[reportMissingTypeStubs]
+import lazy_loader
 
 # The names of `__init__.pyi`, imported when first asked for, so that `import dfwe` stays light.
-_attribute, __dir__, __all__ = lazy_loader.attach_stub(  # pyright: ignore[reportUnknownVariableType]
-    __name__, __file__
-)
+_attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:

@@ -7,10 +7,7 @@ from zipfile import is_zipfile
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
-from safetensors.torch import (
-    load_file,  # pyright: ignore[reportUnknownVariableType]
-    save_file,  # pyright: ignore[reportUnknownVariableType]
-)
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dfwe.callbacks.epochs import BEST

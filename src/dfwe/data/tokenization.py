@@ -3,10 +3,12 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypedDict, TypeVar, cast, overload
+from typing import Protocol, TypeVar, overload
+
+from pydantic import TypeAdapter
 
 from dfwe.data.dialogue import Example, fingerprint
 from dfwe.pipeline.files import temporary_sibling
@@ -66,20 +68,14 @@ class Tokenizer(Protocol):
     ) -> list[str]: ...
 
 
-class _Table(Protocol):
-    """What is used of a table of `datasets`."""
-
-    def to_dict(self) -> object: ...
-
-    def save_to_disk(self, dataset_path: Path) -> None: ...
-
-
-class _Inputs(TypedDict):
+@dataclass(frozen=True)
+class _Inputs:
     """Columns of a cached table for an encoder with a head."""
 
     source: list[list[int]]
 
 
+@dataclass(frozen=True)
 class _Columns(_Inputs):
     """Columns of a cached table for a model that generates."""
 
@@ -87,7 +83,7 @@ class _Columns(_Inputs):
     options: list[list[list[int]]]
 
 
-_Cached = TypeVar("_Cached", _Inputs, _Columns)
+_Cached = TypeVar("_Cached", bound=_Inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +144,10 @@ def tokenize(
         max_input,
         max_target,
     ]
-    table = _cached(cache, name, lambda: _table(examples, tokenizer, max_input, max_target))
-    return TokenizedSplit(examples, table["source"], table["target"], table["options"], tokenizer)
+    table = _cached(
+        cache, name, _Columns, lambda: _table(examples, tokenizer, max_input, max_target)
+    )
+    return TokenizedSplit(examples, table.source, table.target, table.options, tokenizer)
 
 
 def tokenize_continued(
@@ -175,11 +173,11 @@ def tokenize_continued(
 
     def columns() -> _Columns:
         table = _table(examples, tokenizer, max_input, max_target, _after_a_space)
-        without_end = [ids[:-1] if ids[-1] == end else ids for ids in table["source"]]
-        return {**table, "source": without_end}
+        without_end = [ids[:-1] if ids[-1] == end else ids for ids in table.source]
+        return replace(table, source=without_end)
 
-    table = _cached(cache, name, columns)
-    return TokenizedSplit(examples, table["source"], table["target"], table["options"], tokenizer)
+    table = _cached(cache, name, _Columns, columns)
+    return TokenizedSplit(examples, table.source, table.target, table.options, tokenizer)
 
 
 def tokenize_labels(
@@ -211,43 +209,44 @@ def tokenize_labels(
     ]
 
     def columns() -> _Inputs:
-        return {"source": _sources(examples, tokenizer, max_input)}
+        return _Inputs(_sources(examples, tokenizer, max_input))
 
-    table = _cached(cache, name, columns)
+    table = _cached(cache, name, _Inputs, columns)
     end = [] if tokenizer.sep_token_id is None else [tokenizer.sep_token_id]
     sources = [
         ids if len(ids) <= max_input else [*ids[: max_input - len(end)], *end]
-        for ids in table["source"]
+        for ids in table.source
     ]
     options: list[list[list[int]]] = [[]] * len(examples)
     return TokenizedSplit(examples, sources, golds, options, tokenizer)
 
 
-def _cached(cache: Path | None, name: Sequence[object], columns: Callable[[], _Cached]) -> _Cached:
+def _cached(
+    cache: Path | None,
+    name: Sequence[object],
+    schema: type[_Cached],
+    columns: Callable[[], _Cached],
+) -> _Cached:
     """The table of that name in `cache`; computed, and added there, where it is not."""
     if cache is None:
         return columns()
-    from datasets import (  # pyright: ignore[reportMissingTypeStubs]
-        Dataset,
-        disable_progress_bars,
-        load_from_disk,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from datasets import Dataset, disable_progress_bars
 
     folder = cache / digest(name)[:20]
     try:
-        return cast(_Cached, cast(_Table, load_from_disk(folder)).to_dict())
+        return TypeAdapter(schema).validate_python(Dataset.load_from_disk(folder).to_dict())
     except (OSError, ValueError):  # none there, or a damaged one
         shutil.rmtree(folder, ignore_errors=True)
     disable_progress_bars()
-    table = cast(_Table, Dataset.from_dict(dict(columns())))  # pyright: ignore[reportUnknownMemberType]
+    computed = columns()
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(folder)
-    table.save_to_disk(temporary)
+    Dataset.from_dict(vars(computed)).save_to_disk(temporary)
     try:
         temporary.rename(folder)
     except OSError:  # another process has just put the same table there
         shutil.rmtree(temporary)
-    return cast(_Cached, table.to_dict())
+    return computed
 
 
 def _table(
@@ -265,13 +264,11 @@ def _table(
     end, ids_of = [tokenizer.eos_token_id], answer or _alone
     texts = {text for example in examples for text in example.options}
     options = {text: ids_of(text, tokenizer) + end for text in texts}
-    return {
-        "source": _sources(examples, tokenizer, max_input),
-        "target": [
-            ids_of(example.target, tokenizer)[: max_target - 1] + end for example in examples
-        ],
-        "options": [[options[text] for text in example.options] for example in examples],
-    }
+    return _Columns(
+        source=_sources(examples, tokenizer, max_input),
+        target=[ids_of(example.target, tokenizer)[: max_target - 1] + end for example in examples],
+        options=[[options[text] for text in example.options] for example in examples],
+    )
 
 
 def _alone(text: str, tokenizer: Tokenizer) -> list[int]:

@@ -37,10 +37,7 @@ def heat_map(similar: Matrix, owners: Sequence[str], path: Path) -> Path:
 
 def dendrogram(linkage: Matrix, labels: Sequence[str], owners: Sequence[str], path: Path) -> Path:
     """The tree of average linkage on 1 - cosine; a model's name has its owner's colour."""
-    from scipy.cluster.hierarchy import (  # pyright: ignore[reportMissingTypeStubs]
-        dendrogram,  # pyright: ignore[reportUnknownVariableType]
-        leaves_list,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.cluster.hierarchy import dendrogram, leaves_list
 
     figure, grid = figure_of(1, 1, (7.6, 1.2 + 0.2 * len(labels)))
     axes = grid[0][0]

@@ -1,6 +1,6 @@
 """CMA-ES (Hansen & Ostermeier 2001) over a parametrised simplex, by the package `cma`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,9 @@ from pydantic import Field
 from dfwe.errors import UserError
 from dfwe.search.simplex import Outcome, Strategy, initial_alphas, left_of, shape_of
 from dfwe.settings import Count, Positive, Whole
+
+if TYPE_CHECKING:
+    import cma
 
 WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
 
@@ -35,9 +38,7 @@ def cma_es(
     Raises:
         UserError: the package `cma` is not installed.
     """
-    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-        softmax,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.special import softmax
 
     alphas = initial_alphas(n, groups)
     if n == 1:
@@ -56,9 +57,11 @@ def cma_es(
     return Outcome(rounds)
 
 
-def _optimizer(dimension: int, sigma: float, population: int | None, seed: int) -> Any:
+def _optimizer(
+    dimension: int, sigma: float, population: int | None, seed: int
+) -> "cma.CMAEvolutionStrategy":
     try:
-        import cma  # pyright: ignore[reportMissingTypeStubs]
+        import cma
     except ImportError:
         raise UserError(
             "search=cma_es needs the package cma, which is not installed; pip install cma==4.5.0."
@@ -68,7 +71,7 @@ def _optimizer(dimension: int, sigma: float, population: int | None, seed: int) 
     def draw(*shape: int) -> NDArray[np.float64]:
         return generator.standard_normal(shape)
 
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "randn": draw,
         "seed": np.nan,  # leave NumPy's global generator alone; None and 0 would mean the time
         "verbose": -9,

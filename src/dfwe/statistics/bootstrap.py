@@ -132,17 +132,13 @@ def difference(tasks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]])
 
 def student_quantile(share: float, values: int) -> float:
     """The quantile of Student's t for the mean of so many values, in standard errors."""
-    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-        stdtrit,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.special import stdtrit
 
     return float(stdtrit(values - 1, share))
 
 
 def _by_student(mean: float, error: float, seeds: int) -> Difference:
-    from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-        stdtr,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.special import stdtr
 
     half, power = student_quantile((1 + LEVEL) / 2, seeds) * error, student_quantile(POWER, seeds)
     p = 2 * float(stdtr(seeds - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)

@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +31,9 @@ class LogisticRegression:
 
     def evaluate(self, x: Floats, labels: Labels) -> tuple[float, float]:
         """The mean loss in nats and the accuracy, 0..1, on features (m, d) and labels (m,)."""
-        from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-            log_softmax,  # pyright: ignore[reportUnknownVariableType]
-        )
+        from scipy.special import log_softmax
 
-        logs: Floats = log_softmax(x @ self.weights.T + self.bias, axis=1)
+        logs = log_softmax(x @ self.weights.T + self.bias, axis=1)
         right = logs.argmax(axis=1) == labels
         return float(-logs[np.arange(len(labels)), labels].mean()), float(right.mean())
 
@@ -49,12 +46,8 @@ def fit(x: Floats, labels: Labels, classes: int) -> LogisticRegression:
         labels: (m,), of 0..classes-1.
         classes: how many labels there are; those without examples are never the answer.
     """
-    from sklearn.linear_model import (  # pyright: ignore[reportMissingTypeStubs]
-        LogisticRegressionCV,
-    )
-    from sklearn.model_selection import (  # pyright: ignore[reportMissingTypeStubs]
-        StratifiedKFold,
-    )
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import StratifiedKFold
 
     weights, bias = np.zeros((classes, x.shape[1])), np.full(classes, NEVER)
     known = np.unique(labels)
@@ -65,23 +58,20 @@ def fit(x: Floats, labels: Labels, classes: int) -> LogisticRegression:
     scale[scale == 0] = 1.0
     # Of two labels scikit-learn has one row, the difference of ours: their norms are half of its.
     shares = 2 if len(known) == 2 else 1
-    settings: dict[str, Any] = {  # whose types scikit-learn's signature does not give
-        "Cs": [shares / (penalty * len(labels)) for penalty in PENALTIES],
-        "l1_ratios": (0.0,),
-        "use_legacy_attributes": False,
-    }
-    model: Any = LogisticRegressionCV(
+    model = LogisticRegressionCV(
+        Cs=[shares / (penalty * len(labels)) for penalty in PENALTIES],
+        l1_ratios=(0.0,),
+        use_legacy_attributes=False,
         cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0),
         scoring="neg_log_loss",
         tol=1e-6,
         max_iter=5000,
-        **settings,
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # it is in fewer folds
         model.fit((x - mean) / scale, labels)
-    rows: Floats = model.coef_ / scale
-    offsets: Floats = model.intercept_ - rows @ mean
+    rows = model.coef_ / scale
+    offsets = model.intercept_ - rows @ mean
     if len(known) == 2:
         rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
     weights[known], bias[known] = rows, offsets

@@ -64,9 +64,7 @@ def variance(products: Matrix, members: Sequence[int]) -> float:
 
 def spectral(similar: Matrix, k: int, seed: int = 0) -> NDArray[np.int64]:
     """The cluster (n,) of each model: spectral clustering on the cosine, negatives as none."""
-    from sklearn.cluster import (  # pyright: ignore[reportMissingTypeStubs]
-        spectral_clustering,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from sklearn.cluster import spectral_clustering
 
     # A hair above zero keeps the graph connected; scikit-learn warns of one that is not.
     affinity = np.maximum(similar, 1e-9)
@@ -91,12 +89,8 @@ class Agreement:
 
 def agreement(clusters: Sequence[int], truth: Sequence[str]) -> Agreement:
     """Compare the cluster (n,) of each model with its true group (n,)."""
-    from scipy.optimize import (  # pyright: ignore[reportMissingTypeStubs]
-        linear_sum_assignment,  # pyright: ignore[reportUnknownVariableType]
-    )
-    from sklearn.metrics import (  # pyright: ignore[reportMissingTypeStubs]
-        adjusted_rand_score,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_rand_score
 
     ids, rows = np.unique(clusters, return_inverse=True)
     names, columns = np.unique(truth, return_inverse=True)
@@ -125,9 +119,7 @@ def plane(products: Matrix) -> tuple[Matrix, tuple[float, float]]:
 
 def tree(similar: Matrix) -> Matrix:
     """Average linkage on 1 - cosine, as SciPy's matrix (n - 1, 4)."""
-    from scipy.cluster.hierarchy import (  # pyright: ignore[reportMissingTypeStubs]
-        linkage,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
 
     apart = 1.0 - (similar + similar.T) / 2

@@ -35,9 +35,7 @@ def better(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     Returns:
         (...), between 0 and 1.
     """
-    from scipy.stats import (  # pyright: ignore[reportMissingTypeStubs]
-        mannwhitneyu,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.stats import mannwhitneyu
 
     first, second = np.asarray(a), np.asarray(b)
     test = mannwhitneyu(second, first, axis=-1, method="asymptotic")

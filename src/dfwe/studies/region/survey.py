@@ -175,12 +175,8 @@ def recommended(survey: str, target: str) -> list[str]:
 
 def _cut(similar: Matrix) -> NDArray[np.int64]:
     """The cluster (n,) of each model: of all cuts of the tree that with the best silhouette."""
-    from scipy.cluster.hierarchy import (  # pyright: ignore[reportMissingTypeStubs]
-        fcluster,  # pyright: ignore[reportUnknownVariableType]
-    )
-    from sklearn.metrics import (  # pyright: ignore[reportMissingTypeStubs]
-        silhouette_score,  # pyright: ignore[reportUnknownVariableType]
-    )
+    from scipy.cluster.hierarchy import fcluster
+    from sklearn.metrics import silhouette_score
 
     linkage, n = tree(similar), len(similar)
     apart = np.clip(1.0 - similar, 0.0, None)

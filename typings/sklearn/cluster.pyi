@@ -1,0 +1,6 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def spectral_clustering(
+    affinity: NDArray[np.float64], *, n_clusters: int = ..., random_state: int | None = ...
+) -> NDArray[np.int32]: ...
