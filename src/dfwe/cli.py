@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dfwe.config import build, config_folder, context_of, ensembling_study
 from dfwe.errors import DISK, UserError, machine_failed, reason
+from dfwe.store_command import store_command
 
 if TYPE_CHECKING:
     from dfwe.pipeline.context import Context
@@ -38,7 +39,12 @@ OPTIONS = {  # options that Hydra does not know -> the overrides that they stand
 
 
 def main() -> None:
-    """The command: `-v` shows what the log of the run's folder has, `-q` warnings and results."""
+    """The command: `-v` shows what the log of the run's folder has, `-q` warnings and results.
+
+    `dfwe store ...` looks after a store (`dfwe.store_command`); all else is Hydra's.
+    """
+    if sys.argv[1:2] == ["store"]:
+        sys.exit(store_command(sys.argv[2:]))
     sys.argv[1:] = [OPTIONS.get(word, word) for word in sys.argv[1:]]
     job()
 

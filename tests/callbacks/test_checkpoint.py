@@ -1,5 +1,7 @@
 """The best epoch, the checkpoint to go on from, early stopping and the bar of a training."""
 
+from pickle import UnpicklingError
+
 import lightning as L
 import pytest
 import torch
@@ -9,6 +11,7 @@ from dfwe.callbacks.checkpoint import BestEpoch, EpochCheckpoint
 from dfwe.callbacks.early_stopping import Patience
 from dfwe.callbacks.epochs import ScoredEpochs
 from dfwe.callbacks.progress import TrainingBar
+from dfwe.pipeline.manifest import Manifest, entry_of
 from dfwe.scoring.scorer import Scores
 from dfwe.search.evaluation import Answers
 
@@ -53,10 +56,10 @@ class Killed(Exception):
 
 
 class KillInCheckpoint(EpochCheckpoint):
-    """Dies in an epoch before the checkpoint is replaced."""
+    """Dies in an epoch before its checkpoint is written."""
 
-    def __init__(self, folder, epoch):
-        super().__init__(folder)
+    def __init__(self, folder, best, epoch):
+        super().__init__(folder, best)
         self.epoch = epoch
 
     def _write(self, trainer, path):
@@ -72,7 +75,8 @@ def train(build_trainer, tmp_path):
     def train(scripted, patience=None, folder="work", kill=None):
         work = tmp_path / folder
         work.mkdir(exist_ok=True)
-        scored, best, last = ScoredEpochs(), BestEpoch(work), KillInCheckpoint(work, kill)
+        scored, best = ScoredEpochs(), BestEpoch(work)
+        last = KillInCheckpoint(work, best, kill)
         stopping = [] if patience is None else [Patience(patience)]
         trainer = build_trainer(
             tmp_path,
@@ -82,7 +86,7 @@ def train(build_trainer, tmp_path):
             enable_progress_bar=True,
         )
         module = Scripted(scripted)
-        trainer.fit(module, ckpt_path=last.resumable, weights_only=False)
+        trainer.fit(module, ckpt_path=last.resumable, weights_only=True)
         best.restore(module.network)
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in scored.epochs]
         return rows, scored.best, module.network.weight.item()
@@ -99,8 +103,8 @@ def test_the_best_epochs_weights_are_kept(train, scripted, best, tmp_path):
     rows, index, weight = train(scripted)
     assert [(row["score"], row["log_likelihood"]) for row in rows] == scripted
     assert (index, weight) == (best, best + 1)
-    assert f"best-{best}.safetensors" in files(tmp_path / "work")
-    assert "resume.ckpt" in files(tmp_path / "work")
+    kept = [f"best-{best}.safetensors", f"resume-{len(scripted) - 1}.ckpt", "resume.json"]
+    assert files(tmp_path / "work") == kept
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 5), (2, 6), (3, 7), (None, 7)])
@@ -135,8 +139,55 @@ def test_the_last_best_epoch_stays_until_the_checkpoint_knows_the_next(train, tm
     assert files(tmp_path / "work") == [
         "best-0.safetensors",
         "best-1.safetensors",
-        "resume.ckpt",
+        "resume-0.ckpt",
+        "resume.json",
     ]
+
+
+@pytest.mark.parametrize("name", ["resume-2.ckpt", "best-2.safetensors", "resume.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "zeros", "deleted"])
+def test_a_training_whose_files_are_damaged_starts_from_the_beginning(
+    train, name, damage, tmp_path, caplog
+):
+    """At 60dbe5b 18 of 24 bit flips of the checkpoint end in other weights, without a word."""
+    whole = train(LONG, folder="whole")
+    with pytest.raises(Killed):
+        train(LONG, kill=3)
+    path = tmp_path / "work" / name
+    content = bytearray(path.read_bytes())
+    if damage == "deleted":
+        path.unlink()
+    else:
+        middle = len(content) // 2
+        content[middle] ^= 4
+        changed = {"flipped": content, "cut": content[:middle], "emptied": b""}
+        path.write_bytes(changed.get(damage, bytes(len(content))))
+    assert train(LONG) == whole
+    lost = name == "resume.json" and damage == "deleted"  # as if there had been nothing
+    assert caplog.text.count("starts from the beginning") == (0 if lost else 1)
+    assert files(tmp_path / "work") == files(tmp_path / "whole")
+
+
+class Payload:
+    """Pickled code that leaves a trace."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return (exec, (f"open({str(self.trace)!r}, 'w')",))
+
+
+def test_a_checkpoint_that_somebody_prepared_runs_none_of_its_code(train, tmp_path):
+    with pytest.raises(Killed):
+        train(LONG, kill=3)
+    work, trace = tmp_path / "work", tmp_path / "trace"
+    torch.save({"state_dict": Payload(trace)}, work / "resume-2.ckpt")
+    names = ["resume-2.ckpt", "best-2.safetensors"]
+    Manifest(files={name: entry_of(work / name) for name in names}).write(work / "resume.json")
+    with pytest.raises(UnpicklingError, match="Weights only load failed"):
+        train(LONG)
+    assert not trace.exists()
 
 
 def test_the_bar_counts_steps_and_ends_with_the_last_epochs_score(train, capsys):

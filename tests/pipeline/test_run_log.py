@@ -11,9 +11,10 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from dfwe.errors import UserError
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.loggers import CSV, WANDB, check_loggers
+from dfwe.pipeline.manifest import FileEntry
 from dfwe.pipeline.recipe import Recipe
 from dfwe.pipeline.run_log import RunLog, RunOf, open_log
-from dfwe.pipeline.store import WEIGHTS, StoredFile, StoredRecipe
+from dfwe.pipeline.store import WEIGHTS, StoredRecipe
 
 EXPERT = Recipe("train", 1, {"seed": 0})
 TUNED = Recipe("train", 1, {"seed": 1}, (EXPERT,))
@@ -62,7 +63,7 @@ class ScalarLogger(DummyLogger):
 
 
 def stored(**sha256):
-    files = {name: StoredFile(sha256=value, size=1) for name, value in sha256.items()}
+    files = {name: FileEntry(sha256=value, size=1) for name, value in sha256.items()}
     return StoredRecipe(format=1, **TUNED.describe(), files=files)
 
 

@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -11,8 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dfwe.callbacks.epochs import BEST
+from dfwe.errors import UserError
+from dfwe.pipeline.files import written_aside
+from dfwe.pipeline.manifest import Manifest, entry_of, first_fault
 
 log = logging.getLogger(__name__)
+RESUME = "resume.json"
 
 
 class _EpochFile(ModelCheckpoint):
@@ -47,9 +50,11 @@ class _EpochFile(ModelCheckpoint):
         return state
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        temporary = Path(filepath).with_suffix(".part")
-        self._write(trainer, temporary)
-        temporary.replace(filepath)
+        with written_aside(Path(filepath)) as temporary:
+            self._write(trainer, temporary)
+
+    def _remove_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Not yet: what is on disk to resume from still needs it."""
 
     def _write(self, trainer: L.Trainer, path: Path) -> None:
         raise NotImplementedError
@@ -58,8 +63,7 @@ class _EpochFile(ModelCheckpoint):
 class BestEpoch(_EpochFile):
     """The weights of the best epoch so far, in `folder/best-<epoch>.safetensors`.
 
-    Older ones go when the next epoch starts, so that a killed run has the weights that its
-    checkpoint speaks of. What the best one is, `ScoredEpochs` says.
+    What the best one is, `ScoredEpochs` says.
     """
 
     FILE_EXTENSION = ".safetensors"
@@ -71,13 +75,22 @@ class BestEpoch(_EpochFile):
     def weights(self) -> Path:
         return self.folder / Path(self.best_model_path).name
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for path in self.folder.glob("best-*.safetensors"):
-            if path != self.weights:
-                path.unlink()
-
     def restore(self, network: nn.Module) -> None:
-        """Put the best epoch's weights into the network."""
+        """Puts the best epoch's weights into the network.
+
+        Raises:
+            UserError: their file is not as it was written.
+        """
+        try:
+            files = Manifest.read(self.folder / RESUME).files
+            fault = first_fault(self.folder, {self.weights.name: files[self.weights.name]})
+        except (UserError, KeyError):
+            fault = f"{RESUME} is damaged"
+        if fault is not None:
+            raise UserError(
+                f"The best epoch in {self.folder} is damaged ({fault}); the same command trains "
+                "it again."
+            )
         best = load_file(self.weights)
         for name, parameter in network.named_parameters():
             parameter.data.copy_(best[name])
@@ -87,29 +100,54 @@ class BestEpoch(_EpochFile):
         assert isinstance(network, nn.Module)
         save_file(dict(network.named_parameters()), path)
 
-    def _remove_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        """Not yet: the checkpoint on disk still speaks of it."""
-
 
 class EpochCheckpoint(_EpochFile):
-    """Everything needed to go on after the last finished epoch, in `folder/resume.ckpt`.
+    """Everything needed to resume after the last finished epoch, in `folder/resume-<epoch>.ckpt`.
 
+    `folder/resume.json`, written last, has its digest and that of the best epoch's weights: the
+    files that it names belong together, whenever a run is killed. Older ones are then removed.
     Stands last in the list of callbacks, so that it saves the others as they are after the epoch.
+
+    Args:
+        folder: the recipe's unfinished work.
+        best: the best epoch of the same training; None where the last one counts.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "resume")
-        self.path = folder / "resume.ckpt"
+    def __init__(self, folder: Path, best: BestEpoch | None = None) -> None:
+        super().__init__(folder, "resume-{epoch}")
+        self.best = best
 
     @property
     def resumable(self) -> Path | None:
-        """The checkpoint to go on from, if there is a whole one."""
-        if not self.path.exists():
+        """The checkpoint to resume from, if it and the best epoch's weights are as written."""
+        path = self.folder / RESUME
+        if not path.exists():
             return None
-        if not is_zipfile(self.path):
-            log.warning("%s is damaged: this training starts anew.", self.path)
-            return None
-        return self.path
+        try:
+            files = Manifest.read(path).files
+            fault = first_fault(self.folder, files)
+        except UserError:
+            files, fault = {}, f"{RESUME} cannot be read"
+        names = [name for name in files if name.endswith(self.FILE_EXTENSION)]
+        if fault is None and len(names) == 1:
+            return self.folder / names[0]
+        log.warning(
+            "What %s has to resume from is damaged (%s): this training starts from the beginning.",
+            self.folder,
+            fault or f"{RESUME} names no checkpoint",
+        )
+        return None
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        kept = [Path(filepath)] if self.best is None else [Path(filepath), self.best.weights]
+        manifest = Manifest(files={path.name: entry_of(path) for path in kept})
+        with written_aside(self.folder / RESUME) as temporary:
+            manifest.write(temporary)
+        for pattern in (f"resume-*{self.FILE_EXTENSION}", f"best-*{BestEpoch.FILE_EXTENSION}"):
+            for path in self.folder.glob(pattern):
+                if path.name not in manifest.files:
+                    path.unlink(missing_ok=True)
 
     def _write(self, trainer: L.Trainer, path: Path) -> None:
         trainer.save_checkpoint(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import file_digest, temporary_sibling
+from dfwe.pipeline.files import file_digest, written_aside
 
 NETWORK = (URLError, HTTPException, TimeoutError, ConnectionError)
 
@@ -24,13 +24,9 @@ def fetch(url: str, path: Path, size: int | None = None, sha256: str | None = No
     """
     target = path if path.suffix == ".zip" else path / "TLiDB_Friends.zip"
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(target)
-    try:
+    with written_aside(target) as temporary:
         _download(url, temporary)
         _check(url, temporary, size, sha256)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 

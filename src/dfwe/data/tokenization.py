@@ -1,7 +1,6 @@
 """Examples -> token ids: a `datasets` table, cached by fingerprint."""
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Protocol, TypeVar, overload
 from pydantic import TypeAdapter
 
 from dfwe.data.dialogue import Example, fingerprint
-from dfwe.pipeline.files import temporary_sibling
+from dfwe.pipeline.manifest import cached_folder
 from dfwe.pipeline.recipe import digest
 
 TOKENIZATION = 2  # part of recipes and of cached tables; raised when the ids change
@@ -232,21 +231,12 @@ def _cached(
         return columns()
     from datasets import Dataset, disable_progress_bars
 
-    folder = cache / digest(name)[:20]
-    try:
-        return TypeAdapter(schema).validate_python(Dataset.load_from_disk(folder).to_dict())
-    except (OSError, ValueError):  # none there, or a damaged one
-        shutil.rmtree(folder, ignore_errors=True)
-    disable_progress_bars()
-    computed = columns()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(folder)
-    Dataset.from_dict(vars(computed)).save_to_disk(temporary)
-    try:
-        temporary.rename(folder)
-    except OSError:  # another process has just put the same table there
-        shutil.rmtree(temporary)
-    return computed
+    def write(folder: Path) -> None:
+        disable_progress_bars()
+        Dataset.from_dict(vars(columns())).save_to_disk(folder)
+
+    folder = cached_folder(cache / digest(name)[:20], write)
+    return TypeAdapter(schema).validate_python(Dataset.load_from_disk(folder).to_dict())
 
 
 def _table(

@@ -104,12 +104,14 @@ class Context:
         from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+        from dfwe.pipeline.checkpoint_io import PlainCheckpointIO
+
         for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
             logging.getLogger(name).setLevel(logging.ERROR)
         # Each process trains separate models, under SLURM's srun too: each is the first.
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
         fixed = {
-            "plugins": [LightningEnvironment()],
+            "plugins": [LightningEnvironment(), PlainCheckpointIO()],
             "enable_checkpointing": False,  # a training has its callbacks: callbacks/checkpoint.py
             "enable_model_summary": False,
             "enable_progress_bar": False,  # ... and callbacks/progress.py

@@ -51,6 +51,9 @@ def execute(steps: Iterable[Step], stage: Stage, context: Context) -> None:
     if not wanted:
         log.info("There is nothing for stage=%s to compute here.", stage.name)
     elif not lacking:
+        for step in wanted:
+            if step.recipe in context.store:  # those of a finished result may be gone
+                context.store.stored(step.recipe)
         log.info("Everything stage=%s computes is in the store.", stage.name)
     if lacking:
         context.check()

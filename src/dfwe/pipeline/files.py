@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -13,45 +14,93 @@ from uuid import uuid4
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 BLOCK = 1 << 22
+PART, LOCK = ".part", ".lock"
 _OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
-def temporary_sibling(path: Path) -> Path:
-    """Where to write what is then renamed to `path`; no other process writes there.
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Where to write the file or folder that becomes `path` when the block ends without error.
 
-    What killed processes of this machine had left there is removed.
+    The temporary name is random and locked while the block runs, so that what a killed process
+    left is told from what another one is writing; what was left beside `path` is removed. A
+    folder replaces no other one.
+
+    Raises:
+        OSError: `path` is a folder that is not empty, or cannot be written.
     """
-    ours = f".{path.name}.{platform.node()}-"
-    for left in path.parent.glob(f"{escape(ours)}*.part"):
-        process = left.name.removeprefix(ours).partition("-")[0]
-        if process.isdecimal() and not _alive(int(process)):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)  # another process may be at it too
-            else:
-                left.unlink(missing_ok=True)
-    return path.with_name(f"{ours}{os.getpid()}-{uuid4().hex[:8]}.part")
+    from filelock import FileLock
+
+    _remove_left(path)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:16]}{PART}")
+    lock = temporary.with_name(temporary.name + LOCK)
+    with FileLock(lock):
+        try:
+            yield temporary
+            if temporary.is_file():
+                sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            _remove(temporary)
+            lock.unlink(missing_ok=True)
 
 
-def _alive(process: int) -> bool:
-    if os.name != "posix":  # elsewhere signal 0 is no question
-        return True
+def locks_work(folder: Path) -> bool:
+    """Whether a lock in `folder` keeps others out: not so on some network file systems."""
+    from filelock import FileLock, Timeout
+
+    path = folder / f".{uuid4().hex[:16]}{LOCK}"
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        pass
-    return True
+        with FileLock(path):
+            try:
+                FileLock(path).acquire(blocking=False).__exit__(None, None, None)
+            except Timeout:
+                return True
+            return False
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file's content, or a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_left(path: Path) -> None:
+    """Removes what killed processes left beside `path`, where locks tell them from living ones."""
+    from filelock import FileLock, Timeout
+
+    left = {
+        lock.removesuffix(LOCK)
+        for lock in map(str, path.parent.glob(f".{escape(path.name)}.*{PART}*"))
+    }
+    if not left or not locks_work(path.parent):
+        return
+    for name in left:
+        lock = Path(name + LOCK)
+        try:
+            with FileLock(lock).acquire(blocking=False):
+                _remove(Path(name))
+                lock.unlink(missing_ok=True)
+        except (Timeout, PermissionError):  # somebody writes it, or it is another user's
+            continue
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)  # another process may be at it too
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text aside, sync it and rename it into place."""
-    temporary = temporary_sibling(path)
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with written_aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -67,7 +116,7 @@ def read_json(path: Path) -> dict[str, JsonValue]:
         ValueError: it does not contain a JSON object.
     """
     try:
-        return _OBJECT.validate_python(json.loads(path.read_text()))
+        return _OBJECT.validate_python(json.loads(path.read_bytes()))
     except ValidationError:
         raise ValueError("it is not a JSON object") from None
 

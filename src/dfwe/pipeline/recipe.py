@@ -40,6 +40,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def address_of(
+    kind: str, version: int, settings: Mapping[str, Any], parents: Sequence[str]
+) -> str:
+    """The address of a recipe; `parents` are those of its parents."""
+    return digest([kind, version, settings, list(parents)])[:ADDRESS_LENGTH]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What decides a result: its kind, the kind's version, settings, and the parents' recipes."""
@@ -52,8 +59,9 @@ class Recipe:
     @cached_property
     def address(self) -> str:
         """The result's name among those of its kind."""
-        parts = [self.kind, self.version, self.settings, [p.address for p in self.parents]]
-        return digest(parts)[:ADDRESS_LENGTH]
+        return address_of(
+            self.kind, self.version, self.settings, [p.address for p in self.parents]
+        )
 
     @property
     def name(self) -> str:

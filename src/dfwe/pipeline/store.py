@@ -1,34 +1,35 @@
 """The store: a recipe's folder exists only when it is complete, and then never changes.
 
 A folder is named `kind-address`. `recipe.json`, written last, has the recipe and the sha256 and
-size of every other file: the step's, `record.json` and `provenance.json`. Pruning alone
-deletes something, the weights, and leaves a mark; records of a pruned result stay valid.
+size of every other file: the step's, `record.json` and `provenance.json`. A file is checked
+against them before it is read: all sizes when a result is first looked at, a file's sha256 when a
+process first reads it. Pruning alone deletes something, the weights, and leaves a mark; records of
+a pruned result stay valid.
 """
 
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from uuid import uuid4
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import file_digest, write_text
+from dfwe.pipeline.files import locks_work, sync, write_text
+from dfwe.pipeline.manifest import FileEntry, entry_of, fault, first_fault
 from dfwe.pipeline.provenance import Provenance
-from dfwe.pipeline.recipe import Recipe
+from dfwe.pipeline.recipe import Recipe, address_of
 from dfwe.pipeline.record import Record
 
+log = logging.getLogger(__name__)
 FORMAT = 1
+DAMAGED = ".damaged"
 WEIGHTS = "model.safetensors"
 RECIPE, RECORD, PROVENANCE, PRUNED = "recipe.json", "record.json", "provenance.json", "pruned"
 AnyRecord = TypeVar("AnyRecord", bound=Record)
-
-
-class StoredFile(Record):
-    """A file of a finished result."""
-
-    sha256: str
-    size: int
 
 
 class StoredRecipe(Record):
@@ -40,7 +41,7 @@ class StoredRecipe(Record):
     address: str
     settings: dict[str, Any]
     parents: list[str]
-    files: dict[str, StoredFile]
+    files: dict[str, FileEntry]
 
 
 class Store:
@@ -52,6 +53,7 @@ class Store:
         self.root = Path(root).expanduser().absolute()
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"store={root} is a file; name a folder.")
+        self._stored: dict[str, tuple[int, StoredRecipe]] = {}  # name -> time of change, content
 
     def folder(self, recipe: Recipe) -> Path:
         """Where the recipe's result is, or will be."""
@@ -65,8 +67,11 @@ class Store:
         return recipe in self and not (self.folder(recipe) / PRUNED).exists()
 
     def work(self, recipe: Recipe) -> Path:
-        """The folder of what is unfinished: checkpoints to resume from, a running ledger."""
-        path = self.root / ".work" / recipe.name
+        """The folder of what is unfinished: checkpoints to resume from, a running ledger.
+
+        Where locks do not work, each process has a folder of its own.
+        """
+        path = self.root / ".work" / f"{recipe.name}{self._private}"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -76,6 +81,19 @@ class Store:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
         return path
+
+    @cached_property
+    def _private(self) -> str:
+        """What keeps the work of processes apart where locks do not."""
+        place = self.root / ".work"
+        place.mkdir(parents=True, exist_ok=True)
+        if locks_work(place):
+            return ""
+        log.warning(
+            "Locks do not work in %s: processes side by side may compute the same result twice.",
+            self.root,
+        )
+        return f".{uuid4().hex[:16]}"
 
     def cache(self, name: str) -> Path:
         """A folder of what can be computed again: token tables, flat copies of checkpoints."""
@@ -112,12 +130,12 @@ class Store:
         paths = sorted(path for path in output.rglob("*") if path.is_file())
         for path in paths:
             path.chmod(shared)
-            _sync(path)
-        files = {path.relative_to(output).as_posix(): stored_file(path) for path in paths}
+            sync(path)
+        files = {path.relative_to(output).as_posix(): entry_of(path) for path in paths}
         stored = StoredRecipe(format=FORMAT, **recipe.describe(), files=files)
         stored.write(output / RECIPE)
         for path in (output / RECIPE, *(p for p in output.rglob("*") if p.is_dir()), output):
-            _sync(path)
+            sync(path)
         folder = self.folder(recipe)
         if recipe in self and not self.has_weights(recipe):
             self._restore(recipe, output)
@@ -130,39 +148,93 @@ class Store:
 
     def stored(self, recipe: Recipe) -> StoredRecipe:
         """The recipe as it was stored, with the digests of the result's files."""
-        self._check(recipe)
-        return StoredRecipe.read(self.folder(recipe) / RECIPE)
+        if recipe not in self:
+            raise UserError(
+                f"The store {self.root} has no {recipe.name}; run the command again with "
+                "stage=all to compute it."
+            )
+        folder = self.folder(recipe)
+        changed = (folder / RECIPE).stat().st_mtime_ns
+        known = self._stored.get(recipe.name)
+        if known is None or known[0] != changed:
+            stored, words = _described(folder)
+            if stored is None or words is not None:
+                raise self._damaged(folder, words or "")
+            known = self._stored[recipe.name] = (changed, stored)
+        return known[1]
+
+    def file(self, recipe: Recipe, name: str) -> Path:
+        """A file of a result, checked against its digest.
+
+        Raises:
+            UserError: the result is missing, or the file is not as it was stored.
+        """
+        stored, folder = self.stored(recipe), self.folder(recipe)
+        if name not in stored.files:
+            raise self._damaged(folder, f"it has no {name}")
+        if (words := fault(folder, name, stored.files[name])) is not None:
+            raise self._damaged(folder, words)
+        return folder / name
+
+    def files(self, recipe: Recipe, pattern: str) -> list[Path]:
+        """The files of a result whose names match, checked and sorted."""
+        names = sorted(self.stored(recipe).files)
+        return [self.file(recipe, name) for name in names if Path(name).match(pattern)]
 
     def record(self, recipe: Recipe, record: type[AnyRecord]) -> AnyRecord:
         """What the step measured."""
-        self._check(recipe)
-        return record.read(self.folder(recipe) / RECORD)
+        return record.read(self.file(recipe, RECORD))
 
     def provenance(self, recipe: Recipe) -> Provenance:
         """Where and how fast the result was computed."""
-        self._check(recipe)
-        return Provenance.read(self.folder(recipe) / PROVENANCE)
+        return Provenance.read(self.file(recipe, PROVENANCE))
 
     def weights(self, recipe: Recipe) -> Path:
-        """The folder of a result's weights, checked against the list of its files.
+        """The folder of a result's weights, every file checked.
 
         Raises:
             UserError: the result is missing, its weights are pruned, or a file is damaged, missing
                 or foreign.
         """
-        stored, folder = self.stored(recipe), self.folder(recipe)
+        folder = self.whole(recipe)
         if not self.has_weights(recipe):
             raise UserError(
-                f"The weights of {folder} were pruned; give the command again with stage=all to "
+                f"The weights of {folder} were pruned; run the command again with stage=all to "
                 "compute them again."
             )
-        assert WEIGHTS in stored.files
-        if (change := _change(folder, stored.files)) is not None:
-            raise UserError(
-                f"{folder} is not as it was stored: {change}; delete that folder and run the "
-                "stage again."
-            )
         return folder
+
+    def whole(self, recipe: Recipe) -> Path:
+        """The folder of a result, with or without its weights, every file checked.
+
+        Raises:
+            UserError: the result is missing, or a file is damaged, missing or foreign.
+        """
+        stored, folder = self.stored(recipe), self.folder(recipe)
+        if (words := _change(folder, stored)) is not None:
+            raise self._damaged(folder, words)
+        return folder
+
+    def damaged(self) -> Iterator[tuple[Path, str]]:
+        """Every result that is not as it was stored, and why, in words."""
+        for folder in self.folders():
+            stored, words = _described(folder)
+            if stored is not None and words is None:
+                words = _change(folder, stored)
+            if words is not None:
+                yield folder, words
+
+    def folders(self) -> list[Path]:
+        """The folders of all results, sorted by name."""
+        return sorted(path.parent for path in self.root.glob(f"[!.]*/{RECIPE}"))
+
+    def move_aside(self, folder: Path) -> Path:
+        """Takes a damaged result out of the store; where it is now."""
+        target = self.root / DAMAGED / f"{folder.name}.{uuid4().hex[:8]}"
+        target.parent.mkdir(exist_ok=True)
+        os.replace(folder, target)
+        sync(self.root)
+        return target
 
     def prune(self, recipe: Recipe) -> int:
         """Deletes the weights of a result and marks it; returns the bytes that this frees."""
@@ -176,15 +248,15 @@ class Store:
     def _restore(self, recipe: Recipe, output: Path) -> None:
         """Puts recomputed weights back into the folder that they were pruned from."""
         folder, entry = self.folder(recipe), self.stored(recipe).files[WEIGHTS]
-        if stored_file(output / WEIGHTS).sha256 != entry.sha256:
+        if entry_of(output / WEIGHTS).sha256 != entry.sha256:
             raise UserError(
                 f"The recomputed weights of {folder} are not those that were pruned (another "
-                "machine or other versions); delete that folder and run the stage again."
+                "machine or other versions); delete that folder and run the command again."
             )
         os.replace(output / WEIGHTS, folder / WEIGHTS)
-        _sync(folder)
+        sync(folder)
         (folder / PRUNED).unlink()
-        _sync(folder)
+        sync(folder)
 
     def _publish(self, recipe: Recipe, output: Path, folder: Path) -> None:
         if recipe not in self:
@@ -194,41 +266,41 @@ class Store:
         except OSError:
             if recipe not in self:  # there already: a network disk may hide it for a while
                 raise
-        _sync(self.root)
+        sync(self.root)
 
     def _lock(self, recipe: Recipe) -> Path:
         return self.root / ".work" / f"{recipe.name}.lock"
 
-    def _check(self, recipe: Recipe) -> None:
-        if recipe not in self:
-            raise UserError(
-                f"The store {self.root} has no {recipe.name}; give the command again with "
-                "stage=all to compute it."
-            )
+    def _damaged(self, folder: Path, words: str) -> UserError:
+        return UserError(
+            f"{folder} is damaged: {words}; `dfwe store repair {self.root}` moves it aside, and "
+            "the same command then computes it again."
+        )
 
 
-def stored_file(path: Path) -> StoredFile:
-    """Digest and size of a file."""
-    return StoredFile(sha256=file_digest(path), size=path.stat().st_size)
+def _described(folder: Path) -> tuple[StoredRecipe | None, str | None]:
+    """A result's recipe.json; what is wrong with it or with the sizes of its files, in words."""
+    try:
+        stored = StoredRecipe.read(folder / RECIPE)
+    except UserError:
+        return None, f"{RECIPE} cannot be read"
+    parents = [parent.rpartition("-")[2] for parent in stored.parents]
+    address = address_of(stored.kind, stored.version, stored.settings, parents)
+    if folder.name != f"{stored.kind}-{address}" or stored.address != address:
+        return stored, f"{RECIPE} is not the recipe of this address"
+    return stored, first_fault(folder, _present(folder, stored), content=False)
 
 
-def _change(folder: Path, files: Mapping[str, StoredFile]) -> str | None:
+def _present(folder: Path, stored: StoredRecipe) -> dict[str, FileEntry]:
+    """The files that should be there: all, or all but pruned weights."""
+    pruned = (folder / PRUNED).exists()
+    return {name: entry for name, entry in stored.files.items() if not pruned or name != WEIGHTS}
+
+
+def _change(folder: Path, stored: StoredRecipe) -> str | None:
     """How a folder differs from the list of its files, in words; hidden files are the system's."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix() for path in paths if path.name[0] != "."}
-    for name in sorted(names - {RECIPE, *files}):
+    for name in sorted(names - {RECIPE, PRUNED, *stored.files}):
         return f"{name} is not one of its files"
-    for name, entry in files.items():
-        if name not in names:
-            return f"{name} is missing"
-        if stored_file(folder / name) != entry:
-            return f"{name} is damaged (its sha256 differs)"
-    return None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return first_fault(folder, _present(folder, stored))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dfwe.pipeline.files import temporary_sibling
+from dfwe.pipeline.files import written_aside
 from dfwe.search.evaluation import Alpha, Trial
 
 # matplotlib's stubs leave keyword arguments without types, so its objects are Any here.
@@ -310,8 +310,8 @@ def _plain(axes: Axes) -> None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write it, aside first, as the ending of `path` says: .png or .svg."""
-    temporary, kind = temporary_sibling(path), path.suffix.removeprefix(".")
+    kind = path.suffix.removeprefix(".")
     undated = {"Date": None} if kind == "svg" else None  # the same picture is the same file
-    figure.savefig(temporary, dpi=DPI, format=kind, metadata=undated)
-    temporary.replace(path)
+    with written_aside(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format=kind, metadata=undated)
     return path

@@ -11,7 +11,6 @@ import numpy as np
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
-from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Run, Settings, Step
@@ -81,15 +80,9 @@ class Evaluation(Step):
         Raises:
             UserError: the result is missing or damaged.
         """
-        path = store.folder(self.recipe) / ANSWERS
         keys = store.record(self.recipe, TestRecord).keys
-        try:
-            lines = path.read_bytes().splitlines(keepends=True)
-            return dict(zip(keys, map(Answers.parse, lines), strict=True))
-        except (OSError, ValueError):
-            raise UserError(
-                f"{path} is missing or damaged; delete its folder and run stage=evaluate again."
-            ) from None
+        lines = store.file(self.recipe, ANSWERS).read_bytes().splitlines(keepends=True)
+        return dict(zip(keys, map(Answers.parse, lines), strict=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,7 +103,7 @@ class Pretrain(Step):
             gradient_clip_val=1.0,
         )
         data = Passes(blocks, config.seed)
-        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=False)
+        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=True)
         run.earlier_seconds = passes.earlier_seconds
         network.half()  # pyright: ignore[reportUnknownMemberType]
         save(network, tokenizer, run.output)  # half the size; `load` gives float32

@@ -172,7 +172,7 @@ class Train(Step):
         )
         patience = self.training.patience
         stopping = [] if patience is None else [Patience(patience)]
-        bar, last = TrainingBar(f"{self.stage} {self.label}"), EpochCheckpoint(run.work)
+        bar, last = TrainingBar(f"{self.stage} {self.label}"), EpochCheckpoint(run.work, best)
         trainer = run.context.build_trainer(
             max_epochs=self.training.epochs_of(len(data.steps)),
             min_steps=self.training.steps_at_least or None,
@@ -184,7 +184,7 @@ class Train(Step):
             reload_dataloaders_every_n_epochs=1,
             default_root_dir=run.work,
         )
-        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=False)
+        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=True)
         if not scored.epochs:
             raise UserError(f"Training '{self.label}' ended before its first epoch was complete.")
         return network, tokenizer, sum(split.tokens for split in train.values())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import read_json, temporary_sibling
+from dfwe.pipeline.files import read_json, written_aside
 from dfwe.weights.layout import Layout
 from dfwe.weights.readout import copy_pooling
 from dfwe.weights.rows import WEIGHTS
@@ -41,9 +41,9 @@ def write_folder(
     """
     if target.exists():
         raise UserError(f"{target} exists already; name a new folder for the export.")
-    temporary = temporary_sibling(target)
-    temporary.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(target) as temporary:
+        temporary.mkdir()
         for path in (path for kind in COPIED if source for path in source.glob(kind)):
             if not any(path.match(kind) for kind in NOT_COPIED):
                 shutil.copyfile(path, temporary / path.name)
@@ -51,9 +51,6 @@ def write_folder(
             copy_pooling(source, temporary)
         _single_precision(temporary / "config.json")
         _write(temporary / WEIGHTS, layout, blocks, constants)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _single_precision(config: Path) -> None:

@@ -152,7 +152,16 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     transformers 5 writes `tie_word_embeddings: true` for every T5, which older versions take at
     its word and overwrite an untied head; the truth is written instead. A network that is read at
     the mean of its tokens gets a `1_Pooling/config.json`.
+
+    Raises:
+        UserError: a weight is not finite.
     """
+    for name, parameter in network.named_parameters():
+        if not parameter.isfinite().all():
+            raise UserError(
+                f"{name} has values that are not finite, so that nothing is kept: a training ends "
+                "so when its learning rate is too high; lower training.learning_rate."
+            )
     from transformers.utils import logging
 
     head = cast(Any, network).get_output_embeddings()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from dfwe.errors import UserError, schema_fault
-from dfwe.pipeline.files import read_json, temporary_sibling
+from dfwe.pipeline.files import read_json, written_aside
 from dfwe.weights.layout import Header, Layout, TensorEntry
 
 if TYPE_CHECKING:
@@ -188,12 +188,10 @@ class Checkpoint:
         stamp = "".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
         copy = place / f"{hashlib.sha256(stamp.encode()).hexdigest()[:20]}.f32"
         if not copy.is_file():
-            temporary = temporary_sibling(copy)
             value = self.values()
-            with temporary.open("wb") as out:
+            with written_aside(copy) as temporary, temporary.open("wb") as out:
                 for name in self.layout.names:
                     value(name).contiguous().flatten().numpy().tofile(out)
-            temporary.replace(copy)
         return _mapped(copy, 0, self.layout.size)
 
 

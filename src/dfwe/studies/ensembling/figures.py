@@ -86,7 +86,7 @@ def _gains(runs: Runs) -> dict[str, tuple[float, float]]:
 
 
 def _trials(store: Store, step: Step) -> Sequence[Trial]:
-    return read_trials(store.folder(step.recipe) / TRIALS)
+    return read_trials(store.file(step.recipe, TRIALS))
 
 
 def _alpha(store: Store, step: Step) -> dict[str, float]:

@@ -85,7 +85,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
         interval=gain([([rows["dfwe"]], [rows["baseline"]])]).interval if rows else None,
         parts=parts([rows]) if rows else None,
         seconds=_seconds(plan, store, tested),
-        model_dir=None if search is None else str(store.folder(plan.interpolation.recipe)),
+        model_dir=None if search is None else str(store.whole(plan.interpolation.recipe)),
     )
 
 
@@ -113,7 +113,7 @@ def present(plan: Plan, stage: Stage, context: Context) -> None:
     if shown.model_dir:
         lines.insert(0, f"final model  {shown.model_dir}")
     if plan.pretraining is not None and plan.pretraining.recipe in store:
-        lines.insert(0, f"base model   {store.folder(plan.pretraining.recipe)}")
+        lines.insert(0, f"base model   {store.whole(plan.pretraining.recipe)}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -129,7 +129,7 @@ def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
     known = not plan.study.checkpoints and HUB_ID.fullmatch(model.path or "")
     base = model.path if known and not Path(str(model.path)).exists() else None
     values, recipe = shown.model_dump(mode="json"), step.recipe.describe()
-    reads_mean = model.family == "encoder" and readout_of(store.folder(step.recipe)) == "mean"
+    reads_mean = model.family == "encoder" and readout_of(store.whole(step.recipe)) == "mean"
     card = model_card(values, recipe, model.family, base, reads_mean=reads_mean)
     files = {"model_card.md": card}
     search = store.record(step.recipe, SearchRecord)
@@ -250,12 +250,11 @@ def _copy_search(plan: Plan, context: Context) -> None:
     from dfwe.reporting.plots import alpha_bars, search_trajectory
 
     step, output = plan.interpolation, context.output
-    folder = context.store.folder(step.recipe)
-    for path in folder.glob("*.jsonl"):
+    for path in context.store.files(step.recipe, "*.jsonl"):
         shutil.copy(path, output / path.name)
     record = context.store.record(step.recipe, SearchRecord)
     labels = [expert.label for expert in step.experts]
-    search_trajectory(read_trials(folder / TRIALS), labels, record.best, output / "search.png")
+    search_trajectory(read_trials(output / TRIALS), labels, record.best, output / "search.png")
     alpha_bars(record.alpha, labels, record.groups, output / "alpha.png")
 
 

@@ -61,7 +61,7 @@ def region(
     execute(steps, stage, context)
     context.output.mkdir(parents=True, exist_ok=True)
     for step in (plan.geometry, plan.paths):
-        for picture in context.store.folder(step.recipe).glob("*.png"):
+        for picture in context.store.files(step.recipe, "*.png"):
             (context.output / picture.name).write_bytes(picture.read_bytes())
     shown = results(plan, stage, context.store)
     lead = f"{plan.study.corpus.name}, {plan.study.model.name}; {plan.label} seeds."
@@ -79,7 +79,7 @@ def finetune(
     execute([*([] if plan.base is None else [plan.base]), model], stage, context)
     record = context.store.record(model.recipe, TrainRecord)
     Console().print(
-        f"{model.label}  dev {record.dev.score:.2f}  {context.store.folder(model.recipe)}",
+        f"{model.label}  dev {record.dev.score:.2f}  {context.store.whole(model.recipe)}",
         soft_wrap=True,
     )
 
