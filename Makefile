@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH := torch==2.13.0
+OPTIMISERS := .venv/optimisers
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-fast coverage check format lock bench bench-full tiny clean
+.PHONY: quickstart test test-fast coverage check format lock bench bench-full regret outside tiny clean
 
 # torch goes by version alone, for its file differs between package indexes; all else by hash.
 .venv/.done: pyproject.toml requirements.lock
@@ -46,6 +47,9 @@ lock: .venv/.lock
 	echo $(TORCH) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--fork-strategy fewest --generate-hashes --no-emit-package torch --extra dev $(UPGRADE) \
 		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml -
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-deps \
+		--generate-hashes $(UPGRADE) --custom-compile-command "make lock" \
+		--output-file benchmarks/optimisers.lock benchmarks/optimisers.in
 
 .venv/.lock:
 	$(PYTHON) -m venv .venv
@@ -65,6 +69,26 @@ bench: .venv/.bench
 
 bench-full: .venv/.bench
 	$(BIN)/python benchmarks/bench.py --shape base
+
+# Regret of every search on synthetic dev splits: benchmarks/regret.json, docs/search.md.
+regret: .venv/.done
+	$(BIN)/python benchmarks/regret.py
+
+# Other libraries' optimisers are installed apart, on top of .venv's packages: Hydra's sweeper,
+# which a user may have there, needs optuna below 3.
+$(OPTIMISERS)/.done: .venv/.done benchmarks/optimisers.lock
+	$(BIN)/python -m venv --clear $(OPTIMISERS)
+	$(BIN)/python -c "import sysconfig; \
+		print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > \
+		$$($(OPTIMISERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dfwe.pth
+	$(OPTIMISERS)/bin/pip install --quiet --no-deps --require-hashes \
+		--requirement benchmarks/optimisers.lock
+	@touch $@
+
+# Their regret on the same landscapes: benchmarks/outside.json, docs/search.md.
+outside: export OMP_NUM_THREADS = 1
+outside: $(OPTIMISERS)/.done
+	$(OPTIMISERS)/bin/python benchmarks/outside.py
 
 # Make the shipped tiny model anew (about 16 minutes on one core).
 tiny: .venv/.done

@@ -90,17 +90,22 @@ def measure(cell: Cell, seeds: int) -> dict[str, NDArray[np.float64]]:
     for seed in range(seeds):
         land = landscape(cell.kind, seed, EXPERTS, cell.examples)
         for name, contender in contenders(cell.budget, seed).items():
-            result = search(
-                contender.strategy(EXPERTS),
-                lambda alpha, land=land: Evaluation(land.dev(alpha), land.log_likelihood(alpha)),
-                ties=contender.ties,
-                noise=lambda trials, land=land: _errors(trials, land),
-            )
-            chosen = result.best
-            if contender.likeliest:
-                chosen = likeliest(result.within(_errors(result.trials, land)[chosen.index]))
-            pairs.setdefault(name, []).append((land.regret(chosen.alpha), result.evaluations))
+            pairs.setdefault(name, []).append(ended(contender, land))
     return {name: np.array(values).T for name, values in pairs.items()}
+
+
+def ended(contender: Contender, land: Landscape) -> tuple[float, int]:
+    """The regret of what a contender chooses on a landscape, and its evaluations."""
+    result = search(
+        contender.strategy(EXPERTS),
+        lambda alpha: Evaluation(land.dev(alpha), land.log_likelihood(alpha)),
+        ties=contender.ties,
+        noise=lambda trials: _errors(trials, land),
+    )
+    chosen = result.best
+    if contender.likeliest:
+        chosen = likeliest(result.within(_errors(result.trials, land)[chosen.index]))
+    return land.regret(chosen.alpha), result.evaluations
 
 
 def _errors(trials: Sequence[Trial], land: Landscape) -> NDArray[np.float64]:
@@ -111,7 +116,10 @@ def _errors(trials: Sequence[Trial], land: Landscape) -> NDArray[np.float64]:
 
 
 def summary(cells: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, Any]]:
-    """Means with standard errors; differences from the default are paired by landscape."""
+    """Means with standard errors; differences from the default are paired by landscape.
+
+    A contender may have the first landscapes alone.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for name in next(iter(cells.values())):
         rows[name] = {}
@@ -120,7 +128,7 @@ def summary(cells: dict[str, dict[str, NDArray[np.float64]]]) -> dict[str, dict[
             rows[name][cell] = {
                 "evaluations": float(evaluations.mean()),
                 "regret": _mean(regret),
-                "difference": _mean(regret - measured[DEFAULT][0]),
+                "difference": _mean(regret - measured[DEFAULT][0][: len(regret)]),
             }
     return rows
 
