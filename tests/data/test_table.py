@@ -11,6 +11,7 @@ import pytest
 
 from dfwe.data.table import TableCorpus, classification
 from dfwe.errors import UserError
+from dfwe.tasks.answers import Label
 
 ROWS = {
     "train": [("good film", "pos"), ("dull", "neg"), ("a {joy}", "pos"), ("weak", "neg")],
@@ -95,7 +96,7 @@ def unequal(tmp_path):
 
 
 def counts(corpus, split="train", title="films"):
-    """Label -> its rows."""
+    """Label -> how many rows it has."""
     rows = corpus.dialogues(split, title)
     return Counter(row.annotations[title]["label"] for row in rows)
 
@@ -199,13 +200,118 @@ def test_a_task_reads_its_own_table_alone(jsonl):
 def test_bad_tables_are_named(jsonl, tmp_path):
     (tmp_path / "tables" / "broken").mkdir()
     (tmp_path / "tables" / "broken" / "train.jsonl").write_text("{broken")
-    with pytest.raises(UserError, match=r"The table 'broken' at .* cannot be read"):
+    with pytest.raises(UserError, match=r"broken/train.jsonl, line 1, is not JSON"):
         TableCorpus("t", jsonl, ["broken"]).dialogues("train")
     with pytest.raises(UserError, match=r"No table at .*/books"):
         TableCorpus("t", jsonl, ["books"]).dialogues("train")
     with pytest.raises(UserError, match="no column 'mood'; it has: text, label"):
         TableCorpus("t", jsonl, ["films"], label="mood").labels("films")
-    with pytest.raises(UserError, match="unknown label 'pos'; known: good, bad"):
+    words = r"train.jsonl.gz, line 1, has the unknown label 'pos'; known: good, bad"
+    with pytest.raises(UserError, match=words):
         read(TableCorpus("t", jsonl, ["films"]), labels=("good", "bad"))
     with pytest.raises(UserError, match="Unknown split 'eval'"):
         TableCorpus("t", jsonl, ["films"]).dialogues("eval")
+
+
+def write(folder, **splits):
+    """A table in JSON lines: split -> its rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in splits.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return TableCorpus("t", str(folder.parent), [folder.name])
+
+
+def rows(*labels):
+    return [{"text": f"text {n}", "label": label} for n, label in enumerate(labels)]
+
+
+def test_files_beside_the_splits_are_no_rows_and_a_readme_names_none(tmp_path):
+    """Commit 60dbe5b: those of `train_old` and `.bak` are rows, and the README's file is read."""
+    folder = tmp_path / "films"
+    one, other = rows("pos"), rows("neg", "neg")
+    corpus = write(folder, train=one, dev=one, test=one, train_old=other, test_predictions=other)
+    write(folder / ".ipynb_checkpoints", train=other)
+    (folder / "train.jsonl.bak").write_text((folder / "train_old.jsonl").read_text())
+    (folder / "notes.csv").write_text("who\nme\n")
+    named = "configs:\n- config_name: default\n  data_files: train_old.jsonl\n"
+    (folder / "README.md").write_text(f"---\n{named}---\n")
+    assert [len(corpus.dialogues(split)) for split in ("train", "dev", "test")] == [1, 1, 1]
+    assert corpus.labels("films") == ("pos",)
+
+
+def test_two_files_for_one_split_are_refused(tmp_path):
+    corpus = write(tmp_path / "films", train=rows("pos"), dev=rows("pos"), val=rows("neg"))
+    (tmp_path / "films" / "train.csv").write_text("text,label\na,pos\n")
+    with pytest.raises(UserError, match=r"has train.csv and train.jsonl for one split; leave one"):
+        corpus.dialogues("train")
+    with pytest.raises(UserError, match=r"has dev.jsonl and val.jsonl for one split"):
+        corpus.dialogues("dev")
+    words = r"has no table named test \(.*\); it has: dev.jsonl, train.csv, train.jsonl, val.jsonl"
+    with pytest.raises(UserError, match=words):
+        corpus.dialogues("test")
+
+
+def test_an_id_that_stands_in_two_rows_is_refused(tmp_path):
+    """Commit 60dbe5b: the two count as one dialogue."""
+    corpus = write(
+        tmp_path / "films", train=[{"id": 1}, {"id": "b"}, {"id": "1"}], dev=[{"id": 1}]
+    )
+    with pytest.raises(UserError, match=r"line 3, has the id '1' of .*train.jsonl, line 1, too"):
+        corpus.dialogues("train")
+    assert ids(corpus, "dev") == ["films/1"]
+    corpus = write(tmp_path / "films", train=[{"id": 1}, {"text": "b"}])
+    with pytest.raises(UserError, match=r"line 2, has no 'id'"):
+        corpus.dialogues("train")
+
+
+def test_a_row_without_a_label_is_told_as_such(tmp_path):
+    """Commit 60dbe5b: its label is `None`, which a class may be called."""
+    corpus = write(tmp_path / "films", train=rows("pos", None), dev=[{"text": "a"}])
+    for labels in (("pos", "neg"), ("pos", "None")):
+        with pytest.raises(UserError, match=r"train.jsonl, line 2, has no 'label'"):
+            read(corpus, labels=labels)
+        with pytest.raises(UserError, match=r"dev.jsonl has no column 'label'; it has: text"):
+            read(corpus, "dev", labels)
+
+
+def test_a_list_of_labels_is_several_accepted_answers(tmp_path):
+    corpus = write(tmp_path / "films", train=rows(["pos", "mixed"], "neg", ["neg"]))
+    assert corpus.labels("films") == ("mixed", "neg", "pos")
+    several, one, alone = read(corpus, labels=("pos", "neg", "mixed"))
+    assert (several.target, several.references) == ("pos", ("pos", "mixed"))
+    assert one.references == alone.references == ("neg",)
+    reads = [Label()(text, several) for text in ("pos", "Mixed", "neg", "?")]
+    assert reads == [0, 0, 1, -1]
+    with pytest.raises(UserError, match="line 1, has the unknown label 'mixed'"):
+        read(corpus)
+
+
+def test_answers_in_free_text_have_no_options(tmp_path):
+    corpus = write(tmp_path / "films", train=rows(["a dog", "dog"], "A cat."))
+    first, second = read(corpus, labels=())
+    assert (first.target, first.references, first.options) == ("a dog", ("a dog", "dog"), ())
+    assert second.references == ("A cat.",)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [str(n) for n in range(12)],
+        ["-1", "0", "2", "10", "10.5"],
+        ["class 2", "class 10"],
+        ["LABEL_1", "LABEL_2", "LABEL_11"],
+        ["bad", "good", "so so"],
+    ],
+)
+def test_numbers_in_labels_stand_in_their_order(tmp_path, labels):
+    """Commit 60dbe5b: 10 before 2, which is not the order of a head."""
+    corpus = write(tmp_path / "films", train=rows(*reversed(labels)))
+    assert list(corpus.labels("films")) == labels
+
+
+def test_rows_are_a_sequence(unequal):
+    corpus = unequal()
+    dialogues = corpus.dialogues("train", "films")
+    assert dialogues[-1].id == "films/train-59"
+    assert [row.id for row in dialogues[1:5:2]] == ["films/train-1", "films/train-3"]
+    assert [row.id for row in corpus.dialogues("train")][60:61] == ["books/train-0"]

@@ -57,3 +57,8 @@ def test_free_text_is_compared_with_every_reference():
 def test_an_unknown_compatibility_is_named(make):
     with pytest.raises(UserError, match="compatibility=old should be 'tlidb' or None"):
         make("old")
+
+
+def test_one_set_of_labels_is_not_several_accepted_answers():
+    with pytest.raises(UserError, match=r"^i has several accepted answers, but"):
+        Labels("alumni").gold(example("boss", "friends"))

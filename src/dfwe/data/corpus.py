@@ -4,7 +4,7 @@ import json
 import random
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ class Corpus(Protocol):
     @property
     def name(self) -> str: ...
 
-    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+    def dialogues(self, split: str, title: str | None = None) -> Sequence[Dialogue]:
         """The split's dialogues, in the corpus's order.
 
         Args:
@@ -66,7 +66,7 @@ class ByRole:
     def name(self) -> str:
         return self.corpus.name
 
-    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+    def dialogues(self, split: str, title: str | None = None) -> Sequence[Dialogue]:
         corpus = self.corpus if title in (self.target, None) else self.of_sources
         return corpus.dialogues(split, title)
 
@@ -173,7 +173,7 @@ class TLiDBCorpus:
     size: int | None = None
     sha256: str | None = None
 
-    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+    def dialogues(self, split: str, title: str | None = None) -> Sequence[Dialogue]:
         """The split's dialogues in the order of the JSON, whatever they are annotated for.
 
         Raises:

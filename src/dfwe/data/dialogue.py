@@ -8,7 +8,7 @@ from dfwe.errors import UserError
 from dfwe.pipeline.recipe import digest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One utterance.
 
@@ -23,7 +23,7 @@ class Turn:
     annotations: Mapping[str, object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Dialogue:
     """One dialogue.
 
@@ -41,7 +41,7 @@ class Dialogue:
     metadata: Mapping[str, object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One instance of a task: what the model reads and what it should answer.
 

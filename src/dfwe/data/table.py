@@ -1,41 +1,22 @@
-"""Tables of labelled texts (Hugging Face datasets, JSONL, CSV, Parquet) as corpora and tasks."""
+"""Tables of labelled texts (JSON, CSV, Parquet, Hugging Face datasets) as corpora and tasks."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, cast
-
-from pydantic import TypeAdapter
+from typing import overload
 
 from dfwe.data.corpus import SPLITS
 from dfwe.data.dialogue import Dialogue, Example, known_label
+from dfwe.data.rows import Row, Table, read_dataset, read_files
 from dfwe.errors import UserError, reason
 from dfwe.settings import Count, settings
 
 STORED = {"train": "train", "dev": "validation", "test": "test"}  # as `datasets` names them
-_ROW = TypeAdapter(dict[str, object])
-
-
-class _Table(Protocol):
-    """What is used of a table of `datasets`."""
-
-    @property
-    def features(self) -> Mapping[str, object]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, column: str) -> Iterable[object]: ...
-
-    def unique(self, column: str) -> list[object]: ...
-
-    def select(self, indices: Iterable[int]) -> "_Table": ...
-
-    def to_list(self) -> list[dict[str, object]]: ...
-
-
-_Tables = Mapping[str, _Table]  # by the data set's names of its splits
+FILES = {"validation": ("dev", "validation", "valid", "val")}  # what a split's may be called
+SAVED = "dataset_dict.json"  # of a folder that `datasets` saved
 Limit = Count | Mapping[str, Count | None]  # of every table, or by title
 
 
@@ -46,8 +27,8 @@ class TableCorpus:
     Args:
         name: the corpus's name in tables of results.
         path: a folder with one folder per title, each with `train`, `dev` and `test` files
-            (.jsonl, .csv, .parquet, also .gz) or a `datasets` saved to disk; `hub:NAME` for a
-            data set of the Hugging Face Hub with one configuration per title.
+            (.jsonl, .json, .csv, .tsv, also .gz; .parquet) or a `datasets` saved to disk;
+            `hub:NAME` for a data set of the Hugging Face Hub with one configuration per title.
         titles: the names of the tables; each is read when a task asks for it.
         label: the column of the labels.
         limit: how many rows of train and dev to draw, of every table or by title; all of those
@@ -81,7 +62,7 @@ class TableCorpus:
                     f"{', '.join(self.titles)}; name one of these."
                 )
 
-    def dialogues(self, split: str, title: str | None = None) -> tuple[Dialogue, ...]:
+    def dialogues(self, split: str, title: str | None = None) -> Sequence[Dialogue]:
         """The split's rows, table after table.
 
         Args:
@@ -89,85 +70,134 @@ class TableCorpus:
             title: the one table to read; None reads all.
 
         Raises:
-            UserError: no such split, missing or damaged tables.
+            UserError: no such split, missing or damaged tables, an id that stands there twice.
         """
         if split not in SPLITS:
             raise UserError(f"Unknown split '{split}'; known: {', '.join(SPLITS)}.")
-        titles = self.titles if title is None else [title]
-        return tuple(row for name in titles for row in self._rows(name, split))
+        if title is not None:
+            return self._rows(title, split)
+        return tuple(row for name in self.titles for row in self._rows(name, split))
 
     def labels(self, title: str) -> tuple[str, ...]:
-        """The label names that the table declares, else the labels in its train split, sorted.
+        """The label names that the table declares, else the labels in its train split: numbers by
+        size, other labels by the alphabet, numbers inside them by size.
 
         Raises:
-            UserError: missing or damaged tables, no column of labels.
+            UserError: missing or damaged tables, no column of labels, a row without a label.
         """
         table = self._table(title, "train")
-        names = _class_names(self._label_column(table, title))
-        return tuple(sorted(map(str, table.unique(self.label)))) if names is None else names
+        self._check_label(table, title)
+        if self.label in table.names:
+            return tuple(table.names[self.label])
+        return _in_order({label for row in table for label in row.answers(self.label)})
 
     @cached_property
-    def _loaded(self) -> dict[str, _Tables]:
-        """The tables read so far, by title."""
+    def _tables(self) -> dict[tuple[str, str], Table]:
+        """The tables read so far, by title and the data set's name of the split."""
         return {}
 
     def whole(self) -> "TableCorpus":
         """The same corpus with its whole train and dev splits."""
-        return replace(self, limit=None, source_limit=None)
+        return self._with(limit=None)
 
     @cached_property
     def of_sources(self) -> "TableCorpus":
         """The same corpus as a study's sources read it."""
-        if self.source_limit is None:
-            return self
-        return replace(self, limit=self.source_limit, source_limit=None)
+        return self if self.source_limit is None else self._with(limit=self.source_limit)
 
-    def _table(self, title: str, split: str) -> _Table:
+    def _with(self, limit: Limit | None) -> "TableCorpus":
+        """The same tables with another limit for all who read them."""
+        other = replace(self, limit=limit, source_limit=None)
+        other.__dict__["_tables"] = self._tables  # each is read once
+        return other
+
+    def _table(self, title: str, split: str) -> Table:
         if title not in self.titles:
             raise UserError(
                 f"corpus={self.name} has no task '{title}'; it has: {', '.join(self.titles)}."
             )
-        if title not in self._loaded:
-            self._loaded[title] = _load(self.path, title)
-        tables = self._loaded[title]
         stored = self.splits.get(f"{title}/{split}", self.splits[split])
-        if stored not in tables:
-            raise UserError(
-                f"The table '{title}' of corpus={self.name} has no split '{stored}'; "
-                f"it has: {', '.join(tables)}."
-            )
-        return tables[stored]
+        if (title, stored) not in self._tables:
+            table = _read(self.path, title, stored)
+            _check_ids(table)
+            self._tables[title, stored] = table
+        return self._tables[title, stored]
 
-    def _label_column(self, table: _Table, title: str) -> object:
-        """What the table says of its column of labels."""
-        if self.label not in table.features:
+    def _check_label(self, table: Table, title: str) -> None:
+        if self.label not in table.columns:
             raise UserError(
                 f"The table '{title}' of corpus={self.name} has no column "
-                f"'{self.label}'; it has: {', '.join(table.features)}."
+                f"'{self.label}'; it has: {', '.join(table.columns)}."
             )
-        return table.features[self.label]
 
-    def _numbers(self, table: _Table, title: str, split: str) -> Sequence[int]:
-        """The numbers of the rows that the limit leaves, in order."""
-        limit = self.limit.get(title) if isinstance(self.limit, Mapping) else self.limit
-        if limit is None or split == "test":
-            return range(len(table))
-        self._label_column(table, title)
-        labels = [str(label) for label in table[self.label]]
-        return _drawn(labels, limit, self.per_label, f"{self.seed}/{title}/{split}")
-
-    def _rows(self, title: str, split: str) -> list[Dialogue]:
+    def _rows(self, title: str, split: str) -> "_Dialogues":
+        """The rows that the limit leaves, in order."""
         table = self._table(title, split)
-        numbers = self._numbers(table, title, split)
-        rows = table.select(numbers).to_list()
-        if names := _class_names(table.features.get(self.label)):
-            labels: dict[object, str] = dict(enumerate(names))
-            for row in rows:
-                row[self.label] = labels.get(row[self.label], "-1")  # a hidden label is -1
-        return [
-            Dialogue(f"{title}/{row.get('id', f'{split}-{number}')}", (), {title: row}, {})
-            for number, row in zip(numbers, rows, strict=True)
-        ]
+        limit = self.limit.get(title) if isinstance(self.limit, Mapping) else self.limit
+        positions: Sequence[int] = range(len(table))
+        if limit is not None and split != "test":
+            self._check_label(table, title)
+            labels = [row.answers(self.label)[0] for row in table]
+            positions = _drawn(labels, limit, self.per_label, f"{self.seed}/{title}/{split}")
+        return _Dialogues(table, positions, title, split)
+
+
+class _Dialogues(Sequence[Dialogue]):
+    """Rows of a table as dialogues, each built when it is asked for: a large table has many."""
+
+    def __init__(self, table: Table, positions: Sequence[int], title: str, split: str) -> None:
+        self._table = table
+        self._positions = positions
+        self._title = title
+        self._split = split
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Dialogue: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "_Dialogues": ...
+
+    def __getitem__(self, index: int | slice) -> "Dialogue | _Dialogues":
+        if isinstance(index, slice):
+            return _Dialogues(self._table, self._positions[index], self._title, self._split)
+        position = self._positions[index]
+        row = self._table[position]
+        numbered = f"{self._split}-{position}"
+        name = row["id"] if "id" in self._table.columns else numbered
+        return Dialogue(f"{self._title}/{name}", (), {self._title: row}, {})
+
+
+def _check_ids(table: Table) -> None:
+    """Raise UserError if two rows have one id."""
+    if "id" not in table.columns:
+        return
+    known: set[str] = set()
+    for row in table:
+        if row["id"] in known:
+            first = next(other for other in table if other["id"] == row["id"])
+            raise UserError(
+                f"{row.place} has the id '{row['id']}' of {first.place} too; make the ids unique, "
+                "or leave the column out."
+            )
+        known.add(row["id"])
+
+
+def _in_order(labels: set[str]) -> tuple[str, ...]:
+    if all(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", label) for label in labels):
+        return tuple(sorted(labels, key=lambda label: (float(label), label)))
+    return tuple(sorted(labels, key=_parts))
+
+
+def _parts(label: str) -> list[tuple[int, str]]:
+    """Words and numbers of a label, so that `class 2` stands before `class 10`."""
+    parts = re.split("([0-9]+)", label)  # a word, a number, a word, ...
+    return [
+        (len(part.lstrip("0")), part.lstrip("0")) if number % 2 else (0, part)
+        for number, part in enumerate(parts)
+    ]
 
 
 def _drawn(labels: Sequence[str], limit: int, per_label: bool, seed: str) -> list[int]:
@@ -195,12 +225,6 @@ def _shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
     return sizes
 
 
-def _class_names(feature: object) -> tuple[str, ...] | None:
-    """The names of the classes of a column of `datasets`, where it has any."""
-    names = cast(Sequence[str] | None, getattr(feature, "names", None))
-    return None if names is None else tuple(names)
-
-
 def classification(
     dialogues: Sequence[Dialogue],
     title: str,
@@ -214,77 +238,91 @@ def classification(
     Args:
         dialogues: rows as `TableCorpus` gives them; those of other tables are left out.
         title: the table's name.
-        labels: the labels to choose from.
+        labels: the labels to choose from; none for an answer in free text.
         context: a template over the row's columns and `labels`, joined by `or`; it may be
             shortened once filled in.
         prompt: a template likewise, which is never shortened.
-        label: the column of the labels.
+        label: the column of the labels; a list there has several accepted answers, of which the
+            first is taught.
 
     Raises:
-        UserError: a row has a label that is not one of `labels`.
-        KeyError: the table has no such column.
+        UserError: a row lacks a column, or has a label that is not one of `labels`.
     """
-    joined = " or ".join(labels)
+    options, alone = tuple(labels), {text: (text,) for text in labels}
+    joined, asked = " or ".join(labels), ""
     examples: list[Example] = []
     for dialogue in dialogues:
         if title not in dialogue.annotations:
             continue
-        row = _ROW.validate_python(dialogue.annotations[title])
-        gold = known_label(str(row[label]), labels, dialogue.id)
-        fields = {**row, "labels": joined}
-        name, texts = dialogue.id, (context.format_map(fields), prompt.format_map(fields))
-        examples.append(Example(name, name, *texts, gold, (gold,), tuple(labels), keep="start"))
+        row = Row.of(dialogue.annotations[title], dialogue.id)
+        golds = row.answers(label)
+        if options:
+            golds = tuple(known_label(gold, alone, row.place) for gold in golds)
+        golds = alone.get(golds[0], golds) if len(golds) == 1 else golds  # rows share their texts
+        fields = _Fields(row, labels=joined)
+        text, question = context.format_map(fields), prompt.format_map(fields)
+        asked = asked if asked == question else question
+        name = dialogue.id
+        examples.append(Example(name, name, text, asked, golds[0], golds, options, keep="start"))
     return examples
 
 
-def _load(path: str, title: str) -> _Tables:
-    """The tables of a title by split.
+class _Fields(dict[str, str]):
+    """What templates may name: what is given, and a row's columns."""
+
+    def __init__(self, row: Row, **given: str) -> None:
+        super().__init__(given)
+        self._row = row
+
+    def __missing__(self, column: str) -> str:
+        return self._row[column]
+
+
+def _read(path: str, title: str, split: str) -> Table:
+    """A split of a table.
+
+    Args:
+        split: its name in the data set.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    from datasets.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
-        DatasetGenerationError,
-    )
-
     if path.startswith("hub:"):
-        try:
-            return _downloaded(path.removeprefix("hub:"), title)
-        except (DatasetGenerationError, OSError, ValueError) as error:
-            raise UserError(
-                f"The Hub does not give '{title}' of {path} ({reason(error)}); where there is no "
-                "network, set corpus.path to a folder of such tables."
-            ) from error
+        return _read_dataset(path, title, split)
     folder = Path(path).expanduser() / title
     if not folder.is_dir():
         raise UserError(
             f"No table at {folder}; set corpus.path to the folder that has it, or to hub:NAME."
         )
+    if (folder / SAVED).is_file():
+        return _read_dataset(path, title, split)
+    return read_files(folder, FILES.get(split, (split,)))
+
+
+def _read_dataset(path: str, title: str, split: str) -> Table:
+    """A split of a data set of the Hub, or of one that was saved to disk."""
+    from datasets import DatasetDict, load_dataset, load_from_disk
+    from datasets.exceptions import DatasetGenerationError
+
+    hub = path.removeprefix("hub:")
     try:
-        return _from_folder(folder)
+        if hub == path:
+            splits = load_from_disk(Path(path).expanduser() / title)
+        else:
+            splits = load_dataset(hub, title)
     except (DatasetGenerationError, OSError, ValueError) as error:
         raise UserError(
-            f"The table '{title}' at {path} cannot be read ({reason(error)}); it "
-            "needs train, dev and test files in JSONL, CSV or Parquet."
+            f"The Hub does not give '{title}' of {path} ({reason(error)}); where there is no "
+            "network, set corpus.path to a folder of such tables."
+            if hub != path
+            else f"{path}/{title}, saved by datasets, cannot be read ({reason(error)}); save it "
+            "again."
         ) from error
-
-
-def _downloaded(name: str, title: str) -> _Tables:
-    """The tables of a configuration of a data set of the Hub."""
-    from datasets import (  # pyright: ignore[reportMissingTypeStubs]
-        load_dataset,  # pyright: ignore[reportUnknownVariableType]
-    )
-
-    return cast(_Tables, load_dataset(name, title))
-
-
-def _from_folder(folder: Path) -> _Tables:
-    """The tables of a data set that was saved to disk, or of a folder of files."""
-    from datasets import (  # pyright: ignore[reportMissingTypeStubs]
-        load_dataset,  # pyright: ignore[reportUnknownVariableType]
-        load_from_disk,  # pyright: ignore[reportUnknownVariableType]
-    )
-
-    if (folder / "dataset_dict.json").is_file():
-        return cast(_Tables, load_from_disk(folder))
-    return cast(_Tables, load_dataset(str(folder)))
+    assert isinstance(splits, DatasetDict)
+    if split not in splits:
+        raise UserError(
+            f"The table '{title}' of {path} has no split '{split}'; it has: {', '.join(splits)}."
+        )
+    table = Table("row")
+    read_dataset(splits[split], f"{path}/{title}, split '{split}'", table)
+    return table

@@ -3,6 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from dfwe.data.dialogue import Example
+from dfwe.errors import UserError
 from dfwe.settings import Compatibility, settings
 
 INVALID = -1  # the index of an answer that is no option
@@ -27,7 +28,8 @@ class Answer(Protocol):
 class Label:
     """The index of the option that the text names, -1 for anything else.
 
-    By default case and surrounding blanks do not count; TLiDB counts both.
+    Of an example with several accepted options each counts as the first. By default case and
+    surrounding blanks do not count; TLiDB counts both.
 
     Args:
         compatibility: `tlidb` reads a text as TLiDB does.
@@ -39,9 +41,12 @@ class Label:
     compatibility: Compatibility = None
 
     def __call__(self, text: str, example: Example) -> int:
-        options = example.options
+        options, accepted = example.options, example.references
         if self.compatibility is None:
             options, text = tuple(option.lower() for option in options), text.strip().lower()
+            accepted = tuple(option.lower() for option in accepted)
+        if len(accepted) > 1 and text in accepted:
+            return self.gold(example)
         return options.index(text) if text in options else INVALID
 
     def gold(self, example: Example) -> int:
@@ -61,7 +66,7 @@ class Labels:
         compatibility: `tlidb` reads a text as TLiDB does.
 
     Raises:
-        UserError: the compatibility is unknown.
+        UserError: the compatibility is unknown; an example has several accepted answers.
     """
 
     default: str
@@ -75,6 +80,11 @@ class Labels:
         return [int(option.lower() in parts) for option in example.options]
 
     def gold(self, example: Example) -> list[int]:
+        if len(example.references) > 1:
+            raise UserError(
+                f"{example.id} has several accepted answers, but task.answer reads one set of "
+                "labels; join the labels of a set with ' and ', or set task.answer to Label."
+            )
         parts = example.target.split(" and ")
         return [int(option in parts) for option in example.options]
 

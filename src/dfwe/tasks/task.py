@@ -99,6 +99,9 @@ def _examples(task: Task, corpus: Corpus, split: str) -> tuple[Example, ...]:
             f"The {split} split of corpus={corpus.name} has no example of task={task.name}; "
             "choose another task, or corpus.shots=full."
         )
+    for example in examples:
+        if len(example.references) > 1:
+            task.answer.gold(example)  # refuses them where it reads one answer alone
     return tuple(examples)
 
 

@@ -1,0 +1,29 @@
+from collections.abc import Mapping
+
+class ArrowInvalid(ValueError): ...
+
+class DataType:
+    @property
+    def value_type(self) -> DataType: ...  # of a list or dictionary
+
+class Schema:
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def metadata(self) -> Mapping[bytes, bytes] | None: ...
+
+class Array:
+    @property
+    def type(self) -> DataType: ...
+    def __len__(self) -> int: ...
+    def to_pylist(self) -> list[object]: ...
+
+class RecordBatch:
+    @property
+    def columns(self) -> list[Array]: ...
+
+class Table:
+    @property
+    def column_names(self) -> list[str]: ...
+    @property
+    def columns(self) -> list[Array]: ...
