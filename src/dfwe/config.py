@@ -181,6 +181,7 @@ def context_of(cfg: DictConfig) -> "Context":
         command=_command_for(overrides),
         study={**names, "seed": cfg.seed, "overrides": overrides},
         workers=cfg.workers,
+        resume=cfg.resume,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,7 @@ from dfwe.scoring.scorer import Scorer
 from dfwe.search.baselines import single_experts
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Evaluation, answers_digest
-from dfwe.search.ledger import Ledger
+from dfwe.search.ledger import Ledger, read_trials
 from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.statistics.cross_fitting import SHARES, fold_of
@@ -37,13 +38,13 @@ def searched(tmp_path_factory, build_trainer, make_network, tokenizer, label_exa
     tokenized = tokenize(label_examples[:16], tokenizer, max_input=80, max_target=16)
     space = WeightSpace.from_modules([make_network(seed) for seed in range(3)])
 
-    def run(folder=None, workers=1, **settings):
+    def run(folder=None, workers=1, resume="check", **settings):
         folder = folder or tmp_path_factory.mktemp("search")
         network = make_network(0)
         flatten(network)
         module = GenerationModule(network, TASK, Likelihood(), tokenized)
         chosen = Search(partial(nelder_mead, evaluations=9), **settings)
-        ledger = Ledger(folder / "trials.jsonl")
+        ledger = Ledger(folder / "trials.jsonl", resume=resume)
         callback = WeightSearch(space, chosen, ledger, workers=workers)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's hints about loaders
@@ -135,7 +136,7 @@ def ledgers(folder):
     return {
         path.name: path.read_bytes()
         for path in folder.glob("*.jsonl")
-        if "timings" not in path.name
+        if "timings" not in path.name and "attempts" not in path.name
     }
 
 
@@ -196,6 +197,50 @@ def test_a_search_killed_in_any_fold_ends_with_the_same_ledgers(name, searched, 
     assert ledgers(tmp_path) == whole
     assert again.cross_fitted.score == callback.cross_fitted.score
     assert again.cross_fitted.metrics == callback.cross_fitted.metrics
+
+
+@pytest.fixture
+def elsewhere(crossed, tmp_path):
+    """The ledgers of a search with two folds as of a machine on which an answer is another."""
+    for path in crossed[0].glob("*.jsonl"):
+        if path.stem in ("trials", "fold0", "fold1"):
+            Ledger(tmp_path / path.name).finish(
+                [other(t) for t in read_trials(path, answers=True)]
+            )
+    return tmp_path
+
+
+def other(trial):
+    texts = ("other", *trial.answers.texts[1:])
+    return replace(trial, score=trial.score + 6.25, answers=replace(trial.answers, texts=texts))
+
+
+def test_a_result_that_scores_otherwise_here_is_kept_and_the_way_out_is_named(
+    elsewhere, searched, crossed
+):
+    """All was scored elsewhere: only Lightning's validation of theta(alpha*) shows it."""
+    before = ledgers(elsewhere)
+    with pytest.raises(UserError, match=r"Trial \d+ of .* scores .* here .* resume=anyway"):
+        searched(elsewhere, folds=2)
+    assert ledgers(elsewhere) == before
+    callback, module, _ = searched(elsewhere, folds=2, resume="anyway")
+    assert ledgers(elsewhere) == before
+    (both,) = callback.remeasured
+    assert both.measured == module.scores.score == both.recorded - 6.25
+    assert (
+        callback.result.alpha.tolist() == crossed[1].result.alpha.tolist() == both.alpha.tolist()
+    )
+
+
+def test_a_fold_that_scores_otherwise_here_stops_before_anything_new(elsewhere, searched):
+    path = elsewhere / "fold1.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:6]))
+    with pytest.raises(UserError, match=r"Trial \d+ of .*fold1.jsonl scores .* resume=anyway"):
+        searched(elsewhere, folds=2)
+    assert path.read_bytes() == b"".join(lines[:6])
+    callback, *_ = searched(elsewhere, folds=2, resume="anyway")
+    assert len(callback.remeasured) == 2  # of the fold, and of the search on all of dev
 
 
 def test_shrinkage_draws_the_result_toward_the_average_as_far_as_folds_prefer(searched):

@@ -147,6 +147,14 @@ def test_text_around_the_table_names_the_run_and_its_cost(results: Results) -> N
     assert "experts 1h 02m, finetune 3m 04s, interpolate 12s, evaluate 0.4s\n" in text
 
 
+def test_a_search_with_failed_candidates_or_other_scores_is_marked(results: Results) -> None:
+    text = render(changed(results, dfwe=changed(results.dfwe, failed=2, remeasured=1)))
+    assert "\ncandidates that could not be scored, and count as the worst: 2\n" in text
+    assert "\ntrials that scored otherwise where the search was resumed: 1\n" in text
+    assert "could not be scored" not in render(results)
+    assert "otherwise" not in render(results)
+
+
 def test_the_cross_fitted_score_stands_beside_devs(results: Results) -> None:
     crossed = CrossFittedResult(
         score=42.126, metrics={}, alphas=[{}] * 5, optimism=1.874, evaluations=30

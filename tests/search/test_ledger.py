@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from dfwe.errors import UserError
 from dfwe.search.evaluation import Answers, Evaluation
 from dfwe.search.ledger import Ledger, recorded_seconds, row_of
 from dfwe.search.loop import search
@@ -16,10 +15,10 @@ from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
 
 
 def score(alpha):
-    """A stepwise score that fails at one corner and is NaN at another."""
-    if alpha[1] == 1.0:
-        raise RuntimeError("no such expert")
-    if alpha[2] == 1.0:
+    """A stepwise score that fails in one strip of the simplex and is NaN in another."""
+    if 0.24 < alpha[1] < 0.26:
+        raise RuntimeError("no such mixture")
+    if 0.26 < alpha[1] < 0.28:
         return math.nan
     value = -float(np.sum((alpha - [0.5, 0.3, 0.2]) ** 2))
     return Evaluation(round(value, 2), value / 3, {"f1": value, "empty": math.nan})
@@ -27,12 +26,6 @@ def score(alpha):
 
 def run(path, score=score, **options):
     return search(nelder_mead(3, evaluations=30), score, ledger=Ledger(path), **options)
-
-
-ROW = (
-    b'{"index": %s, "alpha": [0.5, 0.5, 0.0], "score": 1.0, "log_likelihood": null, '
-    b'"metrics": {}, "precision": "fp32", "error": null, "answers": null}\n'
-)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +54,19 @@ def test_every_line_is_synced(tmp_path, monkeypatch, whole):
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
     run(tmp_path / "trials.jsonl")
-    assert len(synced) == 2 * len(whole.splitlines())  # the ledger's and the timings'
+    trials_and_timings, attempts = 2 * len(whole.splitlines()), 1
+    assert len(synced) == trials_and_timings + attempts
+
+
+def test_a_finished_ledger_stays_the_same_file(tmp_path, whole):
+    path = tmp_path / "trials.jsonl"
+    run(path, answered)
+    before = {file.name: file.stat() for file in tmp_path.iterdir()}
+    assert run(path, score=None).evaluations == len(path.read_bytes().splitlines())
+    after = {file.name: file.stat() for file in tmp_path.iterdir()}
+    assert {name: (s.st_ino, s.st_mtime_ns) for name, s in before.items()} == {
+        name: (s.st_ino, s.st_mtime_ns) for name, s in after.items()
+    }
 
 
 def answered(alpha):
@@ -95,45 +100,39 @@ def test_kept_answers_repeat_every_score_of_the_ledger(with_answers, tmp_path):
     assert [score_of(trial.answers) for trial in trials] == [trial.score for trial in trials]
 
 
-def test_ledger_and_answers_are_cut_to_what_both_have(with_answers, tmp_path):
+def test_a_ledger_and_its_answers_cut_anywhere_are_completed_to_the_same_bytes(
+    with_answers, tmp_path
+):
     whole = {path.name: path.read_bytes() for path in with_answers.parent.glob("*s.jsonl")}
-    path = copied(with_answers, tmp_path)
-    answers = path.with_name("answers.jsonl")
-    lines = whole["answers.jsonl"].splitlines(keepends=True)
-    for kept in range(len(lines)):
-        answers.write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
-        assert len(Ledger(path).rows) == kept
-        run(path, answered)  # completes both
-        copied(with_answers, tmp_path)
-    rows = whole["trials.jsonl"].splitlines(keepends=True)
-    for kept in range(len(rows)):
-        path.write_bytes(b"".join(rows[:kept]))
-        run(path, answered)
-        assert path.read_bytes() == whole["trials.jsonl"]
-        assert answers.read_bytes() == whole["answers.jsonl"]
+    for name in ("trials.jsonl", "answers.jsonl"):
+        lines = whole[name].splitlines(keepends=True)
+        for kept in range(len(lines)):
+            path = copied(with_answers, tmp_path)
+            torn = b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2]
+            path.with_name(name).write_bytes(torn)
+            run(path, answered)
+            for same in ("trials.jsonl", "answers.jsonl"):
+                assert path.with_name(same).read_bytes() == whole[same]
 
 
-def test_changed_answers_are_scored_again(with_answers, tmp_path, caplog):
-    path = copied(with_answers, tmp_path)
-    answers = path.with_name("answers.jsonl")
-    whole = answers.read_bytes()
+def test_what_is_recorded_is_not_scored_again_but_the_best_one_and_failures(tmp_path, whole):
     lines = whole.splitlines(keepends=True)
-    lines[3] = lines[2]
-    answers.write_bytes(b"".join(lines))
-    run(path, answered)
-    assert answers.read_bytes() == whole
-    assert "lacks the answers of trial 3" in caplog.text
-
-
-def test_what_is_noted_is_not_scored_again(tmp_path, whole):
-    lines = whole.splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines]
+    assert 1 < sum(row["score"] is None for row in rows) < len(rows) / 2
     for kept in range(len(lines) + 1):
         scored = []
         path = tmp_path / str(kept) / "trials.jsonl"
         path.parent.mkdir()
         path.write_bytes(b"".join(lines[:kept]))
-        found = run(path, lambda alpha: scored.append(alpha) or score(alpha))  # noqa: B023
-        assert len(scored) == len(lines) - kept
+        found = run(path, lambda alpha: scored.append(alpha.tolist()) or score(alpha))  # noqa: B023
+        able = [row for row in rows[:kept] if row["score"] is not None]
+        best = sorted(able, key=lambda row: (-row["score"], -row["log_likelihood"]))[:1]
+        assert scored == [row["alpha"] for row in best] + [
+            row["alpha"]
+            for row in rows
+            if row["score"] is None or row["index"] >= kept
+            for _ in range(2 if row["score"] is None else 1)
+        ]
         assert found.evaluations == len(lines)
 
 
@@ -160,7 +159,7 @@ def test_a_search_killed_at_ten_random_moments_ends_with_the_same_bytes(
     unbroken = attempt(tmp_path / "unbroken" / "trials.jsonl", 1000)
     path = tmp_path / "broken" / "trials.jsonl"
     deaths = 0
-    for lives in np.random.default_rng(0).integers(1, 6, size=10).tolist():
+    for lives in np.random.default_rng(0).integers(1, 8, size=10).tolist():
         try:
             attempt(path, lives)
         except Killed:
@@ -171,32 +170,49 @@ def test_a_search_killed_at_ten_random_moments_ends_with_the_same_bytes(
     assert row_of(again.best) == row_of(unbroken.best)
 
 
-def test_a_screened_search_cut_within_any_line_is_completed_to_the_same_bytes(tmp_path):
-    def screen(alpha):
-        return Evaluation(round(score(alpha).score, 1), precision="bf16")
+def coarse(alpha):
+    return Evaluation(round(answered(alpha).score, 1), precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("groups", "options"),
+    [
+        (1, {"screen": coarse, "top": 3}),
+        (1, {"shrinkage": 0.5}),
+        (1, {"screen": coarse, "top": 2, "shrinkage": 0.25}),
+        (2, {}),
+        (1, {"objective": "log_likelihood"}),
+    ],
+    ids=["screen", "shrinkage", "both", "groups", "likelihood"],
+)
+def test_any_kind_of_search_cut_within_any_line_is_completed_to_the_same_bytes(
+    tmp_path, groups, options
+):
+    def run():
+        score = answered if groups == 1 else lambda alpha: answered(alpha.mean(axis=0))
+        return search(nelder_mead(3, evaluations=25, groups=groups), score, ledger=path, **options)
 
     path = tmp_path / "trials.jsonl"
-    first = run(path, screen=screen, top=3)
+    first = run()
     whole = path.read_bytes()
-    assert whole.count(b'"bf16"') > 10
+    assert (whole.count(b'"bf16"') > 10) is ("screen" in options)
     assert first.best.precision == "fp32"
     lines = whole.splitlines(keepends=True)
     for number, line in enumerate(lines):
         path.write_bytes(b"".join(lines[:number]) + line[: len(line) // 2])
-        again = run(path, screen=screen, top=3)
+        assert row_of(run().best) == row_of(first.best)
         assert path.read_bytes() == whole
-        assert row_of(again.best) == row_of(first.best)
 
 
 def test_floats_and_failures_are_read_back_as_they_were(tmp_path, whole):
     path = tmp_path / "trials.jsonl"
     path.write_bytes(whole)
-    found = run(path, score=None)
+    found = run(path)
     fresh = search(nelder_mead(3, evaluations=30), score)
     assert [row_of(t) for t in found.trials] == [row_of(t) for t in fresh.trials]
-    assert found.trials[1].error == "RuntimeError: no such expert"
-    assert found.trials[2].error == "the score is nan"
-    assert found.trials[1].score is None
+    errors = {trial.error for trial in found.trials if trial.score is None}
+    assert errors == {"RuntimeError: no such mixture", "the score is nan"}
+    assert found.failed == tuple(t.index for t in fresh.trials if t.error is not None)
     assert "NaN" not in whole.decode()
 
 
@@ -223,11 +239,12 @@ def test_timings_lie_beside_the_ledger_one_line_a_trial(tmp_path, whole):
     assert all(row["seconds"] >= 0 for row in rows)
 
 
-def test_two_ledgers_in_a_folder_have_timings_of_their_own(tmp_path):
-    for name in ("trials", "other"):
-        run(tmp_path / f"{name}.jsonl")
-    assert (tmp_path / "timings.jsonl").is_file()
-    assert (tmp_path / "other_timings.jsonl").is_file()
+def test_two_ledgers_in_a_folder_have_files_of_their_own(tmp_path):
+    run(tmp_path / "trials.jsonl", answered)
+    run(tmp_path / "other.jsonl", answered)
+    for kind in ("answers", "timings", "attempts"):
+        assert (tmp_path / f"{kind}.jsonl").is_file()
+        assert (tmp_path / f"other_{kind}.jsonl").is_file()
     assert recorded_seconds(tmp_path) == pytest.approx(
         sum(
             json.loads(line)["seconds"]
@@ -237,27 +254,18 @@ def test_two_ledgers_in_a_folder_have_timings_of_their_own(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (ROW % b"0", "another search"),
-        (ROW % b"1", "another search"),
-        (b"nonsense\n", "damaged"),
-        (b"[]\n", "no search's"),
-    ],
-)
-def test_a_ledger_of_something_else_is_refused(tmp_path, content, found):
-    path = tmp_path / "trials.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=found):
-        run(path)
-
-
-def test_a_ledger_of_a_longer_search_is_refused(tmp_path, whole):
+def test_a_search_with_the_ledger_of_a_longer_one_keeps_what_it_proposes(tmp_path, whole):
     path = tmp_path / "trials.jsonl"
     path.write_bytes(whole)
-    with pytest.raises(UserError, match="longer search"):
-        search(nelder_mead(3, evaluations=10), score, ledger=Ledger(path))
+    scored = []
+    search(
+        nelder_mead(3, evaluations=10),
+        lambda alpha: scored.append(alpha) or score(alpha),
+        ledger=path,
+    )
+    assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:10])
+    failures = sum(json.loads(line)["score"] is None for line in whole.splitlines()[:10])
+    assert len(scored) == 2 * failures + (failures > 0)
 
 
 def test_a_ledger_at_home_lies_there(tmp_path, monkeypatch):

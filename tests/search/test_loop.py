@@ -1,16 +1,17 @@
 """The loop scores an alpha once, and the best fp32 trial wins."""
 
 import logging
+from collections import Counter
 from functools import partial
 
 import numpy as np
 import pytest
 
 from dfwe.errors import UserError
-from dfwe.search.baselines import dirichlet, line, single_experts
+from dfwe.search.baselines import dirichlet, line, single_experts, uniform
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Evaluation
-from dfwe.search.loop import likeliest, nearest_centroid, search
+from dfwe.search.loop import _Trials, likeliest, nearest_centroid, search
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.search.simplex import Outcome
 from dfwe.weights.groups import matching, part
@@ -219,7 +220,55 @@ def test_when_nothing_can_be_scored_the_first_batch_ends_the_search():
 
     with pytest.raises(UserError, match="RuntimeError: no weights"):
         search(nelder_mead(5), score)
-    assert len(tried) == 6
+    assert len(tried) == 2 * 6
+
+
+def test_an_expert_that_cannot_be_scored_is_named():
+    def score(alpha):
+        return fail(ValueError("no head")) if alpha[1] == 1.0 else float(alpha[0])
+
+    with pytest.raises(
+        UserError, match=r"^Expert 'meld' cannot be scored \(ValueError: no head\)"
+    ):
+        search(nelder_mead(3), score, labels=["emory", "meld", "qa"])
+    with pytest.raises(UserError, match="Expert number 2 cannot be scored"):
+        search(nelder_mead(3, groups=2), lambda alpha: score(alpha[0]))
+
+
+def test_an_average_that_cannot_be_scored_counts_as_the_worst_and_is_no_result():
+    def score(alpha):
+        return float("nan") if alpha[0] == alpha[1] else float(alpha[0])
+
+    assert search(nelder_mead(2), score).failed == (2,)
+    with pytest.raises(UserError, match=r"settles on could not be scored \(the score is nan\)"):
+        search(uniform(2), score)
+
+
+def test_a_candidate_that_fails_once_is_tried_again(caplog):
+    tried = Counter()
+
+    def score(alpha):
+        tried[alpha.tobytes()] += 1
+        if tried[alpha.tobytes()] == 1 and alpha[1] == 0.5:
+            raise RuntimeError("lost connection")
+        return float(alpha[0])
+
+    found = search(listed([0.25, 0.5, 0.75]), score)
+    assert [trial.score for trial in found.trials] == [0.25, 0.5, 0.75]
+    assert (sorted(tried.values()), found.failed) == ([1, 1, 2], ())
+    assert "Candidate 1 failed (RuntimeError: lost connection); it is tried again" in caplog.text
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_trial_costs_the_same_however_many_there_were(together, monkeypatch):
+    compared, key = [], _Trials.key
+    monkeypatch.setattr(
+        _Trials, "key", lambda trials, trial: compared.append(0) or key(trials, trial)
+    )
+    batch = np.linspace(0, 1, 2000)
+    strategy = listed(batch) if together else listed(*batch[:, None])
+    search(strategy, lambda alpha: alpha[0], on_trial=lambda trial, best: None)
+    assert len(compared) <= 3 * len(batch)
 
 
 def test_no_proposals_are_the_users_mistake():

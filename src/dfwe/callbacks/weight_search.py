@@ -9,12 +9,11 @@ import numpy as np
 from lightning.pytorch import LightningModule
 
 from dfwe.data.tokenization import TokenizedSplit
-from dfwe.errors import UserError
 from dfwe.scoring.decoding import Decoding
 from dfwe.scoring.scorer import Scorer, Scores
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Alpha, Evaluation
-from dfwe.search.ledger import Ledger
+from dfwe.search.ledger import Ledger, Remeasured
 from dfwe.search.loop import Result, search
 from dfwe.statistics.bootstrap import trial_errors
 from dfwe.statistics.cross_fitting import CrossFitted, cross_fit, fold_of, shrinkage
@@ -36,7 +35,7 @@ class WeightSearch(L.Callback):
     """Under `trainer.validate(module, dev)`: searches alpha, leaves theta(alpha*) in the module.
 
     Lightning then scores what the module holds; a score that differs from the ledger's is an
-    error, since decoding is deterministic.
+    error, since decoding is deterministic, or noted with `resume="anyway"`.
 
     Args:
         space: the fine-tuned experts.
@@ -59,11 +58,17 @@ class WeightSearch(L.Callback):
         self.space = space
         self.settings = settings
         self.ledger = ledger
+        self.folds: list[Ledger] = []
         self.on_trial = on_trial
         self.workers = workers
         self.result: Result | None = None
         self.cross_fitted: CrossFitted | None = None
         self.shrinkage: float | None = None
+
+    @property
+    def remeasured(self) -> tuple[Remeasured, ...]:
+        """Trials that a resumed search has found to score otherwise, of all the ledgers."""
+        return tuple(row for ledger in (self.ledger, *self.folds) for row in ledger.remeasured)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
         module = cast(ScoredModule, pl_module)
@@ -94,13 +99,7 @@ class WeightSearch(L.Callback):
         assert self.result is not None
         scores = cast(ScoredModule, pl_module).scores
         assert scores is not None
-        measured, recorded = scores.score, self.result.score
-        if abs(measured - recorded) > 1e-6:
-            raise UserError(
-                f"theta(alpha*) scores {measured:.4f} on dev, but its ledger says "
-                f"{recorded:.4f}: the ledger was written on another machine or by other code; "
-                f"delete {self.ledger.path.parent} and search again."
-            )
+        self.ledger.confirm(self.result.best, _evaluation(scores, "fp32"))
 
     def _search(
         self, module: ScoredModule, scores: Callable[[Alpha, str], Scores], fold: int | None = None
@@ -111,14 +110,12 @@ class WeightSearch(L.Callback):
         if fold is not None:
             member = fold_of(examples, self.settings.folds or 0)
             examples = [examples[i] for i in np.flatnonzero(member != fold).tolist()]
-            ledger = Ledger(ledger.path.with_name(f"fold{fold}.jsonl"))
+            ledger = ledger.named(f"fold{fold}")
+            self.folds.append(ledger)
             on_trial = on_trial and partial(on_trial, fold=fold)
 
         def score(alpha: Alpha, precision: str = "fp32") -> Evaluation:
-            value = scores(alpha, precision)
-            return Evaluation(
-                value.score, value.log_likelihood, value.metrics, precision, value.answers
-            )
+            return _evaluation(scores(alpha, precision), precision)
 
         screen = self.settings.screen
         return search(
@@ -131,5 +128,12 @@ class WeightSearch(L.Callback):
             noise=lambda trials: trial_errors(module.task, trials, examples),
             shrinkage=self.shrinkage,
             ledger=ledger,
+            labels=self.space.labels,
             on_trial=on_trial,
         )
+
+
+def _evaluation(scores: Scores, precision: str) -> Evaluation:
+    return Evaluation(
+        scores.score, scores.log_likelihood, scores.metrics, precision, scores.answers
+    )

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from dfwe.errors import UserError, check_whole, reason
+from dfwe.errors import UserError, check_choice, check_whole, reason
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.loggers import check_loggers
 from dfwe.pipeline.store import Store
@@ -34,6 +34,15 @@ def device_kind(accelerator: str) -> str:
     return "cuda" if accelerator == "gpu" or torch.cuda.is_available() else "cpu"
 
 
+def device_name(device: "torch.device") -> str:
+    """The device's kind and, of a GPU, its model."""
+    import torch
+
+    if device.type != "cuda":
+        return device.type
+    return f"cuda ({torch.cuda.get_device_name(device)})"
+
+
 @dataclass(frozen=True)
 class Context:
     """Where and how a plan runs; nothing here changes a weight but the device's kind, which
@@ -47,9 +56,12 @@ class Context:
         command: from a stage's name to the command line that computes it.
         study: what a person asked for, to find a log by.
         workers: processes of one thread that share the split a search or a test scores, on a CPU.
+        resume: what a search does that another machine began and that scores otherwise here:
+            `check` ends it, `anyway` continues it and notes both scores.
 
     Raises:
-        UserError: a key of the trainer is unknown or belongs to `training`.
+        UserError: a key of the trainer is unknown or belongs to `training`; or `resume` is
+            something else.
     """
 
     store: Store
@@ -59,9 +71,11 @@ class Context:
     command: Callable[[str], str]
     study: Mapping[str, Any] = field(default_factory=dict[str, Any])
     workers: int = 1
+    resume: Literal["check", "anyway"] = "check"
 
     def __post_init__(self) -> None:
         check_whole("workers", self.workers, 1)
+        check_choice("resume", self.resume, ("check", "anyway"))
         for key in self.trainer.arguments:
             if key not in TRAINER_KEYS:
                 raise UserError(

@@ -2,6 +2,7 @@
 
 import functools
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,36 +12,62 @@ from dfwe.pipeline.record import Record
 LIBRARIES = ("dfwe", "torch", "transformers", "tokenizers", "lightning", "numpy", "scipy")
 
 
-class Provenance(Record):
-    """`provenance.json`: lies beside the recipe and is never hashed.
+class Environment(Record):
+    """What a process computes with.
 
     Args:
-        seconds: what computing the result took, earlier attempts included.
         versions: of dfwe and of the libraries that compute, by name.
         commit: git's, where dfwe runs from a checkout.
-        machine: processor and system.
-        device: the kind of device: cpu, cuda, mps.
-        label: what the result was called then.
+        machine: system and processor.
+        device: the kind of device: cpu, cuda, mps; a name may follow in brackets.
+        threads: of a CPU's computations; None where that is not known.
     """
 
-    seconds: float
     versions: dict[str, str]
     commit: str | None
     machine: str
     device: str
+    threads: int | None = None
+
+    def __str__(self) -> str:
+        """For a sentence: the machine, the device and torch's version."""
+        torch = self.versions.get("torch")
+        return ", ".join([self.machine, self.device, *([f"torch {torch}"] if torch else [])])
+
+
+class Provenance(Environment):
+    """`provenance.json`: lies beside the recipe and is never hashed.
+
+    Args:
+        seconds: what computing the result took, earlier attempts included.
+        label: what the result was called then.
+    """
+
+    seconds: float
     label: str
+
+
+def environment(device: str = "cpu", threads: int | None = None) -> Environment:
+    """What this process computes with."""
+    return Environment(
+        versions=versions(), commit=commit(), machine=machine(), device=device, threads=threads
+    )
 
 
 def provenance(label: str, seconds: float, device: str) -> Provenance:
     """The provenance of a result that is computed here and now."""
-    return Provenance(
-        seconds=seconds,
-        versions=versions(),
-        commit=commit(),
-        machine=f"{platform.system()} {platform.machine()}",
-        device=device,
-        label=label,
-    )
+    return Provenance(seconds=seconds, label=label, **environment(device).model_dump())
+
+
+@functools.cache
+def machine() -> str:
+    """System and processor, by its model where the system says it."""
+    try:
+        processor = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        processor = None
+    model = processor[1].strip() if processor else platform.processor()
+    return ", ".join(filter(None, [f"{platform.system()} {platform.machine()}", model]))
 
 
 @functools.cache

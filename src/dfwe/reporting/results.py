@@ -27,10 +27,17 @@ class MixtureResult(ModelScores):
 
 
 class DfweResult(MixtureResult):
-    """DFWE's mixture, and what its search did."""
+    """DFWE's mixture, and what its search did.
+
+    Args:
+        failed: candidates, those of the folds' searches too, that could not be scored.
+        remeasured: trials that scored otherwise where the search was resumed (`resume=anyway`).
+    """
 
     evaluations: int | None
     iterations: int | None
+    failed: int = 0
+    remeasured: int = 0
 
 
 class CrossFittedResult(Record):

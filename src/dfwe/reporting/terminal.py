@@ -174,7 +174,11 @@ def _footer(results: Results) -> list[str]:
         for stage, value in results.seconds.items()
         if value is not None
     )
-    lines = (grouped, noise, hopeful, *_selection(results), searched, spent)
+    failed, other = results.dfwe.failed, results.dfwe.remeasured
+    worst = f"candidates that could not be scored, and count as the worst: {failed}"
+    moved = f"trials that scored otherwise where the search was resumed: {other}"
+    marks = (worst if failed else "", moved if other else "")
+    lines = (grouped, noise, hopeful, *_selection(results), searched, *marks, spent)
     return [line for line in lines if line]
 
 

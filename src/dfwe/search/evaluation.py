@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -71,6 +72,11 @@ class Answers:
         }
         return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of `line()`, in hex."""
+        return answers_digest(self.line())
+
     @classmethod
     def parse(cls, line: bytes) -> "Answers":
         """The answers of a line.
@@ -134,11 +140,13 @@ class Trial(Evaluation):
     Args:
         index: its place in the order of proposals.
         alpha: (n,), or (g, n) with g parameter groups.
+        screened: whether it was scored by the search's screen.
         seconds: what scoring it took; 0 where that was not recorded.
     """
 
     index: int
     alpha: Alpha
+    screened: bool = False
     seconds: float = 0.0
 
 

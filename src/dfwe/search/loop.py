@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsFloat, get_args
 
@@ -63,6 +62,11 @@ class Result:
     def evaluations(self) -> int:
         return len(self.trials)
 
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """Indexes of the trials that could not be scored, and so counted as the worst."""
+        return tuple(trial.index for trial in self.trials if trial.score is None)
+
     def within(self, errors: Sequence[float]) -> list[Trial]:
         """The trials at most one standard error below the best, which is one of them.
 
@@ -106,13 +110,15 @@ def search(
     noise: Noise | None = None,
     shrinkage: float | None = None,
     ledger: Ledger | str | Path | None = None,
+    labels: Sequence[str] | None = None,
     map: Callable[..., Iterable[Any]] = map,
     on_trial: Callable[[Trial, Trial], None] | None = None,
 ) -> Result:
     """alpha* = argmax of the score over what is proposed (Eq. 2).
 
     An alpha that was scored before is answered from its trial. A candidate that fails, or scores
-    NaN, is recorded and counts as the worst.
+    NaN, is tried once more, then recorded and counts as the worst; an expert of the initial
+    alphas must be scored.
 
     Args:
         strategy: `evaluations = yield n`, then `evaluations = yield alphas` with alphas (m, n).
@@ -129,34 +135,42 @@ def search(
             what a strategy needs that asks what dev can tell apart.
         shrinkage: the share of the average, 0..1, by which the best alpha is drawn toward it; the
             drawn-in alpha is scored and is the result. None leaves the best as it is.
-        ledger: records every trial, or the file to record them in; an unfinished one is replayed
-            and continued.
+        ledger: records every trial, or the file to record them in. What it has of an earlier
+            process is not scored again, but for the best: unless that scores the same here
+            (`Ledger.confirm`), nothing new is scored.
+        labels: (n,), the experts' names, for messages.
         map: scores the new candidates of a batch, in order; that of an executor of
             `concurrent.futures` scores them in parallel.
         on_trial: called with each trial and the best so far.
 
     Raises:
-        UserError: the ledger belongs to another search, `objective` or `ties` is unknown, or no
-            candidate could be scored.
+        UserError: `objective` or `ties` is unknown; an expert, or every candidate, could not be
+            scored; or the best recorded trial scores otherwise here.
     """
     if not isinstance(strategy, Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UserError("search takes what a strategy returns: search(nelder_mead(n), score).")
     check_choice("objective", objective, get_args(Objective))
     check_choice("ties", ties, get_args(Ties))
     ledger = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
-    trials = _Trials(objective, ties, ledger, map, on_trial)
+    exact = steering = _Pass(score)
+    trials = _Trials(objective, ties, ledger, exact, map, on_trial)
     repeats = 0
     try:
-        alphas, steering = _alphas(next(strategy)), partial(_attempt, score)
+        request = next(strategy)
+        alphas = _alphas(request)
         while True:
             repeats += trials.evaluate(alphas, steering)
+            if not isinstance(request, np.ndarray):
+                trials.check_experts(alphas, labels)
+            trials.check_scored()
             evaluations = trials.evaluations(alphas)
             if noise is not None:
                 evaluations = replace(evaluations, errors=noise(evaluations.trials))
                 noise = None  # of the opening alone
-            alphas = _alphas(strategy.send(evaluations))
+            request = strategy.send(evaluations)
+            alphas = _alphas(request)
             if screen is not None:
-                steering = partial(_attempt, screen, screening=True)
+                steering = _Pass(screen, screened=True)
     except StopIteration as stop:
         outcome = stop.value or Outcome()
     trials.check_scored()
@@ -164,23 +178,72 @@ def search(
     candidates = trials.candidates(outcome.candidates)
     if screen is not None:
         leaders = sorted(candidates, key=trials.merit, reverse=True)[:top]
-        trials.record(_unsure(leaders), partial(_attempt, score))
+        trials.record(_unsure(leaders), exact)
     if shrinkage is not None:
         best = max(trials.candidates(outcome.candidates), key=trials.key)
         drawn_in = _alphas(toward_centroid(best.alpha, shrinkage)[None])
-        trials.evaluate(drawn_in, partial(_attempt, score))
-        trials.record(_unsure(trials.candidates(drawn_in)), partial(_attempt, score))
+        trials.evaluate(drawn_in, exact)
+        trials.record(_unsure(trials.candidates(drawn_in)), exact)
         outcome = replace(outcome, candidates=drawn_in)
     if ledger is not None:
-        ledger.check_end(len(trials.all))
+        ledger.finish(trials.all)
     candidates = trials.candidates(outcome.candidates)  # screened anew, some of them
     best = max(candidates, key=trials.key)
+    if best.score is None:
+        raise UserError(
+            f"What the strategy settles on could not be scored ({best.error}); fix that, or "
+            "choose another search=."
+        )
     able = {t.index for t in candidates if t.score is not None and t.precision == best.precision}
     rivals = tuple(trial for trial in trials.all if trial.index in able)
     return Result(best, tuple(trials.all), rivals, outcome.iterations, repeats)
 
 
-Attempt = Callable[[int, Alpha], Trial]
+@dataclass(frozen=True)
+class _Pass:
+    """One way to score candidates: index, alpha -> trial.
+
+    Args:
+        score: of an alpha.
+        screened: whether it is the screen's, which cannot win whatever it says of itself.
+    """
+
+    score: Score
+    screened: bool = False
+
+    def __call__(self, index: int, alpha: Alpha) -> Trial:
+        """One that fails is tried once more; then that is its result, not the search's end."""
+        began = time.monotonic()
+        evaluation = self._evaluation(alpha)
+        if evaluation.score is None:
+            log.warning("Candidate %d failed (%s); it is tried again.", index, evaluation.error)
+            evaluation = self._evaluation(alpha)
+            if evaluation.score is None:
+                log.warning("Candidate %d counts as the worst (%s).", index, evaluation.error)
+        return Trial(
+            index=index,
+            alpha=alpha,
+            screened=self.screened,
+            seconds=time.monotonic() - began,
+            score=evaluation.score,
+            log_likelihood=evaluation.log_likelihood,
+            metrics=evaluation.metrics,
+            precision=evaluation.precision,
+            answers=evaluation.answers,
+            error=evaluation.error,
+        )
+
+    def _evaluation(self, alpha: Alpha) -> Evaluation:
+        try:
+            evaluation = _evaluation(self.score(alpha.copy()))
+        except Exception as error:
+            if isinstance(error, UserError) or machine_failed(error):
+                raise
+            log.debug("A candidate failed.", exc_info=True)
+            return Evaluation(None, error=f"{type(error).__name__}: {error}")
+        if self.screened and evaluation.precision == "fp32" and evaluation.score is not None:
+            return replace(evaluation, precision="screen")
+        return evaluation
 
 
 class _Trials:
@@ -191,37 +254,40 @@ class _Trials:
         objective: Objective,
         ties: Ties,
         ledger: Ledger | None,
+        exact: _Pass,
         map: Callable[..., Iterable[Any]],
         on_trial: Callable[[Trial, Trial], None] | None,
     ) -> None:
         self.objective = objective
         self.ties = ties
         self.ledger = ledger
+        self.exact = exact
         self.map = map
         self.on_trial = on_trial
         self.all: list[Trial] = []
         self.by_alpha: dict[bytes, Trial] = {}  # the last trial of an alpha
+        self.best: Trial | None = None  # so far
+        self.any_scored = self.any_likely = False
+        self.resumed = False  # whether what an earlier process recorded was looked at
 
-    def evaluate(self, alphas: Alphas, attempt: Attempt) -> int:
+    def evaluate(self, alphas: Alphas, way: _Pass) -> int:
         """Scores the alphas that were not scored before; how many were."""
         rows = {alpha.tobytes(): alpha.copy() for alpha in alphas}
         fresh = [alpha for key, alpha in rows.items() if key not in self.by_alpha]
-        self.record(fresh, attempt)
-        self.check_scored()
+        self.record(fresh, way)
         return len(alphas) - len(fresh)
 
-    def record(self, alphas: Sequence[Alpha], attempt: Attempt) -> None:
+    def record(self, alphas: Sequence[Alpha], way: _Pass) -> None:
         """Replays what the ledger has of these alphas and scores the others, in order."""
-        first, pending = len(self.all), list(alphas)
-        while pending and (trial := self._replay(len(self.all), pending[0])) is not None:
-            pending.pop(0)
-            self._add(trial)
-        if not pending:
-            return
-        numbers = range(len(self.all), first + len(alphas))
-        for trial in self.map(attempt, numbers, pending):
-            if self.ledger is not None:
-                self.ledger.append(trial)
+        numbered = list(enumerate(alphas, start=len(self.all)))
+        replayed = [self._replay(index, alpha, way.screened) for index, alpha in numbered]
+        fresh = [row for row, trial in zip(numbered, replayed, strict=True) if trial is None]
+        scored = iter(self._scored(fresh, way))
+        for trial in replayed:
+            if trial is None:
+                trial = next(scored)
+                if self.ledger is not None:
+                    self.ledger.append(trial)
             self._add(trial)
 
     def evaluations(self, alphas: Alphas) -> Evaluations:
@@ -256,27 +322,57 @@ class _Trials:
 
     def check_scored(self) -> None:
         """Raises UserError while no candidate could be scored."""
-        if all(trial.score is None for trial in self.all):
+        if not self.any_scored:
             reason = self.all[0].error if self.all else "nothing was proposed"
             raise UserError(
-                f"None of the {len(self.all)} candidates could be scored ({reason}); fix that, "
-                "delete the ledger where there is one, and search again."
+                f"None of the {len(self.all)} candidates could be scored ({reason}); fix that "
+                "and search again."
             )
-        likely = any(trial.log_likelihood is not None for trial in self.all)
-        if self.objective == "log_likelihood" and not likely:
+        if self.objective == "log_likelihood" and not self.any_likely:
             raise UserError(
                 "A search by log_likelihood needs a score function that returns an Evaluation "
                 "with one; give it, or search by score."
             )
 
-    def _replay(self, index: int, alpha: Alpha) -> Trial | None:
-        return None if self.ledger is None else self.ledger.replay(index, alpha)
+    def check_experts(self, initial: Alphas, labels: Sequence[str] | None) -> None:
+        """Raises UserError where an expert, one of the first n alphas, could not be scored."""
+        n = initial.shape[-1]
+        for number, alpha in enumerate(initial[:n]):
+            trial = self.by_alpha[alpha.tobytes()]
+            if trial.score is None:
+                name = f"number {number + 1}" if labels is None else f"'{labels[number]}'"
+                raise UserError(
+                    f"Expert {name} cannot be scored ({trial.error}); fix that, or leave it out, "
+                    "and search again."
+                )
+
+    def _scored(self, fresh: Sequence[tuple[int, Alpha]], way: _Pass) -> Iterable[Trial]:
+        if not fresh:
+            return ()
+        self._check_resumed(fresh[0][1].shape)
+        return self.map(way, *zip(*fresh, strict=True))
+
+    def _check_resumed(self, shape: tuple[int, ...]) -> None:
+        """Before the first new trial: does the best of an earlier process score the same here?"""
+        if self.ledger is None or self.resumed:
+            return
+        self.resumed = True
+        best = self.ledger.best(self.key, shape)
+        if best is not None:
+            self.ledger.confirm(best, self.exact(best.index, best.alpha))
+
+    def _replay(self, index: int, alpha: Alpha, screened: bool) -> Trial | None:
+        return None if self.ledger is None else self.ledger.replay(index, alpha, screened)
 
     def _add(self, trial: Trial) -> None:
         self.all.append(trial)
         self.by_alpha[trial.alpha.tobytes()] = trial
+        self.any_scored |= trial.score is not None
+        self.any_likely |= trial.log_likelihood is not None
+        if self.best is None or self.key(trial) > self.key(self.best):
+            self.best = trial
         if self.on_trial is not None:
-            self.on_trial(trial, max(self.all, key=self.key))
+            self.on_trial(trial, self.best)
 
 
 def _alphas(request: Shape | Alphas) -> Alphas:
@@ -311,34 +407,6 @@ def _warn(values: list[float], repeats: int) -> None:
             FLAT,
             values[-1],
         )
-
-
-def _attempt(score: Score, index: int, alpha: Alpha, *, screening: bool = False) -> Trial:
-    """The trial of one candidate; one that fails is a result, not the end of the search."""
-    began = time.monotonic()
-    try:
-        evaluation = _evaluation(score(alpha.copy()))
-    except Exception as error:
-        if isinstance(error, UserError) or machine_failed(error):
-            raise
-        evaluation = Evaluation(None, error=f"{type(error).__name__}: {error}")
-        log.warning(
-            "Candidate %d counts as the worst (%s).", index, evaluation.error, exc_info=True
-        )
-    if screening and evaluation.precision == "fp32" and evaluation.score is not None:
-        # What the screen says cannot win, whatever it says of itself.
-        evaluation = replace(evaluation, precision="screen")
-    return Trial(
-        index=index,
-        alpha=alpha,
-        seconds=time.monotonic() - began,
-        score=evaluation.score,
-        log_likelihood=evaluation.log_likelihood,
-        metrics=evaluation.metrics,
-        precision=evaluation.precision,
-        answers=evaluation.answers,
-        error=evaluation.error,
-    )
 
 
 def _evaluation(measured: float | Scored | Evaluation) -> Evaluation:

@@ -11,16 +11,17 @@ import numpy as np
 
 from dfwe.data.corpus import Corpus
 from dfwe.models.family import ModelFamily
+from dfwe.pipeline.context import device_name
 from dfwe.pipeline.record import Array, Cost, Record, SplitScores
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.scoring.decoding import Decoding
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Alpha, Trial
-from dfwe.search.ledger import Ledger, recorded_seconds
+from dfwe.search.ledger import Ledger, Remeasured, recorded_seconds
 from dfwe.search.loop import Result, likeliest, nearest_centroid
 from dfwe.search.simplex import centroid, experts
 from dfwe.stages.selection import SelectionRecord, selection_record
-from dfwe.statistics.bootstrap import resolution, trial_errors
+from dfwe.statistics.bootstrap import errors_from, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
@@ -58,6 +59,7 @@ class CrossFittedRecord(Record):
         alphas: (k, n) or (k, g, n), one per fold.
         optimism: how far dev's score of the result is above `score`, in points.
         evaluations: that the folds' searches added to the search's.
+        failed: trials of theirs that could not be scored and counted as the worst.
     """
 
     score: float
@@ -65,6 +67,7 @@ class CrossFittedRecord(Record):
     alphas: Array
     optimism: float
     evaluations: int
+    failed: int = 0
 
 
 class SearchRecord(Record):
@@ -77,7 +80,7 @@ class SearchRecord(Record):
         best: index of the winning trial.
         dev: the mixture's scores.
         experts: of each member, in the same order.
-        uniform: of the uniform average.
+        uniform: of the uniform average; None where it could not be scored.
         one_standard_error: of the mixtures that dev cannot tell from the best, by the paired
             standard error, the nearest to the average; None for a search by another objective
             than the score.
@@ -89,6 +92,9 @@ class SearchRecord(Record):
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
         cost: evaluations and the tokens that they read.
+        failed: indexes of the trials that could not be scored and counted as the worst.
+        remeasured: trials of an earlier process, of another machine say, that the one that
+            resumed it has scored otherwise (`resume=anyway`), those of the folds' searches too.
     """
 
     members: tuple[int, ...]
@@ -97,7 +103,7 @@ class SearchRecord(Record):
     best: int
     dev: SplitScores
     experts: tuple[SplitScores, ...]
-    uniform: SplitScores
+    uniform: SplitScores | None
     one_standard_error: Choice | None
     likeliest: Choice | None
     cross_fitted: CrossFittedRecord | None
@@ -106,6 +112,13 @@ class SearchRecord(Record):
     iterations: int
     repeats: int
     cost: Cost
+    failed: tuple[int, ...] = ()
+    remeasured: tuple[Remeasured, ...] = ()
+
+    @property
+    def all_failed(self) -> int:
+        """How many trials could not be scored, those of the folds' searches too."""
+        return len(self.failed) + (0 if self.cross_fitted is None else self.cross_fitted.failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +187,7 @@ class Interpolate(Step):
             best=result.best.index,
             dev=_dev(result.best),
             experts=tuple(_dev(trial) for trial in rows),
-            uniform=_dev(uniform),
+            uniform=None if uniform.score is None else _dev(uniform),
             one_standard_error=plainest,
             likeliest=likely,
             cross_fitted=cross_fitted,
@@ -189,10 +202,14 @@ class Interpolate(Step):
                 parameters=space.size,
                 evaluations=result.evaluations,
             ),
+            failed=result.failed,
+            remeasured=callback.remeasured,
         )
 
     def _search(self, run: Run, space: Any, folder: Path) -> "tuple[WeightSearch, Any]":
         """The search, also without each fold, and the module with theta(alpha*)."""
+        import torch
+
         from dfwe.callbacks.progress import search_bar
         from dfwe.callbacks.weight_search import WeightSearch
         from dfwe.data.batches import scoring_loader
@@ -216,13 +233,17 @@ class Interpolate(Step):
                     {"search/score": trial.score, "search/best": best.score}, step=trial.index
                 )
 
-            callback = WeightSearch(
-                space, self.search, Ledger(run.work / TRIALS), follow, run.context.workers
+            device, workers = run.context.device, run.context.workers
+            ledger = Ledger(
+                run.work / TRIALS,
+                resume=run.context.resume,
+                device=device_name(device),
+                threads=torch.get_num_threads() if workers == 1 else workers,
             )
+            callback = WeightSearch(space, self.search, ledger, follow, workers)
             trainer = run.context.build_trainer(
                 logger=False, callbacks=[callback], default_root_dir=run.work
             )
-            device = trainer.strategy.root_device
             network.to(device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
             flatten(network)
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
@@ -274,8 +295,8 @@ class Interpolate(Step):
         if self.search.objective != "score":
             return None, None
         examples = self.task.examples(self.corpus, "dev")
-        paired = trial_errors(self.task, result.trials, examples)
-        errors: list[float] = paired[result.best.index].tolist()
+        paired = errors_from(self.task, result.trials, examples, result.best.index)
+        errors: list[float] = paired.tolist()
         close = result.within(errors)
 
         def choice(trial: Trial) -> Choice:
@@ -316,6 +337,7 @@ def _cross_fitted(crossed: CrossFitted, result: Result) -> CrossFittedRecord:
         alphas=np.stack([search.alpha for search in crossed.searches]),
         optimism=result.score - crossed.score,
         evaluations=len(added - scored),
+        failed=sum(len(search.failed) for search in crossed.searches),
     )
 
 

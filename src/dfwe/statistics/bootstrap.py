@@ -22,6 +22,7 @@ ROUNDING = 1e-9  # points
 NORMAL = 1.96  # standard errors on each side that contain LEVEL of a normal distribution
 POWER = 0.8  # the chance to tell a difference from 0 that counts as visible
 NORMAL_POWER = 0.84  # standard errors beyond NORMAL at which the chance is POWER
+BLOCK = 500  # trials at a time: what counting their answers needs of memory
 MANY_SEEDS = 10  # from here on seeds are drawn; fewer say too little of their spread
 Replicates = NDArray[np.float64]  # (draws,), in points
 
@@ -194,12 +195,27 @@ def trial_errors(
         trials: of one search.
         examples: those that they answered.
     """
+    return difference_errors(_trial_replicates(task, trials, examples))
+
+
+def errors_from(
+    task: Task, trials: Sequence[Trial], examples: Sequence[Example], position: int
+) -> NDArray[np.float64]:
+    """A row of `trial_errors`: of each trial's difference from one of them, (trials,)."""
+    rows = _trial_replicates(task, trials, examples)
+    return np.std(rows - rows[position], axis=1, ddof=1)
+
+
+def _trial_replicates(
+    task: Task, trials: Sequence[Trial], examples: Sequence[Example]
+) -> NDArray[np.float64]:
+    """(trials, draws)."""
     rows = np.zeros((len(trials), DRAWS))
     answered = [(k, row.answers.texts) for k, row in enumerate(trials) if row.answers is not None]
-    if answered:
-        positions, texts = zip(*answered, strict=True)
+    for start in range(0, len(answered), BLOCK):
+        positions, texts = zip(*answered[start : start + BLOCK], strict=True)
         rows[list(positions)] = _replicates(task, texts, examples)
-    return difference_errors(rows)
+    return rows
 
 
 def resolution(

@@ -16,6 +16,7 @@ from dfwe.errors import UserError
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.executor import Stage, execute, lineage
 from dfwe.pipeline.run_log import log_result
+from dfwe.pipeline.store import Store
 from dfwe.search import baselines
 from dfwe.search.ledger import read_trials
 from dfwe.stages.interpolate import TRIALS, Interpolate, SearchRecord
@@ -132,6 +133,26 @@ def test_every_step_of_a_control_is_stored_with_seconds_device_and_versions(
         assert where.versions["python"] == platform.python_version()
         for library in ("torch", "transformers", "lightning", "numpy"):
             assert where.versions[library] == version(library)
+
+
+def test_the_report_marks_searches_with_failed_candidates(plan, context, monkeypatch):
+    runs = Runs(lambda task, seed: plan, ["mood"], [0], context.store)
+    assert "could not be scored" not in table2(runs, {}).note + comparison(runs).note
+    read = Store.record
+
+    def with_failures(store, recipe, kind):
+        record = read(store, recipe, kind)
+        if recipe.name in failing:
+            return record.model_copy(update={"failed": (7,)})
+        return record
+
+    failing = {plan.interpolation.recipe.name, step(plan, "random").recipe.name}
+    monkeypatch.setattr(Store, "record", with_failures)
+    assert "where the search was resumed: DFWE on mood, seed 0." in table2(runs, {}).note
+    note = comparison(runs).note
+    marked = note[note.index("where the search was resumed: ") :]
+    assert marked.count("on mood, seed 0") == 2  # methods that share a search are named once
+    assert "random on mood, seed 0" in marked
 
 
 def test_every_step_of_a_control_is_logged_by_each_configured_logger(steps_of_controls, context):

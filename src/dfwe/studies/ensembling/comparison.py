@@ -89,7 +89,7 @@ def dev_score(method: Method, store: Store) -> float | None:
         return None
     record = store.record(step.recipe, SearchRecord)
     if method.key == "uniform":
-        return record.uniform.score
+        return None if record.uniform is None else record.uniform.score
     choices = {"one_standard_error": record.one_standard_error, "likeliest": record.likeliest}
     if method.key in choices:
         choice = choices[method.key]

@@ -67,13 +67,17 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
             for place, step in enumerate(plan.members)
         ],
         baseline=ModelScores(dev=_dev(store, plan.baseline, search, 0), test=baseline),
-        uniform=ModelScores(dev=search and search.uniform.score, test=_score(test, "uniform")),
+        uniform=ModelScores(
+            dev=search and search.uniform and search.uniform.score, test=_score(test, "uniform")
+        ),
         dfwe=DfweResult(
             alpha=None if search is None else named(search.alpha, labels, search.groups),
             dev=search and search.dev.score,
             test=mixture,
             evaluations=search and search.cost.evaluations,
             iterations=search and search.iterations,
+            failed=0 if search is None else search.all_failed,
+            remeasured=0 if search is None else len(search.remeasured),
         ),
         one_standard_error=chosen("one_standard_error", search and search.one_standard_error),
         likeliest=chosen("likeliest", search and search.likeliest),

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dfwe.pipeline.step import Step
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import DASH, bounds, clock, points, shown
-from dfwe.stages.interpolate import SearchRecord
+from dfwe.stages.interpolate import Interpolate, SearchRecord
 from dfwe.stages.selection import SelectionRecord
 from dfwe.statistics.bootstrap import Difference, holm
 from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
@@ -84,6 +85,7 @@ def table2(
         "DFWE. Costs are a DFWE run's, in brackets as multiples of fine-tuning's; FLOPs are "
         "estimates (6 a parameter and token trained, 2 scored)."
     )
+    note += _marked(runs, ["dfwe"])
     if published_note and any(task in published for task in tasks):
         note = f"{note} {published_note}"
     kept = [k for k in range(len(columns)) if any(row[k] not in (DASH, "") for row in rows)]
@@ -157,8 +159,33 @@ def comparison(runs: Runs, hypotheses: Sequence[str] = ()) -> Table:
         "true difference that is told from 0 in 80 of 100 cases. Costs are a run's, as if it "
         "alone were computed."
     )
+    note += _marked(runs, runs.names)
     brief = ("model", "test", "over fine-tuning", "DFWE over it", "95 % interval ")
     return Table("DFWE and the controls", columns, rows, note=note, name="controls", brief=brief)
+
+
+def _marked(runs: Runs, names: Sequence[str]) -> str:
+    """A sentence on searches that had candidates without a score, or were resumed anyway."""
+    found: dict[Step, str] = {}
+    for task, group in runs.finished.items():
+        for plan, _ in group:
+            for method in plan.methods:
+                step = method.step
+                if method.name not in names or not isinstance(step, Interpolate):
+                    continue
+                if step.recipe not in runs.store:  # only the test's result is left
+                    continue
+                record = runs.store.record(step.recipe, SearchRecord)
+                if record.all_failed or record.remeasured:
+                    found.setdefault(
+                        step, f"{shown(method.name)} on {task}, seed {plan.study.seed}"
+                    )
+    if not found:
+        return ""
+    return (
+        " Some candidates could not be scored and count as the worst, or scored otherwise where "
+        f"the search was resumed: {'; '.join(found.values())}."
+    )
 
 
 def _intervals(gained: Difference) -> str:
