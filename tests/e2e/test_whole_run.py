@@ -62,7 +62,8 @@ def test_results_have_every_key(results):
         "model_dir",
     }
     assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
-    assert set(results["dfwe"]) == {"alpha", "dev", "test", "evaluations", "iterations"}
+    mixture, counts = {"alpha", "dev", "test"}, {"evaluations", "iterations", "failed"}
+    assert set(results["dfwe"]) == {*mixture, *counts, "remeasured"}
     assert set(results["seconds"]) == {"experts", "finetune", "interpolate", "evaluate"}
     assert sum(results["dfwe"]["alpha"].values()) == pytest.approx(1)
     assert results["delta"] == results["dfwe"]["test"] - results["baseline"]["test"]

@@ -5,15 +5,18 @@ import pytest
 from scipy import stats
 
 from dfwe.data.dialogue import Example
+from dfwe.search.evaluation import Answers, Trial
 from dfwe.statistics.bootstrap import (
     difference,
     difference_errors,
+    errors_from,
     holm,
     interval,
     over_seeds,
     replicates,
     resolution,
     standard_error,
+    trial_errors,
 )
 from dfwe.tasks.answers import FreeText, Label, Labels
 from dfwe.tasks.metrics import F1, Accuracy, ExactMatch, MultilabelF1, TokenF1
@@ -143,6 +146,23 @@ def test_errors_of_differences_are_paired():
         assert errors[i, j] == pytest.approx(standard_error(rows[i] - rows[j]))
     assert errors[0, 1] == pytest.approx(0.5, rel=0.05)
     assert standard_error(rows[0]) == pytest.approx(3, rel=0.05)
+
+
+def test_errors_from_a_trial_are_those_of_the_differences_drawn_one_by_one(monkeypatch):
+    monkeypatch.setattr("dfwe.statistics.bootstrap.BLOCK", 2)  # trials at a time
+    found = examples([3, 1, 7, 2, 5])
+    texts = [answers(found) for _ in range(5)]
+    trials = [
+        Trial(index=k, alpha=np.ones(1), score=1.0, answers=Answers(tuple(row), (0.0,) * 18))
+        for k, row in enumerate(texts)
+    ]
+    trials[1] = Trial(index=1, alpha=np.ones(1), score=1.0)  # without answers: 0 in each draw
+    rows = np.stack([replicates(task(), row, found) for row in texts])
+    rows[1] = 0.0
+    errors = errors_from(task(), trials, found, 3)
+    for error, row in zip(errors, rows, strict=True):
+        assert error == pytest.approx(standard_error(row - rows[3]))
+    np.testing.assert_allclose(trial_errors(task(), trials, found)[3], errors, atol=1e-6)
 
 
 def simulated(seeds, repeats, rng, between=4.0, dialogues=1.2, draws=400):

@@ -149,8 +149,7 @@ class Ledger:
     @property
     def remeasured(self) -> tuple[Remeasured, ...]:
         """What any process has found to score otherwise than recorded, with `resume="anyway"`."""
-        found = [row for attempt in self._attempts for row in attempt.remeasured]
-        return tuple({row.model_dump_json(): row for row in found}.values())
+        return _distinct(row for attempt in self._attempts for row in attempt.remeasured)
 
     def replay(self, index: int, alpha: Alpha, screened: bool = False) -> Trial | None:
         """The trial recorded of this alpha, under the index that it has now; None without one."""
@@ -190,7 +189,8 @@ class Ledger:
             raise UserError(self._disagreement(trial, again))
         found = Remeasured(alpha=trial.alpha, recorded=trial.value, measured=again.score)
         attempt = self._attempt or self._begun(None)
-        self._write(attempt.model_copy(update={"remeasured": (*attempt.remeasured, found)}))
+        remeasured = _distinct((*attempt.remeasured, found))
+        self._write(attempt.model_copy(update={"remeasured": remeasured}))
 
     def append(self, trial: Trial) -> None:
         """Record a trial; when this returns it is on disk."""
@@ -323,6 +323,10 @@ def _agree(trial: Trial, again: Evaluation) -> bool:
     if trial.answers is None or again.answers is None:
         return False
     return trial.answers.texts == again.answers.texts
+
+
+def _distinct(rows: Iterable[Remeasured]) -> tuple[Remeasured, ...]:
+    return tuple({row.model_dump_json(): row for row in rows}.values())
 
 
 def _timing(trial: Trial) -> TimingRow:
