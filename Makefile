@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 OPTIMISERS := .venv/optimisers
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-fast coverage check format lock bench bench-full regret outside tiny clean
+.PHONY: quickstart test test-fast coverage mutants check format lock bench bench-full regret outside tiny clean
 
 # torch goes by version alone, for its file differs between package indexes; all else by hash.
 .venv/.done: pyproject.toml requirements.lock
@@ -29,6 +29,14 @@ test-fast: .venv/.done
 coverage: .venv/.done
 	$(TEST) --cov=dfwe.statistics --cov=dfwe.search --cov=dfwe.weights --cov=dfwe.pipeline \
 		--cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+# Which changes of where numbers come from no test notices (docs/notes/mutation.md), one process.
+mutants: export OMP_NUM_THREADS = 1
+mutants: .venv/.done
+	mkdir -p build
+	$(BIN)/python tools/mutants.py build/mutants.jsonl --code src/dfwe/statistics src/dfwe/search \
+		$(addprefix src/dfwe/weights/,space.py layout.py rows.py) \
+		--tests tests/statistics tests/search tests/weights
 
 # The one gate command: lint, format, import layers and circles, types.
 check: .venv/.done

@@ -170,9 +170,9 @@ def test_a_method_may_settle_on_another_than_the_best():
     assert (found.score, found.iterations) == (0.25, 3)
 
 
-@pytest.mark.parametrize("strategy", [single_experts(3), line(3, start=0, end=2, points=3)])
+@pytest.mark.parametrize("strategy", [single_experts, partial(line, start=0, end=2, points=3)])
 def test_a_method_that_settles_among_equals_takes_the_likelier(strategy):
-    found = search(strategy, lambda alpha: Evaluation(50.0, log_likelihood=float(alpha[2])))
+    found = search(strategy(3), lambda alpha: Evaluation(50.0, log_likelihood=float(alpha[2])))
     assert found.alpha.tolist() == [0.0, 0.0, 1.0]
 
 
