@@ -22,7 +22,6 @@ from dfwe.tasks.answers import FreeText, Label, Labels
 from dfwe.tasks.metrics import F1, Accuracy, ExactMatch, MultilabelF1, TokenF1
 from dfwe.tasks.task import Task
 
-RNG = np.random.default_rng(0)
 OPTIONS = ("happy", "angry", "calm")
 KINDS = {
     "label": (Label(), [F1("micro"), F1("macro"), F1("weighted"), Accuracy()]),
@@ -38,16 +37,17 @@ def task(kind="label", metrics=None):
 
 def examples(sizes):
     """One dialogue a size, of so many examples."""
+    rng = np.random.default_rng(0)
     return tuple(
-        Example(f"d{d}_{i}", f"d{d}", "", "", (said := str(RNG.choice(OPTIONS))), (said,), OPTIONS)
+        Example(f"d{d}_{i}", f"d{d}", "", "", (said := str(rng.choice(OPTIONS))), (said,), OPTIONS)
         for d, size in enumerate(sizes)
         for i in range(size)
     )
 
 
-def answers(found, right=0.6):
-    noise = [*OPTIONS, "nonsense"]
-    return [e.target if RNG.random() < right else str(RNG.choice(noise)) for e in found]
+def answers(found, seed=1, right=0.6):
+    rng, noise = np.random.default_rng(seed), [*OPTIONS, "nonsense"]
+    return [e.target if rng.random() < right else str(rng.choice(noise)) for e in found]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +102,7 @@ def test_seeds_widen_the_interval_by_their_own_error():
 
 def test_what_dev_resolves_is_one_sentence():
     found = examples([2] * 10)
-    texts, others = answers(found), answers(found)
+    texts, others = answers(found), answers(found, seed=2)
     errors = [standard_error(replicates(task(), texts, found) - replicates(task(), others, found))]
     for models in ([texts, others], [texts, texts, texts, others]):
         assert resolution(task(), models, found) == (
@@ -125,7 +125,7 @@ def test_a_dev_split_that_shows_no_noise_is_not_said_to_have_none():
     assert sentence is not None
     assert sentence.endswith("they differ by the same in every draw of them.")
     one = examples([20])
-    assert resolution(task(), [answers(one), answers(one)], one) == (
+    assert resolution(task(), [answers(one), answers(one, seed=2)], one) == (
         "Dev has 20 instances in one dialogue alone, from which the noise between two models "
         "cannot be estimated."
     )
@@ -195,7 +195,7 @@ def test_three_seeds_have_students_interval():
     assert gained.mean == 4.0
     assert gained.interval == pytest.approx(expected)
     assert gained.p == pytest.approx(2 * stats.t.sf(4.0 / error, 2))
-    assert not gained.given_models
+    assert gained.given_models is False
     power = stats.t.sf(stats.t.ppf(0.975, 2) - gained.visible / error, 2)
     assert power == pytest.approx(0.8)
 
@@ -203,7 +203,8 @@ def test_three_seeds_have_students_interval():
 def test_one_seed_speaks_of_its_models_alone():
     rows = np.random.default_rng(0).normal(1.0, 0.5, (1, 4000))
     gained = difference([(np.array([1.0]), rows)])
-    assert gained.given_models
+    assert gained.given_models is True
+    assert gained.mean == 1.0
     assert gained.interval == pytest.approx((0.02, 1.98), abs=0.08)
     assert gained.p == pytest.approx(2 * stats.norm.sf(2), abs=0.015)
     assert gained.visible == pytest.approx(2.8 * 0.5, rel=0.05)
@@ -222,6 +223,7 @@ def test_tasks_are_independent():
 @pytest.mark.parametrize(
     ("values", "adjusted"),
     [
+        ([0.8, 0.9], [1.0, 1.0]),
         ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
         ([0.5, 0.9], [1.0, 1.0]),
         ([0.02], [0.02]),
@@ -230,3 +232,58 @@ def test_tasks_are_independent():
 )
 def test_p_values_are_adjusted_step_by_step(values, adjusted):
     assert holm(values) == pytest.approx(adjusted)
+
+
+def test_an_interval_is_between_the_percentiles():
+    values = np.random.default_rng(0).permutation(np.arange(1001.0))
+    assert interval(values) == pytest.approx((25, 975))
+    assert interval(values, 0.9) == pytest.approx((50, 950))
+
+
+@pytest.mark.parametrize(
+    ("positive", "zero", "negative", "p"),
+    [(18, 0, 1, 0.2), (1, 0, 18, 0.2), (19, 0, 0, 0.1), (0, 19, 0, 1.0), (16, 3, 0, 0.4)],
+)
+def test_a_p_value_counts_the_draws_that_do_not_side_with_the_mean(positive, zero, negative, p):
+    """Twice the share of the fewer side's draws, the sample itself counted as one."""
+    rows = np.repeat([[2.0, 0.0, -2.0]], [positive, zero, negative], axis=1)
+    assert difference([(rows.mean(axis=1), rows)]).p == pytest.approx(p)
+
+
+@pytest.mark.parametrize(("gain", "p"), [(0.5, 0.0), (0.0, 1.0)])
+def test_seeds_that_all_differ_by_the_same_leave_no_doubt(gain, p):
+    gained = difference([(np.full(3, gain), np.full((3, 9), gain))])
+    assert (gained.p, gained.interval, gained.visible) == (p, (gain, gain), 0)
+
+
+def test_an_error_below_a_point_is_as_good_as_another():
+    values, rows = np.array([0.1, 0.2, 0.6]), np.zeros((3, 9))
+    test = stats.ttest_1samp(values, 0)
+    assert difference([(values, rows)]).p == pytest.approx(test.pvalue)
+
+
+def test_ten_seeds_are_drawn_and_the_same_each_time():
+    values = np.arange(10.0)
+    rows = np.repeat(values[:, None], 20_000, axis=1)  # no noise but the seeds'
+    gained = difference([(values, rows)])
+    drawn = np.random.default_rng(7).choice(values, size=(20_000, 10)).mean(axis=1)
+    assert gained.interval == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.05)
+    assert difference([(values, rows)]) == gained
+    assert np.array_equal(over_seeds(rows), over_seeds(rows))
+
+
+def test_the_errors_of_trials_are_those_of_their_answers():
+    """A trial without answers has no point in any draw: the other's error is its own."""
+    found = examples([3, 1, 4, 2, 5])
+    texts = [answers(found, seed) for seed in (1, 2)]
+    rows = np.stack([replicates(task(), text, found) for text in texts])
+    known = [Answers(tuple(text), (0.0,) * len(found)) for text in texts]
+    trials = [
+        Trial(score=None if row is None else 1.0, answers=row, index=i, alpha=np.ones(1))
+        for i, row in enumerate([known[0], None, known[1]])
+    ]
+    errors = trial_errors(task(), trials, found)
+    assert errors[0, 2] == pytest.approx(standard_error(rows[0] - rows[1]))
+    assert errors[0, 1] == pytest.approx(standard_error(rows[0]))
+    assert errors[2, 1] == pytest.approx(standard_error(rows[1]))
+    assert not trial_errors(task(), trials[1:2] * 2, found).any()

@@ -10,7 +10,7 @@ from dfwe.scoring.scorer import scores_of
 from dfwe.search.evaluation import Answers, Evaluation
 from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead
-from dfwe.statistics.cross_fitting import cross_fit, fold_of
+from dfwe.statistics.cross_fitting import SHARES, cross_fit, fold_of, shrinkage
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import F1
 from dfwe.tasks.task import Task
@@ -100,6 +100,7 @@ def test_it_is_k_searches_by_hand(logits, label_examples):
     np.testing.assert_allclose([search.alpha for search in fitted.searches], alphas)
     assert fitted.score == pytest.approx(f1)
     assert fitted.metrics == {"f1_weighted": pytest.approx(f1)}
+    assert TASK.score(fitted.texts, label_examples)["score"] == fitted.score
 
 
 @pytest.mark.parametrize("fold", range(FOLDS))
@@ -154,3 +155,65 @@ def test_it_is_nearer_than_dev_to_what_the_search_is_worth():
         dev.append(answering(*small)(alpha, "fp32").score - true)
         cross_fitted.append(fitted.score - true)
     assert np.mean(dev) > 2 * abs(np.mean(cross_fitted))
+
+
+def test_each_search_has_its_number_and_its_precision_and_what_it_found_answers_in_fp32(
+    logits, label_examples
+):
+    asked, folds = [], []
+
+    def score(alpha, precision):
+        asked.append(precision)
+        return answering(logits, label_examples)(alpha, precision)
+
+    def find_in_bf16(answers, fold):
+        folds.append(fold)
+        return search(nelder_mead(EXPERTS, evaluations=4), lambda a: answers(a, "bf16").score)
+
+    cross_fit(find_in_bf16, score, TASK, label_examples, FOLDS)
+    assert folds == list(range(FOLDS))
+    assert asked == (["bf16"] * 4 + ["fp32"]) * FOLDS
+
+
+def made_of(sizes):
+    """Examples of one dialogue a size."""
+    return [
+        Example(f"{d}_{i}", f"d{d:02}", "", "", "a", ("a",))
+        for d, size in enumerate(sizes)
+        for i in range(size)
+    ]
+
+
+def test_equal_dialogues_are_dealt_to_the_folds_in_the_drawn_order():
+    drawn = np.random.default_rng(0).permutation(40)
+    assert fold_of(made_of([1] * 40), 4)[drawn].tolist() == [*range(4)] * 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_dialogue_is_dealt_first(seed):
+    assert np.bincount(fold_of(made_of([1, 1, 5, 1, 1, 1]), 2, seed)).tolist() == [5, 5]
+
+
+def test_the_share_of_the_average_is_the_best_over_the_folds_and_of_equals_the_largest(
+    logits, label_examples
+):
+    fitted = crossed(logits, label_examples)
+    member = fold_of(label_examples, FOLDS)
+    pooled = []
+    for share in SHARES:
+        alphas = [(1 - share) * s.alpha + share / EXPERTS for s in fitted.searches]
+        answered = [mixed(logits, alpha, label_examples)[0] for alpha in alphas]
+        texts = [answered[fold][i] for i, fold in enumerate(member)]
+        golds = [example.target for example in label_examples]
+        pooled.append(f1_score(golds, texts, average="weighted", zero_division=0.0))
+    best = max(range(len(SHARES)), key=lambda k: (round(pooled[k], 12), SHARES[k]))
+    asked = []
+
+    def score(alpha, precision):
+        asked.append(precision)
+        return answering(logits, label_examples)(alpha, precision)
+
+    assert shrinkage(fitted, score, TASK, label_examples) == SHARES[best]
+    assert set(asked) == {"fp32"}
+    same = np.repeat(logits[:1], EXPERTS, axis=0)
+    assert shrinkage(fitted, answering(same, label_examples), TASK, label_examples) == 1.0

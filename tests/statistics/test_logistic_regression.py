@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.preprocessing import StandardScaler
 
-from dfwe.statistics.logistic_regression import FOLDS, PENALTIES, fit
+from dfwe.statistics.logistic_regression import FOLDS, NEVER, PENALTIES, fit
 
 
 def drawn(classes, m=120, d=12, noise=2.0, seed=0):
@@ -68,3 +68,26 @@ def test_examples_of_one_label_have_that_answer():
     regression = fit(np.ones((5, 3)), np.ones(5, dtype=int), 2)
     assert regression.penalty is None
     assert regression.evaluate(np.zeros((2, 3)), np.array([1, 0]))[1] == 0.5
+    assert regression.bias.tolist() == [NEVER, 0.0]
+    assert regression.evaluate(np.zeros((2, 3)), np.ones(2, dtype=int)) == (0.0, 1.0)
+
+
+def test_a_feature_that_never_varies_counts_for_nothing():
+    x, labels = drawn(3)
+    plain = fit(x, labels, 3)
+    constant = fit(np.insert(x, 4, 7.0, axis=1), labels, 3)
+    assert not constant.weights[:, 4].any()
+    np.testing.assert_allclose(np.delete(constant.weights, 4, axis=1), plain.weights, atol=1e-4)
+    np.testing.assert_allclose(constant.bias, plain.bias, atol=1e-3)
+
+
+def test_the_folds_are_the_same_each_time():
+    """Of noise, whose penalty hangs on the folds."""
+    rng = np.random.default_rng(4)
+    x, labels = rng.normal(size=(24, 2)), rng.integers(0, 2, 24)
+    state, penalties = np.random.get_state(), set()
+    for seed in range(4):
+        np.random.seed(seed)
+        penalties.add(fit(x, labels, 2).penalty)
+    np.random.set_state(state)
+    assert len(penalties) == 1

@@ -201,3 +201,34 @@ def test_a_certificate_is_about_a_share_of_right_answers_alone():
     assert accuracy_among([Accuracy(), ExactMatch()]) == 0
     with pytest.raises(UserError, match="which f1_macro, f1_micro, token_f1_macro is not"):
         accuracy_among([F1("macro"), MultilabelF1(), TokenF1("macro")])
+
+
+def test_a_search_by_likelihood_is_repeated_by_likelihood():
+    examples = make_examples(np.random.default_rng(0), [1] * 20)
+    right = [example.target for example in examples]
+    counts = count(TASKS["accuracy"], [right, ["none"] * 20], examples)
+    likelihoods = np.repeat([[-2.0], [-1.0]], 20, axis=1)  # the wrong answers are likelier
+    by_score = select(counts, likelihoods, range(2), [0], draws=30)
+    by_likelihood = select(counts, likelihoods, range(2), [0], "log_likelihood", draws=30)
+    assert (by_score.score, set(by_score.chosen.tolist())) == (100.0, {0})
+    assert (by_likelihood.score, set(by_likelihood.chosen.tolist())) == (0.0, {1})
+    assert by_likelihood.gains[0].mean == -100.0
+
+
+def test_one_answer_more_of_a_large_dialogue_wins_it():
+    examples = make_examples(np.random.default_rng(0), [150] * 6)
+    right = [example.target for example in examples]
+    fewer = ["none" if i % 150 == 0 else text for i, text in enumerate(right)]
+    counts = count(TASKS["accuracy"], [right, fewer], examples)
+    forth = certify(Accuracy(), *counts.sums[0], counts.sizes)
+    back = certify(Accuracy(), *counts.sums[0][::-1], counts.sizes)
+    assert (forth.wins, forth.losses, forth.holds) == (6, 0, True)
+    assert (back.wins, back.losses, back.p) == (0, 6, 1.0)
+    assert forth.smallest == back.smallest == pytest.approx(100 * 6 / 900)
+
+
+def test_draws_that_models_share_cannot_be_changed():
+    drawn = draw_dialogues(5, 10)
+    with pytest.raises(ValueError, match="read-only"):
+        drawn[0, 0] = 7
+    assert (drawn.sum(axis=1) == 5).all()
