@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -68,8 +69,7 @@ class Tester:
             executed.switch_context(item.nodeid)
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
         executed.stop()
-        if self.failed or self._outcome(None, session.items) != "survived":
-            raise pytest.UsageError(f"Tests fail on the code as it is: {self.failed}.")
+        self._check(session.items)
         for file, module in self.files.items():
             contexts = executed.get_data().contexts_by_lineno(str(file))
             for mutant in mutants(file, module):
@@ -78,7 +78,17 @@ class Tester:
                 if mutant.name not in self.killed:
                     outcome = self._outcome(mutant, tests) if tests else "untested"
                     self._append(mutant, outcome)
+        self._check(session.items)
         return True
+
+    def _check(self, tests: Sequence[pytest.Item]) -> None:
+        """Whether the tests pass on the code as it is, in the order that mutants have them in."""
+        tests = sorted(tests, key=lambda item: self.seconds[item.nodeid])
+        if self.failed or self._outcome(None, tests) != "survived":
+            raise pytest.UsageError(
+                "Tests fail on the code as it is, or run by their duration: no result of this "
+                f"run says anything, delete {self.path}. {self.failed}"
+            )
 
     def _outcome(self, mutant: Mutant | None, tests: Sequence[pytest.Item]) -> str:
         """What becomes of a mutant: killed, timeout or survived."""
@@ -134,7 +144,9 @@ def main() -> int:
     known = read(arguments.results)
     killed = {name for name, outcome in known.items() if outcome in ("killed", "timeout")}
     options = [*OPTIONS.split(), *(f"-pno:{name}" for name in PLUGINS), *arguments.tests]
-    status = pytest.main(options, [Tester(files, arguments.results, killed, arguments.seconds)])
+    tester = Tester(files, arguments.results, killed, arguments.seconds)
+    with TemporaryDirectory(prefix="dfwe-") as folder:  # whose name no other session cleans up
+        status = pytest.main([*options, f"--basetemp={folder}/tests"], [tester])
     outcomes = read(arguments.results)
     for name, outcome in outcomes.items():
         if outcome in ("survived", "untested"):
