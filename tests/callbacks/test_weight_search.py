@@ -15,11 +15,9 @@ from dfwe.data.tokenization import tokenize
 from dfwe.errors import UserError
 from dfwe.scoring.decoding import Likelihood
 from dfwe.scoring.scorer import Scorer
-from dfwe.search.baselines import single_experts
 from dfwe.search.config import Search
-from dfwe.search.evaluation import Evaluation, answers_digest
+from dfwe.search.evaluation import answers_digest
 from dfwe.search.ledger import Ledger, read_trials
-from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead
 from dfwe.statistics.cross_fitting import SHARES, fold_of
 from dfwe.tasks.answers import Label
@@ -266,31 +264,3 @@ def test_shrinkage_draws_the_result_toward_the_average_as_far_as_folds_prefer(se
                 texts[position] = answers[position]
         scores[drawn] = TASK.score(texts, examples)["score"]
     assert share == max(drawn for drawn in SHARES if scores[drawn] == max(scores.values()))
-
-
-def test_shrinkage_without_folds_is_refused():
-    with pytest.raises(UserError, match=r"chosen by cross-fitting; set search\.folds=5"):
-        Search(nelder_mead, shrinkage=True)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_shrunk_search_ends_at_its_best_drawn_in(share):
-    def score(alpha):
-        return -float(np.sum((alpha - [0.7, 0.2, 0.1]) ** 2))
-
-    plain = search(nelder_mead(3, evaluations=30), score)
-    drawn = search(nelder_mead(3, evaluations=30), score, shrinkage=share)
-    np.testing.assert_allclose(drawn.alpha, (1 - share) * plain.alpha + share / 3)
-    assert drawn.iterations == plain.iterations
-    best = search(single_experts(3), score, shrinkage=share)
-    np.testing.assert_allclose(best.alpha, (1 - share) * np.eye(3)[0] + share / 3)
-
-
-def test_what_is_drawn_in_is_the_best_by_the_objective():
-    """Expert 0 has the best score, expert 1 the best likelihood."""
-
-    def score(alpha):
-        return Evaluation(float(alpha[0]), float(alpha[1]))
-
-    result = search(single_experts(3), score, objective="log_likelihood", shrinkage=0.5)
-    np.testing.assert_allclose(result.alpha, 0.5 * np.eye(3)[1] + 0.5 / 3)

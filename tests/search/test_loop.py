@@ -74,7 +74,9 @@ def test_a_search_by_likelihood_climbs_it_and_its_ties_go_to_the_score():
 
 
 def test_a_search_by_likelihood_needs_one():
-    with pytest.raises(UserError, match=r"returns an Evaluation .* or search by score"):
+    with pytest.raises(
+        UserError, match=r"^A search by log_.* an Evaluation .* or search by score"
+    ):
         search(listed([0.1, 0.4]), lambda alpha: alpha[0], objective="log_likelihood")
     with pytest.raises(UserError, match="objective=loss is unknown"):
         search(listed([0.1]), lambda alpha: alpha[0], objective="loss")
@@ -142,7 +144,7 @@ def test_a_score_may_change_the_alpha_it_is_given():
 
 
 def test_a_search_takes_a_strategy_of_at_least_one_expert():
-    with pytest.raises(UserError, match=r"search\(nelder_mead\(n\), score\)"):
+    with pytest.raises(UserError, match=r"^search takes what .*search\(nelder_mead\(n\), score\)"):
         search(nelder_mead, len)
     with pytest.raises(UserError, match="n=0 must be"):
         search(nelder_mead(0), len)
@@ -272,7 +274,7 @@ def test_a_trial_costs_the_same_however_many_there_were(together, monkeypatch):
 
 
 def test_no_proposals_are_the_users_mistake():
-    with pytest.raises(UserError, match="nothing was proposed"):
+    with pytest.raises(UserError, match=r"\(nothing was proposed\)"):
         search(listed(), float)
 
 
@@ -453,5 +455,5 @@ def test_ties_are_sent_to_the_strategy_in_the_order_of_likelihood(ties):
         assert values[:2] == [50.0, 50.0]
     else:
         assert values[0] > values[1]
-    with pytest.raises(UserError, match="ties"):
+    with pytest.raises(UserError, match=r"^ties=score is unknown"):
         search(strategy(), lambda alpha: 0.0, ties="score")

@@ -382,7 +382,7 @@ def _alphas(request: Shape | Alphas) -> Alphas:
     if isinstance(request, tuple):
         groups, n = request
         return initial_alphas(n, groups)
-    return np.array(request, dtype=np.float64, order="C") + 0.0
+    return np.asarray(request, dtype=np.float64) + 0.0
 
 
 def _unsure(trials: Sequence[Trial]) -> list[Alpha]:
