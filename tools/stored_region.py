@@ -19,6 +19,7 @@ from dfwe.studies.region.backbones import backbone_row, load_backbone
 from dfwe.studies.region.geometry import agreement, cosine, distances, gram, spectral, variance
 from dfwe.training.freezing import backbone_prefix
 from dfwe.weights.layout import Layout
+from dfwe.weights.rows import stored_row
 from dfwe.weights.space import row_of
 
 
@@ -53,7 +54,9 @@ def products(models: list[Trained], base: Path) -> np.ndarray:
     """Inner products (n, n) of the models' task vectors."""
     network, _ = load_backbone(base)
     layout, prefix = Layout.of(network), backbone_prefix(network)
-    return gram([backbone_row(m.folder, layout, prefix) for m in models], row_of(network, layout))
+    rows = (stored_row(m.folder) for m in models)
+    thetas = [backbone_row(x, m.folder, layout, prefix) for x, m in zip(rows, models, strict=True)]
+    return gram(thetas, row_of(network, layout))
 
 
 def report(store: Path) -> None:

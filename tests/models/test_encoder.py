@@ -27,7 +27,8 @@ from dfwe.tasks.metrics import Accuracy, MultilabelF1
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.training.datamodule import TaskDataModule
-from dfwe.weights.loading import load, save
+from dfwe.weights.checkpoint import Checkpoint
+from dfwe.weights.loading import config_of, load, save
 from dfwe.weights.readout import POOLING, readout_of, reads_mean, write_pooling
 
 WORDS = "the film was good bad great poor plot actor and a of it how who".split()
@@ -340,14 +341,16 @@ def test_a_readout_that_is_set_goes_before_the_folders(by_mean, bert):
 def test_a_readout_that_a_brought_checkpoint_contradicts_is_refused(fitted, by_mean, tmp_path):
     folder = tmp_path / "one"
     fitted(by_mean, by_mean.folder, MOOD, [MOOD], folder)
-    by_mean.fits(folder, MOOD, CORPUS)
-    replace(by_mean, readout="mean").fits(folder, MOOD, CORPUS)
+    checkpoint = Checkpoint.read(folder)
+    read = config_of(checkpoint).to_dict()
+    by_mean.fits(checkpoint, read, MOOD, CORPUS)
+    replace(by_mean, readout="mean").fits(checkpoint, read, MOOD, CORPUS)
     with pytest.raises(UserError, match=r"reads the mean .* but model\.readout=first"):
-        replace(by_mean, readout="first").fits(folder, MOOD, CORPUS)
+        replace(by_mean, readout="first").fits(checkpoint, read, MOOD, CORPUS)
     shutil.rmtree(folder / POOLING.parent)
-    by_mean.fits(folder, MOOD, CORPUS)
+    by_mean.fits(checkpoint, read, MOOD, CORPUS)
     with pytest.raises(UserError, match=r"reads the first token .* but model\.readout=mean"):
-        replace(by_mean, readout="mean").fits(folder, MOOD, CORPUS)
+        replace(by_mean, readout="mean").fits(checkpoint, read, MOOD, CORPUS)
 
 
 def test_an_idle_pooler_starts_as_the_identity_and_is_kept_once_trained(encoder, bert, tmp_path):

@@ -16,7 +16,8 @@ from dfwe.errors import UserError
 from dfwe.models.causal import CausalLM
 from dfwe.models.encoder import SequenceClassifier
 from dfwe.models.family import Seq2SeqLM
-from dfwe.weights.loading import family_of, load, save
+from dfwe.weights.checkpoint import Checkpoint
+from dfwe.weights.loading import config_of, family_of, load, save
 
 LABELS = ("sad", "mad", "glad")
 
@@ -28,9 +29,12 @@ class Task:
         return (Example("1", "1", "context:", "mood:", "sad", ("sad",), LABELS),)
 
 
-def folder(tmp_path, **config):
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
+def fits(model, folder, config):
+    """Whether a model fits that is in a folder, by its configuration as transformers reads it."""
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint(folder, ())
+    read = config_of(checkpoint).to_dict() if config else {}
+    return model.fits(checkpoint, read, Task(), None)
 
 
 T5 = {"model_type": "t5", "is_encoder_decoder": True, "n_positions": 16}
@@ -56,7 +60,7 @@ def head(*labels):
     ],
 )
 def test_what_fits_is_accepted(tmp_path, model, config):
-    model.fits(folder(tmp_path, **config), Task(), None)
+    fits(model, tmp_path, config)
 
 
 @pytest.mark.parametrize(
@@ -73,18 +77,20 @@ def test_what_fits_is_accepted(tmp_path, model, config):
         (SequenceClassifier("m"), head("mad", "sad", "glad"), "in this order, sad, mad, glad"),
         (SequenceClassifier("m"), head("LABEL_0", "LABEL_1"), "has the labels LABEL_0, LABEL_1"),
         (SequenceClassifier("m"), BERT, "has the labels LABEL_0, LABEL_1"),
+        (SequenceClassifier("m"), head(0, 1, 2), "has the labels 0, 1, 2"),
+        (SequenceClassifier("m"), {**BERT, "id2label": {"1": "sad", "2": "mad"}}, "labels 1, 2"),
         (SequenceClassifier("m"), {**BERT, "architectures": ["BertModel"]}, "gives no answers"),
         (Seq2SeqLM("m"), {}, "no model's configuration"),
     ],
 )
 def test_what_does_not_fit_gets_one_sentence(tmp_path, model, config, match):
     with pytest.raises(UserError, match=match):
-        model.fits(folder(tmp_path, **config), Task(), None)
+        fits(model, tmp_path, config)
 
 
 def test_a_folder_without_a_configuration_is_named(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
-        family_of(tmp_path)
+        family_of(Checkpoint(tmp_path, ()))
 
 
 @pytest.mark.parametrize(

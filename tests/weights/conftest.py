@@ -1,7 +1,5 @@
 """Small checkpoints on disk: an untied T5, an encoder with a head, tied embeddings."""
 
-import json
-
 import pytest
 import torch
 from torch.nn import Parameter
@@ -45,10 +43,25 @@ def bert(seed=0, kind="BertForMaskedLM"):
     return getattr(transformers, kind)(config).eval()
 
 
-def saved(network, folder, tokenizer="one"):
+def words(*more):
+    """A tokenizer of a few words."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate(("<pad>", "</s>", "<unk>", *more))}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="<unk>")),
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
+
+
+def saved(network, folder, tokenizer=("film", "good")):
     network.save_pretrained(folder)
     if tokenizer:
-        (folder / "tokenizer.json").write_text(json.dumps({"made": tokenizer}))
+        words(*tokenizer).save_pretrained(folder)
     return folder
 
 
@@ -87,3 +100,8 @@ def make_bert():
 @pytest.fixture
 def save():
     return saved
+
+
+@pytest.fixture
+def tokenizer_of():
+    return words

@@ -127,7 +127,8 @@ def test_mergekit_configuration_has_the_weights_unrounded():
     read = yaml.safe_load(merge.mergekit_yaml(alpha, ["a", "it's", "c: d"]))
     assert read["merge_method"] == "linear"
     assert read["parameters"] == {"normalize": False}
-    assert [m["model"] for m in read["models"]] == ["a", "it's", "c: d"]
+    paths = [m["model"]["model"]["path"] for m in read["models"]]
+    assert paths == ["a", "it's", "c: d"]
     assert [m["parameters"]["weight"] for m in read["models"]] == alpha
 
 

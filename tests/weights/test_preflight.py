@@ -23,7 +23,7 @@ def pair(tmp_path, make_bert, save):
     return [save(make_bert(seed), tmp_path / f"bert{seed}") for seed in range(2)]
 
 
-def test_matching_checkpoints_have_a_clean_report(pair):
+def test_matching_checkpoints_have_a_clean_report(pair, make_bert):
     report = preflight(pair)
     assert report.problems == report.warnings == ()
     text = str(report)
@@ -31,7 +31,8 @@ def test_matching_checkpoints_have_a_clean_report(pair):
     assert [head, first, second] == ["checkpoint", *map(str, pair)]
     assert " ".join(shared).startswith("All: architecture BertForMaskedLM, tensors ")
     assert max(map(len, shared)) <= 80
-    assert f"parameters {report.layout.size:,}, precision F32" in " ".join(shared)
+    size = sum(parameter.numel() for parameter in make_bert().parameters())
+    assert f"parameters {size:,}, precision F32" in " ".join(shared)
     assert text.endswith("These 2 checkpoints can be mixed.")
 
 
@@ -56,7 +57,7 @@ def test_head_tied_in_one_and_not_in_the_other_is_explained(tmp_path, make_t5, s
     del state["lm_head.weight"]
     save_file(state, tied / "model.safetensors", metadata={"format": "pt"})
     (problem,) = preflight([untied, tied]).problems
-    assert problem.startswith(f"Only {untied} has the tensor 'lm_head.weight'")
+    assert problem.startswith(f"{untied} has the tensor 'lm_head.weight', {tied} has not: it has")
     assert "save both models tied or both untied" in problem
 
 
@@ -68,8 +69,6 @@ def test_value_that_is_not_finite_is_found(pair, value):
     save_file(state, pair[1] / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=f"'{name}' in .*bert1 holds values that are not finite"):
         WeightSpace.from_pretrained(pair)
-    lines = [line.split() for line in str(preflight(pair)).splitlines()[:3]]
-    assert lines == [["finite", "checkpoint"], ["yes", str(pair[0])], ["no:", name, str(pair[1])]]
 
 
 def test_a_checkpoint_of_whole_numbers_is_named_beside_one_that_can_be_mixed(pair):
@@ -97,12 +96,13 @@ def test_how_a_tokenizer_last_cut_a_text_makes_no_difference(pair):
     assert preflight(pair).warnings == ()
 
 
-def test_missing_and_other_tokenizers_only_warn(pair, caplog):
-    (pair[1] / "tokenizer.json").write_text("{}")
+def test_missing_and_other_tokenizers_only_warn(pair, tokenizer_of, caplog):
+    tokenizer_of("film", "bad").save_pretrained(pair[1])
     with caplog.at_level(logging.WARNING):
         WeightSpace.from_pretrained(pair)
     assert "The tokenizers of" in caplog.text
-    (pair[1] / "tokenizer.json").unlink()
+    for path in pair[1].glob("tokenizer*"):
+        path.unlink()
     (warning,) = preflight(pair).warnings
     assert "bert1 has no tokenizer" in warning
 
@@ -180,7 +180,8 @@ def test_a_truncated_json_is_a_problem_of_its_checkpoint(pair, name, damaged):
     path = pair[damaged] / name
     path.write_text(path.read_text()[:-2])
     (problem,) = preflight(pair).problems
-    assert problem.startswith(f"{path} ")
+    start = f"{path} is damaged" if name == "config.json" else f"The tokenizer of {path.parent} "
+    assert problem.startswith(start)
     assert preflight(pair).warnings == () or name == "tokenizer.json"
 
 
@@ -188,25 +189,17 @@ def test_a_configuration_that_one_lacks_is_a_problem_and_bare_weights_are_none(p
     (pair[1] / "config.json").unlink()
     report = preflight(pair)
     assert report.problems == (
-        f"{pair[1] / 'config.json'} is missing; save the model again with save_pretrained.",
+        f"{pair[1] / 'config.json'} is missing; load the model where it was made and save it with "
+        "save_pretrained.",
     )
     assert report.warnings == ()
     (pair[0] / "config.json").unlink()
     assert preflight(pair).problems == ()
 
 
-@pytest.mark.parametrize(
-    "tokens",
-    [
-        {"model": {"vocab": {"a": 0, "b": 49}}, "added_tokens": [{"id": 50}]},
-        {"model": {"vocab": {"a": 0, "b": 50}}},
-        {"model": {"vocab": [["a", 0.0]] * 51}},
-    ],
-)
-def test_more_tokens_than_the_embedding_has_rows_are_a_problem(pair, tokens):
-    for folder in pair:
-        (folder / "tokenizer.json").write_text(json.dumps(tokens))
-    change(pair[0], vocab_size=51)
+def test_more_tokens_than_the_embedding_has_rows_are_a_problem(pair, tokenizer_of):
+    for folder, count in zip(pair, (47, 48), strict=True):
+        tokenizer_of(*map(str, range(count))).save_pretrained(folder)
     (problem,) = preflight(pair).problems
     assert f"The tokenizer of {pair[1]} has 51 tokens but its embedding 50 rows" in problem
 

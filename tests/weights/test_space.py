@@ -1,11 +1,9 @@
 """theta(alpha) against plain sums over state dicts (Eq. 1)."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from dfwe.errors import UserError
 from dfwe.weights import space as module_under_test
@@ -164,17 +162,23 @@ def test_modules_of_two_architectures_are_refused():
         WeightSpace.from_modules([torch.nn.Linear(2, 3), torch.nn.Linear(3, 3)])
 
 
-def test_integer_buffers_of_checkpoints_are_kept_and_exported(experts, tmp_path):
-    folders = []
-    for number, expert in enumerate(experts[:2]):
-        folder = tmp_path / f"counted{number}"
-        shutil.copytree(expert, folder)
-        tensors = load_file(folder / "model.safetensors")
-        tensors["steps"] = torch.tensor([3, 4, 5])
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        folders.append(folder)
-    space = WeightSpace.from_pretrained(folders)
-    assert space.constants["steps"].tolist() == [3, 4, 5]
-    exported = load_file(space.export([0.5, 0.5], tmp_path / "mixture") / "model.safetensors")
-    assert exported["steps"].tolist() == [3, 4, 5]
-    assert exported["steps"].dtype == torch.int64
+def test_running_statistics_are_mixed_and_counts_are_the_first_checkpoints(tmp_path):
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[8], depths=[1], layer_type="basic")
+    name = "resnet.embedder.embedder.normalization"
+    states = []
+    for number in range(2):
+        network = ResNetForImageClassification(config)
+        norm = network.get_submodule(name)
+        norm.running_mean.fill_(number)
+        norm.num_batches_tracked.fill_(7 + number)
+        network.save_pretrained(tmp_path / str(number))
+        states.append(network.state_dict())
+    space = WeightSpace.from_pretrained([tmp_path / "0", tmp_path / "1"])
+    folder = space.export([0.25, 0.75], tmp_path / "mixture")
+    mixture = ResNetForImageClassification.from_pretrained(folder).state_dict()
+    assert mixture[f"{name}.num_batches_tracked"].item() == 7
+    assert mixture[f"{name}.running_mean"].eq(0.75).all()
+    weight = f"{name}.weight"
+    assert torch.allclose(mixture[weight], 0.25 * states[0][weight] + 0.75 * states[1][weight])

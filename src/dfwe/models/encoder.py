@@ -1,6 +1,5 @@
 """Encoders with a head as a family of models: what they read, where their heads come from."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,13 +10,14 @@ from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit, tokenize_labels
 from dfwe.errors import UserError
-from dfwe.models.family import ModelFamily
+from dfwe.models.family import Config, ModelFamily
 from dfwe.pipeline.files import file_digest
-from dfwe.pipeline.store import WEIGHTS
 from dfwe.scoring.decoding import Decoding
 from dfwe.settings import settings
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
+from dfwe.weights.adapters import read_checkpoint
+from dfwe.weights.checkpoint import WEIGHTS, Checkpoint
 from dfwe.weights.loading import load_as
 from dfwe.weights.readout import POOLING, Readout, read_at_mean, readout_of
 
@@ -91,19 +91,17 @@ class SequenceClassifier(ModelFamily):
         for example in examples:
             _gold(task, examples[0].options, example)
 
-    def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
-        super().fits(folder, task, corpus)
-        config = json.loads((folder / "config.json").read_text())
-        named = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-        labels = [named[str(number)] for number in range(len(named))]
+    def fits(self, checkpoint: Checkpoint, config: Config, task: Task, corpus: Corpus) -> None:
+        super().fits(checkpoint, config, task, corpus)
+        folder, labels = checkpoint.source, _labels(checkpoint.folder, config)
         options = task.examples(corpus, "train")[0].options
         unnamed = all(label.startswith("LABEL_") for label in labels)
         same = [label.lower() for label in labels] == [option.lower() for option in options]
         if len(labels) != len(options) or not (unnamed or same):
             raise UserError(
-                f"The head of {folder} has the labels {', '.join(labels)}, but task={task.name} "
-                f"has, in this order, {', '.join(options)}; put the rows of the head and id2label "
-                "in its order, or fine-tune on the task here."
+                f"The head of {checkpoint.folder} has the labels {', '.join(labels)}, but "
+                f"task={task.name} has, in this order, {', '.join(options)}; put the rows of the "
+                "head and id2label in its order, or fine-tune on the task here."
             )
         readout = readout_of(folder)
         if self.readout not in ("auto", readout):
@@ -117,8 +115,6 @@ class SequenceClassifier(ModelFamily):
         self, folder: Path, task: Task, corpus: Corpus, seed: int
     ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
         """The network with the head for `task`, a fresh one if it has none, and the tokenizer."""
-        from transformers import AutoModelForSequenceClassification
-
         from dfwe.training.classifier import fresh_head
 
         examples = task.examples(corpus, "train")
@@ -129,10 +125,7 @@ class SequenceClassifier(ModelFamily):
                 "(its sha256 differs); get it again."
             )
         network, tokenizer = load_as(
-            AutoModelForSequenceClassification,
-            folder,
-            num_labels=len(labels),
-            ignore_mismatched_sizes=True,
+            "encoder", read_checkpoint(folder), other_head=True, num_labels=len(labels)
         )
         if folder == self.folder:
             network = self.ready(network)
@@ -203,6 +196,25 @@ class SequenceClassifier(ModelFamily):
             if name != task.name
         }
         return ClassificationModule(heads, network, task, decoding, dev, training, seed, test)
+
+
+def _labels(folder: Path, config: Config) -> list[str]:
+    """The names of a head's labels, in the order of its rows.
+
+    Raises:
+        UserError: `id2label` names other numbers than 0, 1, 2, ...
+    """
+    named = config.get("id2label")
+    named = named if isinstance(named, dict) else {}
+    labels = {str(number): str(label) for number, label in named.items()}
+    numbers = [str(number) for number in range(len(labels))]
+    if not labels or set(labels) != set(numbers):
+        raise UserError(
+            f"The id2label in the config.json of {folder} names the labels "
+            f"{', '.join(labels) or 'of no number'}, but a head's are numbered from 0; put it "
+            'right, as in {"0": "sad", "1": "glad"}.'
+        )
+    return [labels[number] for number in numbers]
 
 
 def _gold(task: Task, options: tuple[str, ...], example: Example) -> list[int]:

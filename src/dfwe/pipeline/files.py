@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -19,7 +19,7 @@ _OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path) -> Generator[Path]:
     """Where to write the file or folder that becomes `path` when the block ends without error.
 
     The temporary name is random and locked while the block runs, so that what a killed process

@@ -137,7 +137,7 @@ class Evaluate(Evaluation):
         network.to(run.context.device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
         flatten(network)
         cache = run.context.store.cache("flat")
-        space = WeightSpace.from_pretrained(list(folders.values()), cache=cache)
+        space = WeightSpace.from_results(list(folders.values()), list(folders), cache)
         if self.mixture.search.groups is not None:
             space = space.grouped(self.mixture.search.groups)
         alphas: dict[Key, Alpha] = self._alphas(run.read(self.mixture, SearchRecord), list(steps))

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import file_digest
+from dfwe.pipeline.files import file_digest, read_json
+from dfwe.pipeline.recipe import digest
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.weights.adapters import read_checkpoint
-from dfwe.weights.readout import POOLING
-from dfwe.weights.rows import Checkpoint, tokenizer_digest
-
-CONFIGS = (Path("config.json"), Path("generation_config.json"), POOLING)
+from dfwe.weights.checkpoint import Checkpoint
 
 
 class ImportRecord(Record):
@@ -37,7 +35,7 @@ class ImportCheckpoint(Step):
     Args:
         label: what tables call it.
         name: a folder or a Hub id.
-        tokenizer: a folder or Hub id whose tokenizer it gets; itself where it has one.
+        tokenizer: the name of the checkpoint whose tokenizer it gets; its own where it has one.
     """
 
     label: str
@@ -45,7 +43,7 @@ class ImportCheckpoint(Step):
     tokenizer: str
 
     kind: ClassVar[str] = "import"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     record: ClassVar[type[Record]] = ImportRecord
     stage: str = field(default="import", init=False)
     group: str = field(default="import", init=False)
@@ -60,24 +58,28 @@ class ImportCheckpoint(Step):
 
     def settings(self) -> Settings:
         """By content alone: a checkpoint that moves keeps its address."""
-        files = [*self.checkpoint.files, *(self.checkpoint.source / name for name in CONFIGS)]
-        tokenizer = read_checkpoint(self.tokenizer).tokenizer_files
         return {
-            "files": [file_digest(file) for file in files if file.is_file()],
-            "tokenizer": {file.name: tokenizer_digest(file) for file in tokenizer},
+            "weights": {name: file_digest(x) for name, x in self.checkpoint.files.items()},
+            "beside": {name: _digest(name, x) for name, x in self._beside.items()},
         }
 
+    @cached_property
+    def _beside(self) -> dict[str, Path]:
+        """What stands beside the weights, another checkpoint's tokenizer if it has none."""
+        if self.tokenizer == self.name:
+            return self.checkpoint.beside
+        return self.checkpoint.beside | read_checkpoint(self.tokenizer).tokenizer_files
+
     def run(self, run: Run) -> ImportRecord:
-        """Exports it alone, with the tokenizer."""
+        """Exports it alone, with the tokenizer, in the canonical layout."""
         from dfwe.weights.space import WeightSpace
 
         export = run.work / "export"  # created by the export
         shutil.rmtree(export, ignore_errors=True)
         cache = run.context.store.cache("flat")
-        WeightSpace.from_pretrained([self.name], cache=cache).export([1.0], export)
-        for path in read_checkpoint(self.tokenizer).tokenizer_files:
-            if not (export / path.name).exists():
-                shutil.copyfile(path, export / path.name)
+        space = WeightSpace.from_pretrained([self.name], cache=cache)
+        space.beside = self._beside
+        space.export([1.0], export)
         for path in export.iterdir():
             path.rename(run.output / path.name)
         return ImportRecord(name=str(self.name), form=self.checkpoint.kind)
@@ -94,7 +96,7 @@ def import_checkpoints(names: Sequence[str]) -> tuple[ImportCheckpoint, ...]:
     """
     checkpoints = [read_checkpoint(name) for name in names]
     pairs = list(zip(names, checkpoints, strict=True))
-    with_tokenizer = [name for name, checkpoint in pairs if checkpoint.tokenizer]
+    with_tokenizer = [name for name, checkpoint in pairs if checkpoint.tokenizer_folder]
     if not with_tokenizer:
         raise UserError(
             "None of the checkpoints has a tokenizer, without which no text can be scored; copy "
@@ -104,9 +106,22 @@ def import_checkpoints(names: Sequence[str]) -> tuple[ImportCheckpoint, ...]:
     if len(set(labels)) < len(labels):
         labels = [f"{number} {name}" for number, name in enumerate(names, 1)]
     return tuple(
-        ImportCheckpoint(label, name, name if checkpoint.tokenizer else with_tokenizer[0])
+        ImportCheckpoint(label, name, name if checkpoint.tokenizer_folder else with_tokenizer[0])
         for label, (name, checkpoint) in zip(labels, pairs, strict=True)
     )
+
+
+def _digest(name: str, path: Path) -> str:
+    """sha256 of a file beside the weights, in hex.
+
+    Without how the last text before saving was cut and padded, which tokenizer.json records.
+    """
+    if name == "tokenizer.json":
+        try:
+            return digest({**read_json(path), "truncation": None, "padding": None})
+        except (OSError, ValueError):  # damaged: the tokenizer's loading says so
+            pass
+    return file_digest(path)
 
 
 def _distinct_names(names: Sequence[str]) -> list[str]:

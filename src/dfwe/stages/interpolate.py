@@ -157,9 +157,7 @@ class Interpolate(Step):
         run.earlier_seconds = recorded_seconds(run.work)
         folders = [run.weights(step) for step in self.experts]
         labels = [step.label for step in self.experts]
-        space = WeightSpace.from_pretrained(
-            folders, labels=labels, cache=run.context.store.cache("flat")
-        )
+        space = WeightSpace.from_results(folders, labels, run.context.store.cache("flat"))
         if self.search.groups is not None:
             space = space.grouped(self.search.groups)
         callback, module = self._search(run, space, folders[0])

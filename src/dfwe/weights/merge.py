@@ -4,6 +4,7 @@ Each works on blocks of theta; the result (P,) goes back into the space with `wi
 written or exported. tau_i = theta_i - theta_0 is expert i's task vector from the base theta_0.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,8 +100,11 @@ def mergekit_yaml(alpha: ArrayLike, folders: Sequence[str | Path]) -> str:
         raise UserError(f"{len(weights)} weights for {len(folders)} models; give one for each.")
     lines = ["merge_method: linear", "models:"]
     for folder, weight in zip(folders, weights, strict=True):
+        # As one text, a path with + or @ would be read as model+adapter@revision.
         lines += [
-            f"  - model: '{str(folder).replace(chr(39), chr(39) * 2)}'",
+            "  - model:",
+            "      model:",
+            f"        path: {json.dumps(str(folder), ensure_ascii=False)}",
             "    parameters:",
             f"      weight: {weight!r}",
         ]

@@ -1,21 +1,27 @@
 """Do these checkpoints fit together? A report before anything is mixed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
 from pydantic import JsonValue
 
 from dfwe.errors import UserError
+from dfwe.pipeline.files import file_digest
 from dfwe.weights.adapters import read_checkpoint
-from dfwe.weights.layout import Layout
+from dfwe.weights.checkpoint import CONFIG, FLOATS, Checkpoint, is_tokenizers
+from dfwe.weights.judgement import (
+    check_kinds,
+    embedding_rows,
+    first_not_finite,
+    head_names,
+    not_finite,
+)
+from dfwe.weights.loading import digest_of, load_network, load_tokenizer
 from dfwe.weights.readout import POOLING, Readout, readout_of
-from dfwe.weights.rows import FLOATS, Checkpoint, tokenizer_size
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from dfwe.weights.rows import Row, row_of, stored_row
 
 HARMLESS = {
     "_name_or_path",
@@ -42,8 +48,37 @@ COLUMNS = (
     "precision",
     "vocabulary",
     "tokenizer",
-    "finite",
 )
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A checkpoint as it was read for mixing.
+
+    Args:
+        checkpoint: its files.
+        network: the class of its network; None for bare weights.
+        head: the names of its output embedding's weight.
+        config: its configuration as transformers reads it, an adapter's as merged; empty for bare
+            weights.
+        settings: what an adapter changes in the base's `config.json`.
+        row: its tensors.
+        tokenizer: a digest of its tokenizer; None without one.
+        notes: what is to be said of its tensors, in sentences.
+    """
+
+    checkpoint: Checkpoint
+    network: str | None
+    head: frozenset[str]
+    config: Mapping[str, JsonValue]
+    settings: Mapping[str, JsonValue]
+    row: Row
+    tokenizer: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.checkpoint.folder
 
 
 @dataclass(frozen=True)
@@ -57,20 +92,14 @@ class Report:
         problems: sentences; with any of these the checkpoints cannot be mixed.
         warnings: sentences; the mixture works, but look.
         notes: sentences about how the mixture is used.
-        checkpoints: those that could be read.
-        rows: theta (P,) of each, mapped.
+        checkpoints: those that can be mixed with others.
     """
 
     cells: tuple[tuple[str, ...], ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-    checkpoints: tuple[Checkpoint, ...]
-    rows: tuple["Tensor", ...]
-
-    @property
-    def layout(self) -> Layout:
-        return self.checkpoints[0].layout
+    checkpoints: tuple[Examined, ...]
 
     def __str__(self) -> str:
         names, *facts = zip(COLUMNS, *self.cells, strict=True)
@@ -93,11 +122,14 @@ class Report:
 
 
 def preflight(folders: str | Path | Iterable[str | Path], cache: Path | None = None) -> Report:
-    """Compare checkpoints with the first: tensors, shapes, architecture, tokenizer, values.
+    """Read checkpoints one by one as transformers does, and compare them with the first.
 
-    A checkpoint is a folder or Hub id of a model or of a LoRA adapter.
-    Every value is read once. `cache` is where flat copies are kept of checkpoints that cannot be
-    mapped as they are. Nothing is raised: what is wrong stands in the report.
+    Every tensor is judged, every value read, the forward pass run on three tokens, the tokenizer
+    loaded. Nothing is raised: what is wrong stands in the report.
+
+    Args:
+        folders: each a folder or Hub id of a model or of a LoRA adapter, or `package:NAME/FOLDER`.
+        cache: where flat copies are kept of checkpoints that cannot be mapped as they are.
     """
     folders = [folders] if isinstance(folders, str | Path) else list(folders)
     problems: list[str] = []
@@ -109,92 +141,95 @@ def preflight(folders: str | Path | Iterable[str | Path], cache: Path | None = N
             problems.append(str(error))
     if not folders:
         problems.append("A weight space needs at least one checkpoint.")
-    configured = any(checkpoint.config for checkpoint in checkpoints)
-    warnings: list[str] = []
-    rows: list[Tensor] = []
+    bare = not any((checkpoint.source / CONFIG).exists() for checkpoint in checkpoints)
+    examined: list[Examined] = []
     cells: list[tuple[str, ...]] = []
     for checkpoint in checkpoints:
-        faults, finite = _alone(checkpoint, configured), "-"
-        if not faults:
-            rows.append(checkpoint.row(cache))
-            odd = _not_finite(rows[-1], checkpoint.layout)
-            finite = "yes" if odd is None else f"no: {odd}"
-            if odd is not None:
-                faults = [
-                    f"'{odd}' in {checkpoint.folder} holds values that are not finite; "
-                    "training diverged, so leave this checkpoint out."
-                ]
-        problems += faults
-        cells.append(_cells(checkpoint, finite))
-        if checkpoint is not checkpoints[0]:
-            problems += _compare(checkpoints[0], checkpoint)
-            warnings += _differences(checkpoints[0], checkpoint)
-        if checkpoint.tokenizer is None:
+        try:
+            one = _examine(checkpoint, cache, bare=bare)
+        except UserError as error:
+            problems.append(str(error))
+            cells.append(_cells(checkpoint, None))
+            continue
+        examined.append(one)
+        cells.append(_cells(checkpoint, one))
+    warnings = [note for one in examined for note in one.notes]
+    for other in examined[1:]:
+        problems += _compare(examined[0], other)
+        warnings += _differences(examined[0], other)
+    for one in examined:
+        if one.tokenizer is None:
             warnings.append(
-                f"{checkpoint.folder} has no tokenizer; mixing goes on without, and "
+                f"{one.folder} has no tokenizer; mixing goes on without, and "
                 "an export takes the first checkpoint's."
             )
-    mismatches, notes = _readouts(checkpoints)
-    return Report(
-        tuple(cells),
-        (*problems, *mismatches),
-        tuple(warnings),
-        notes,
-        tuple(checkpoints),
-        tuple(rows),
+    mismatches, notes = _readouts(examined)
+    return Report(tuple(cells), (*problems, *mismatches), tuple(warnings), notes, tuple(examined))
+
+
+def _examine(checkpoint: Checkpoint, cache: Path | None, *, bare: bool) -> Examined:
+    """Read a checkpoint; without a configuration where it is one of `bare` weights.
+
+    Raises:
+        UserError: it cannot be mixed by itself.
+    """
+    folder = checkpoint.folder
+    if bare:
+        check_kinds(checkpoint)
+        row = stored_row(folder, cache)
+        _check_finite(folder, row)
+        return Examined(checkpoint, None, frozenset(), {}, {}, row, None, ())
+    loaded = load_network(checkpoint)
+    network = loaded.network
+    row = row_of(checkpoint, loaded, cache)
+    _check_finite(folder, row)
+    tokenizer = load_tokenizer(checkpoint)
+    size = 0 if tokenizer is None else 1 + max(tokenizer.get_vocab().values(), default=-1)
+    rows = embedding_rows(network)
+    if rows is not None and size > rows:
+        raise UserError(
+            f"The tokenizer of {folder} has {size} tokens but its embedding {rows} rows; take "
+            "the tokenizer that the model was trained with, or resize all models alike "
+            "(resize_token_embeddings)."
+        )
+    config = cast(Any, network.config).to_dict()
+    return Examined(
+        checkpoint,
+        type(network).__name__,
+        head_names(network),
+        config,
+        loaded.settings,
+        row,
+        None if tokenizer is None else digest_of(tokenizer),
+        loaded.notes,
     )
 
 
-def _alone(checkpoint: Checkpoint, configured: bool) -> list[str]:
-    """What is wrong with it by itself; bare weights will do where none of them is `configured`."""
-    config, folder = checkpoint.config, checkpoint.folder
-    coded = [kind for kind in checkpoint.dtypes if kind.startswith("F") and kind not in FLOATS]
-    if "quantization_config" in config or coded:
-        return [f"{folder} is quantised; dequantise it and save it in half or single precision."]
-    if not checkpoint.layout.names:
-        return [f"{folder} holds no floating-point tensor; save the model again."]
-    path = checkpoint.source / "config.json"
-    if not config and (configured or path.exists()):
-        return [
-            f"{path} is {'damaged' if path.exists() else 'missing'}; save the model again "
-            "with save_pretrained."
-        ]
-    return _tokenizer(checkpoint)
+def _check_finite(folder: Path, row: Row) -> None:
+    spans = ((name, row.theta[start:stop]) for name, start, stop, _ in row.layout.spans())
+    if (name := first_not_finite(spans)) is not None:
+        raise not_finite(folder, name)
 
 
-def _tokenizer(checkpoint: Checkpoint) -> list[str]:
-    """What is wrong with its tokenizer.json; a tokenizer of fewer tokens than rows is usual."""
-    rows = checkpoint.config.get("vocab_size")
-    for path in (path for path in checkpoint.tokenizer_files if path.name == "tokenizer.json"):
-        try:
-            size = tokenizer_size(path)
-        except (OSError, ValueError) as error:
-            return [f"{path} cannot be read ({error}); save the tokenizer again."]
-        if isinstance(rows, int) and size > rows:
-            return [
-                f"The tokenizer of {checkpoint.folder} has {size} tokens but its embedding "
-                f"{rows} rows; take the tokenizer that the model was trained with, or resize "
-                "all models alike (resize_token_embeddings)."
-            ]
-    return []
-
-
-def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
+def _compare(first: Examined, other: Examined) -> list[str]:
     """At most one sentence: the first reason why the two cannot be mixed."""
-    for key in ("model_type", "architectures"):
-        a, b = first.config.get(key), other.config.get(key)
-        if a and b and a != b:
-            return [
-                f"{other.folder} is a {_named(b)} and {first.folder} a {_named(a)}; mix "
-                "checkpoints of one architecture."
-            ]
-    both = first.tensors | other.tensors
-    for name in sorted(first.tensors.keys() ^ other.tensors.keys()):
-        if both[name].dtype in FLOATS:  # of the others the first's are taken, if it has any
-            return [_missing(name, first, other)]
-    for name in sorted(first.tensors.keys() & other.tensors.keys()):
-        one, two = first.tensors[name], other.tensors[name]
-        if one.shape != two.shape:
+    if None not in (first.network, other.network) and first.network != other.network:
+        return [
+            f"{other.folder} is a {other.network} and {first.folder} a {first.network}; mix "
+            "checkpoints of one architecture."
+        ]
+    shapes = [
+        dict(zip(x.row.layout.names, x.row.layout.shapes, strict=True)) for x in (first, other)
+    ]
+    for name in sorted(shapes[0].keys() ^ shapes[1].keys()):
+        owner, lacking = (first, other) if name in shapes[0] else (other, first)
+        wayout = "mix checkpoints of one architecture and one size"
+        if name in owner.head:
+            wayout = "it has tied it to the embeddings; save both models tied or both untied"
+        return [f"{owner.folder} has the tensor '{name}', {lacking.folder} has not: {wayout}."]
+    for name, one in shapes[0].items():
+        two = shapes[1][name]
+        if one != two:
             sizes = first.config.get("vocab_size"), other.config.get("vocab_size")
             hint = "mix checkpoints of one model"
             if sizes[0] != sizes[1]:
@@ -203,25 +238,20 @@ def _compare(first: Checkpoint, other: Checkpoint) -> list[str]:
                     "alike before fine-tuning"
                 )
             return [
-                f"'{name}' has the shape {list(two.shape)} in {other.folder} but "
-                f"{list(one.shape)} in {first.folder}; {hint}."
-            ]
-        if (one.dtype in FLOATS) != (two.dtype in FLOATS):
-            return [
-                f"'{name}' is floating-point in only one of {first.folder} and "
-                f"{other.folder}; save both in one precision."
+                f"'{name}' has the shape {list(two)} in {other.folder} but "
+                f"{list(one)} in {first.folder}; {hint}."
             ]
     return []
 
 
-def _readouts(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], tuple[str, ...]]:
+def _readouts(checkpoints: Sequence[Examined]) -> tuple[list[str], tuple[str, ...]]:
     """Problems with where the heads of classifiers read, and a note where they read the mean."""
     problems: list[str] = []
     folders: dict[Readout, Path] = {}
     for checkpoint in checkpoints:
-        if checkpoint.kind.endswith("ForSequenceClassification"):
+        if (checkpoint.network or "").endswith("ForSequenceClassification"):
             try:
-                folders.setdefault(readout_of(checkpoint.source), checkpoint.folder)
+                folders.setdefault(readout_of(checkpoint.checkpoint.source), checkpoint.folder)
             except UserError as error:
                 problems.append(str(error))
     if len(folders) > 1:
@@ -233,65 +263,57 @@ def _readouts(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], tuple[str, 
     return problems, (READ_AT_MEAN,) if "mean" in folders else ()
 
 
-def _missing(name: str, first: Checkpoint, other: Checkpoint) -> str:
-    owner, lacking = (first, other) if name in first.tensors else (other, first)
-    ties = [c.config.get("tie_word_embeddings") for c in (first, other)]
-    if "head" in name or (None not in ties and ties[0] != ties[1]):
-        return (
-            f"Only {owner.folder} has the tensor '{name}': {lacking.folder} may have tied it "
-            "to the embeddings or have another head; save both models tied or both untied."
-        )
-    return (
-        f"Only {owner.folder} has the tensor '{name}', {lacking.folder} has not; mix "
-        "checkpoints of one architecture."
-    )
-
-
-def _differences(first: Checkpoint, other: Checkpoint) -> list[str]:
+def _differences(first: Examined, other: Examined) -> list[str]:
     warnings: list[str] = []
-    a, b = first.config, other.config
-    keys = sorted(k for k in (set(a) | set(b)) - HARMLESS if a.get(k) != b.get(k))
-    if a and b and keys:
+    a, b = first.checkpoint, other.checkpoint
+    keys = (set(a.config) | set(b.config)) - HARMLESS
+    keys = sorted(key for key in keys if a.config.get(key) != b.config.get(key))
+    if a.config and b.config and keys:
         warnings.append(
-            f"The configurations of {other.folder} and {first.folder} differ in "
+            f"The configurations of {b.folder} and {a.folder} differ in "
             f"{', '.join(keys)}; an export takes the first checkpoint's."
         )
-    one, two = ("/".join(d for d in c.dtypes if d in FLOATS) for c in (first, other))
+    one, two = ("/".join(d for d in c.dtypes if d in FLOATS) for c in (a, b))
     if one != two:
         warnings.append(
-            f"{other.folder} is stored as {two} and {first.folder} as {one}; both are "
+            f"{b.folder} is stored as {two} and {a.folder} as {one}; both are "
             "mixed in single precision."
         )
     if None not in (first.tokenizer, other.tokenizer) and first.tokenizer != other.tokenizer:
         warnings.append(
-            f"The tokenizers of {other.folder} and {first.folder} differ; an export "
+            f"The tokenizers of {b.folder} and {a.folder} differ; an export "
             "takes the first checkpoint's."
+        )
+    modules = _modules(a).keys() & _modules(b).keys()
+    changed = sorted(name for name in modules if _modules(a)[name] != _modules(b)[name])
+    if changed:
+        warnings.append(
+            f"{', '.join(changed)} of {b.folder} and {a.folder} differ and are not mixed; an "
+            "export takes the first checkpoint's."
         )
     return warnings
 
 
-def _not_finite(row: "Tensor", layout: Layout) -> str | None:
-    """The first tensor with a NaN or an infinity. A finite sum needs no second look."""
-    for name, start, stop, _ in layout.spans():
-        values = row[start:stop]
-        if not values.sum().isfinite() and not values.isfinite().all():
-            return name
-    return None
+def _modules(checkpoint: Checkpoint) -> dict[str, str]:
+    """Name -> digest of the files of a sentence encoder's further modules."""
+    files = checkpoint.beside.items()
+    return {
+        name: file_digest(path) for name, path in files if "/" in name and not is_tokenizers(name)
+    }
 
 
-def _cells(checkpoint: Checkpoint, finite: str) -> tuple[str, ...]:
-    config = checkpoint.config
+def _cells(checkpoint: Checkpoint, examined: Examined | None) -> tuple[str, ...]:
+    layout, tensors = checkpoint.layout, len(checkpoint.tensors)
+    tokenizer = None if examined is None else examined.tokenizer
+    if examined is not None:
+        layout = examined.row.layout
+        tensors = len(layout.names) + len(examined.row.constants)
     return (
         str(checkpoint.folder),
         checkpoint.kind,
-        str(len(checkpoint.tensors)),
-        f"{checkpoint.layout.size:,}",
+        str(tensors),
+        f"{layout.size:,}",
         "/".join(checkpoint.dtypes),
-        str(config.get("vocab_size", "-")),
-        checkpoint.tokenizer[:8] if checkpoint.tokenizer else "-",
-        finite,
+        str((examined.config if examined else checkpoint.config).get("vocab_size", "-")),
+        tokenizer[:8] if tokenizer else "-",
     )
-
-
-def _named(value: JsonValue) -> str:
-    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
 
 from dfwe.errors import UserError, reason
 from dfwe.weights.layout import Layout, flat
@@ -34,8 +35,9 @@ class WeightSpace:
         rows: n flat float32 tensors (P,).
         layout: where each parameter lies in a row.
         labels: the experts' names.
-        folder: whose configuration and tokenizer an export copies.
         constants: by name, the tensors that are not mixed.
+        beside: name -> file, of configuration and tokenizer, which an export copies.
+        settings: what an export's `config.json` says otherwise.
     """
 
     def __init__(
@@ -43,16 +45,18 @@ class WeightSpace:
         rows: Sequence["Tensor"],
         layout: Layout,
         labels: Sequence[str],
-        folder: Path | None = None,
         constants: Mapping[str, "Tensor"] | None = None,
+        beside: Mapping[str, Path] | None = None,
+        settings: Mapping[str, JsonValue] | None = None,
     ) -> None:
         if len(rows) != len(labels):
             raise UserError(f"{len(labels)} labels for {len(rows)} experts; give one for each.")
         self.rows = tuple(rows)
         self.layout = layout
         self.labels = tuple(labels)
-        self.folder = folder
         self.constants = dict(constants or {})
+        self.beside = dict(beside or {})
+        self.settings = dict(settings or {})
         self.groups: tuple[str, ...] = ("all",)
         self._group = np.zeros(len(layout.names), dtype=int)  # of each tensor
         self._resident: dict[torch.device, tuple[Tensor, ...]] = {}
@@ -64,10 +68,11 @@ class WeightSpace:
         labels: Sequence[str] | None = None,
         cache: Path | None = None,
     ) -> "WeightSpace":
-        """The space of checkpoints that `save_pretrained` wrote, after a preflight.
+        """The space of checkpoints, read as transformers reads them, after a preflight.
 
         Args:
-            folders: one a checkpoint; a Hub id or a LoRA adapter's folder will do as well.
+            folders: one per checkpoint, that `save_pretrained` wrote; or a Hub id, an adapter's
+                folder, or `package:NAME/FOLDER`.
             labels: their names; the folders' by default.
             cache: where a flat float32 copy is kept of a checkpoint that cannot be mapped as it
                 is (half precision, several files); a temporary folder by default.
@@ -83,11 +88,36 @@ class WeightSpace:
             raise UserError(report.problems[0])
         for sentence in report.warnings:
             log.warning(sentence)
-        first = report.checkpoints[0]
+        first, rows = report.checkpoints[0], [one.row.theta for one in report.checkpoints]
         if labels is None:
             names = [Path(folder).name for folder in folders]
             labels = names if len(set(names)) == len(names) else [str(path) for path in folders]
-        return cls(report.rows, report.layout, labels, first.source, first.constants())
+        layout, constants = first.row.layout, first.row.constants
+        return cls(rows, layout, labels, constants, first.checkpoint.beside, first.settings)
+
+    @classmethod
+    def from_results(
+        cls, folders: Sequence[Path], labels: Sequence[str], cache: Path | None = None
+    ) -> "WeightSpace":
+        """The space of results of dfwe's own steps, which are canonical: nothing is loaded.
+
+        Args:
+            folders: the results' folders.
+            labels: their names.
+            cache: where a flat copy is kept of a result that cannot be mapped as it is.
+
+        Raises:
+            UserError: they are not of one architecture.
+        """
+        from dfwe.weights.checkpoint import beside
+        from dfwe.weights.rows import stored_row
+
+        rows = [stored_row(folder, cache) for folder in folders]
+        for folder, row in zip(folders, rows, strict=True):
+            if row.layout != rows[0].layout:
+                raise UserError(f"{folder} and {folders[0]} are not of one architecture and size.")
+        thetas, first = [row.theta for row in rows], rows[0]
+        return cls(thetas, first.layout, labels, first.constants, beside(folders[0]))
 
     @classmethod
     def from_modules(
@@ -127,7 +157,7 @@ class WeightSpace:
 
     def with_rows(self, rows: Sequence["Tensor"], labels: Sequence[str]) -> "WeightSpace":
         """Other thetas (P,) of the same architecture, such as a merge's, to mix or to export."""
-        other = WeightSpace(rows, self.layout, labels, self.folder, self.constants)
+        other = WeightSpace(rows, self.layout, labels, self.constants, self.beside, self.settings)
         other.groups, other._group = self.groups, self._group
         return other
 
@@ -218,7 +248,14 @@ class WeightSpace:
 
         weights = self._checked(alpha)
         target = Path(folder).expanduser()
-        write_folder(target, self.folder, self.layout, self._blocks(weights), self.constants)
+        write_folder(
+            target,
+            self.layout,
+            self._blocks(weights),
+            self.constants,
+            beside=self.beside,
+            settings=self.settings,
+        )
         return target
 
     def _blocks(self, weights: NDArray[np.float64]) -> Iterator["Tensor"]:

@@ -91,7 +91,7 @@ def test_layer_norms_are_recognised_by_name_in_a_backbone_without_values(kind, c
 
 
 def test_a_folder_without_a_model_has_no_backbone(tmp_path):
-    with pytest.raises(UserError, match="No model can be loaded from"):
+    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
         empty_backbone(tmp_path)
 
 

@@ -22,6 +22,7 @@ from dfwe.stages.train import Train
 from dfwe.statistics.cross_fitting import fold_of
 from dfwe.studies.experiment import Experiment
 from dfwe.tasks.task import Task
+from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.preflight import preflight
 
 log = logging.getLogger(__name__)
@@ -259,7 +260,8 @@ class Plan:
             study.model.check_task(task, study.corpus)
         study.decoding.check(study.task, study.corpus)
         if study.model.path is not None and not study.checkpoints:
-            study.model.check_length(study.model.folder)
+            folder = study.model.folder
+            study.model.check_length(folder, read_checkpoint(folder).config)
         if study.search.folds is not None:
             fold_of(study.task.examples(study.corpus, "dev"), study.search.folds)
         if study.checkpoints:
@@ -283,8 +285,8 @@ class Plan:
         log.info("%s", report)
         if report.problems:
             raise UserError(report.problems[0])
-        for checkpoint in report.checkpoints:
-            study.model.fits(checkpoint.source, study.task, study.corpus)
+        for one in report.checkpoints:
+            study.model.fits(one.checkpoint, one.config, study.task, study.corpus)
 
     def _monitor(self, tasks: tuple[Task, ...]) -> Task:
         """The task whose dev score selects the epoch: the target, in the paper.

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from dfwe.errors import UserError
 from dfwe.training.freezing import backbone_prefix
+from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.layout import Layout
-from dfwe.weights.loading import family_of, load, load_as, unloadable
-from dfwe.weights.rows import Checkpoint
+from dfwe.weights.loading import config_of, family_of, load, load_as
+from dfwe.weights.rows import Row, stored_row
 from dfwe.weights.space import WeightSpace, row_of
 
 if TYPE_CHECKING:
@@ -29,13 +30,12 @@ def load_backbone(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizer
     Raises:
         UserError: the folder has no model of a known family, or no usable tokenizer.
     """
-    from transformers import AutoModel
-
+    checkpoint = read_checkpoint(folder)
     try:
-        answers = family_of(folder) != "encoder"
+        answers = family_of(checkpoint) != "encoder"
     except UserError:  # a bare encoder
         answers = False
-    return load(folder) if answers else load_as(AutoModel, folder)
+    return load(folder) if answers else load_as("backbone", checkpoint, other_head=True)
 
 
 def empty_backbone(folder: Path | None) -> "PreTrainedModel":
@@ -47,14 +47,9 @@ def empty_backbone(folder: Path | None) -> "PreTrainedModel":
     Raises:
         UserError: the folder has no model.
     """
-    from transformers import AutoConfig, AutoModel, T5Config
+    from transformers import AutoModel, T5Config
 
-    config = T5Config()
-    if folder is not None:
-        try:
-            config = AutoConfig.from_pretrained(folder)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        except (OSError, ValueError) as error:
-            raise unloadable(folder, error) from None
+    config = T5Config() if folder is None else config_of(read_checkpoint(folder))
     with torch.device("meta"):
         return AutoModel.from_config(config)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
@@ -63,7 +58,7 @@ def backbone_space(
     base: Path,
     folders: Sequence[Path],
     labels: Sequence[str],
-    cache: Path | None = None,
+    read: Callable[[Path], Row] = stored_row,
     ready: "Callable[[PreTrainedModel], PreTrainedModel]" = lambda network: network,
 ) -> tuple[WeightSpace, "PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The weight space of backbones, the pretrained network and its tokenizer.
@@ -75,7 +70,7 @@ def backbone_space(
         base: the checkpoint that the others started from.
         folders: n checkpoints.
         labels: their n names.
-        cache: where flat copies of checkpoints are kept that cannot be mapped.
+        read: a checkpoint's row; by default that of a result of dfwe's own steps.
         ready: what trainings change in the pretrained network first, as `ModelFamily.ready`.
 
     Raises:
@@ -83,22 +78,25 @@ def backbone_space(
     """
     network, tokenizer = load_backbone(base)
     network = ready(network)
+    wholes = [read(folder) for folder in folders]
     pooled = getattr(network, "pooler", None) is not None
-    if pooled and not all(map(_has_pooler, folders)):  # a RoBERTa's head takes its place
+    if pooled and not all(map(_has_pooler, wholes)):  # a RoBERTa's head takes its place
         network.register_module("pooler", None)
     layout = Layout.of(network)
     prefix = backbone_prefix(network)
-    rows = [backbone_row(folder, layout, prefix, cache) for folder in folders]
+    rows = [
+        backbone_row(whole, folder, layout, prefix)
+        for whole, folder in zip(wholes, folders, strict=True)
+    ]
     space = WeightSpace([*rows, row_of(network, layout)], layout, [*labels, BASE])
     return space, network, tokenizer
 
 
-def _has_pooler(folder: Path) -> bool:
-    names = Checkpoint.read(Path(folder).expanduser()).layout.names
-    return any("pooler" in name.split(".") for name in names)
+def _has_pooler(row: Row) -> bool:
+    return any("pooler" in name.split(".") for name in row.layout.names)
 
 
-def backbone_row(folder: Path, layout: Layout, prefix: str, cache: Path | None = None) -> Tensor:
+def backbone_row(row: Row, folder: Path, layout: Layout, prefix: str) -> Tensor:
     """A checkpoint's theta (P,), restricted to the backbone of `layout`.
 
     It is memory-mapped where the backbone's parameters lie side by side in the file, and copied
@@ -106,17 +104,18 @@ def backbone_row(folder: Path, layout: Layout, prefix: str, cache: Path | None =
     those of its backbone and a bare backbone does not.
 
     Args:
+        row: the whole checkpoint's.
+        folder: its folder, for messages.
+        layout: of the backbone.
         prefix: what precedes the names of a backbone's parameters, such as `bert.`.
-        cache: where a flat copy is kept of a checkpoint that cannot be mapped.
 
     Raises:
-        UserError: a parameter is missing, or has another shape; or the checkpoint is damaged.
+        UserError: a parameter is missing, or has another shape.
     """
-    checkpoint = Checkpoint.read(Path(folder).expanduser())
-    whole = checkpoint.row(cache)
+    whole = row.theta
     places = {
         name.removeprefix(prefix): (start, stop, shape)
-        for name, start, stop, shape in checkpoint.layout.spans()
+        for name, start, stop, shape in row.layout.spans()
     }
     spans: list[tuple[int, int]] = []
     for name, shape in zip(layout.names, layout.shapes, strict=True):

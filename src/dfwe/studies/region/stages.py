@@ -1,6 +1,7 @@
 """The steps of a region study: geometry, centroids, and what training from them comes to."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar
 
@@ -65,11 +66,12 @@ class Grid:
     ) -> tuple["WeightSpace", "PreTrainedModel", "PreTrainedTokenizerBase"]:
         """The weight space of the backbones, the base last; the network; the tokenizer."""
         from dfwe.studies.region.backbones import backbone_space
+        from dfwe.weights.rows import stored_row
 
         folders = [run.weights(step) for step in self.models]
         base = self.model.folder if self.base is None else run.weights(self.base)
-        cache = run.context.store.cache("flat")
-        return backbone_space(base, folders, self.labels, cache, self.model.ready)
+        read = partial(stored_row, cache=run.context.store.cache("flat"))
+        return backbone_space(base, folders, self.labels, read, self.model.ready)
 
 
 class ClusterScores(Record):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,7 @@ def survey_folders(
         UserError: fewer than three checkpoints, or different architectures.
     """
     from dfwe.studies.region.backbones import backbone_row, backbone_space
+    from dfwe.weights.rows import read_row
 
     folders = _folders(checkpoints)
     if len(folders) < 3:
@@ -138,10 +140,11 @@ def survey_folders(
     names = [folder.name for folder in folders]
     labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
     start = folders[0] if base is None else Path(base).expanduser()
-    space, network, _ = backbone_space(start, folders, labels, cache)
+    read = partial(read_row, cache=cache)
+    space, network, _ = backbone_space(start, folders, labels, read)
     if base is None:
         return survey(labels, gram(space.rows[:-1]))
-    origin = backbone_row(start, space.layout, backbone_prefix(network), cache)
+    origin = backbone_row(read(start), start, space.layout, backbone_prefix(network))
     return survey(labels, gram(space.rows[:-1], origin))
 
 
