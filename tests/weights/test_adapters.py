@@ -132,51 +132,44 @@ def test_a_pickled_adapter_is_read(base, tmp_path):
     assert ours.equal(theirs)
 
 
-def gpt2():
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    torch.manual_seed(0)
-    ends = {"bos_token_id": 0, "eos_token_id": 1}
-    return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, **ends))
-
-
-PARTLY = {
-    "target_modules": ["q", "v", "wo", "shared"],
-    "rank_pattern": {"wo": 2},
-    "alpha_pattern": {"SelfAttention.v": 5, "v": 9},
-    "modules_to_save": ["lm_head"],
-}
-HEADED = {"target_modules": ["query"], "bias": "all", "task_type": "SEQ_CLS"}
-TURNED = {"target_modules": ["c_attn"], "fan_in_fan_out": True, "bias": "all"}
+def test_a_factor_of_another_shape_is_refused(base, tmp_path):
+    """torch would broadcast a lora_B of one row."""
+    tensors = lora() | {f"{QUERY}.lora_B.weight": torch.randn(1, 4)}
+    with pytest.raises(
+        UserError, match=r"\[4, 16\] and \[1, 4\] for '.*\.q\.weight' of .*\[16, 16\]"
+    ):
+        WeightSpace.from_pretrained([adapter(tmp_path / "a", base, tensors)])
 
 
-@pytest.mark.filterwarnings("ignore")  # peft's own
+def test_half_a_pair_of_factors_is_refused(base, tmp_path):
+    tensors = {f"{QUERY}.lora_A.weight": torch.randn(4, 16)}
+    with pytest.raises(UserError, match=r"\[4, 16\] and \[\] for"):
+        WeightSpace.from_pretrained([adapter(tmp_path / "a", base, tensors)])
+
+
 @pytest.mark.parametrize(
-    ("kind", "changes"),
-    [("t5", PARTLY), ("gpt2", TURNED), ("gpt2", {**TURNED, "use_rslora": True}), ("bert", HEADED)],
+    ("pattern", "why"), [(r"((\w|[a-z]|\.)+)+(?<!q)", "timed out"), ("(", "")]
 )
-def test_peft_merges_to_the_same_weights(tmp_path, make_t5, make_bert, save, kind, changes):
-    import peft
+def test_a_pattern_from_a_file_has_a_limit(base, tmp_path, monkeypatch, pattern, why):
+    """The first of these takes hours in peft."""
+    monkeypatch.setattr("dfwe.weights.adapters.SECONDS", 0.05)
+    folder = adapter(tmp_path / "a", base, lora(), alpha_pattern={pattern: 3})
+    with pytest.raises(UserError, match=f"in the alpha_pattern of .* cannot be used.*{why}"):
+        WeightSpace.from_pretrained([folder])
 
-    makers = {
-        "t5": make_t5,
-        "gpt2": gpt2,
-        "bert": lambda: make_bert(kind="BertForSequenceClassification"),
-    }
-    made = makers[kind]()
-    base = save(made, tmp_path / "base")
-    network = type(made).from_pretrained(base)
-    torch.manual_seed(1)
-    config = peft.LoraConfig(r=4, lora_alpha=6, init_lora_weights=False, **changes)
-    tuned = peft.get_peft_model(network, config)
-    with torch.no_grad():
-        for parameter in tuned.parameters():
-            if parameter.requires_grad:
-                parameter += 0.1
-    tuned.save_pretrained(tmp_path / "adapter")
-    tuned.merge_and_unload().save_pretrained(tmp_path / "merged")
-    spaces = [WeightSpace.from_pretrained([tmp_path / name]) for name in ("adapter", "merged")]
-    assert spaces[0].layout == spaces[1].layout
-    ours, theirs = (space.at([1.0]) for space in spaces)
-    assert not theirs.equal(WeightSpace.from_pretrained([base]).at([1.0]))
-    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+def test_an_adapter_on_an_adapter_is_refused(base, tmp_path):
+    first = adapter(tmp_path / "a", base, lora())
+    with pytest.raises(UserError, match="a is an adapter too; merge it with peft"):
+        WeightSpace.from_pretrained([adapter(tmp_path / "b", first, lora())])
+
+
+def test_an_export_has_the_adapters_tokenizer_if_it_has_one(base, tokenizer_of, tmp_path):
+    folder = adapter(tmp_path / "a", base, lora())
+    plain = WeightSpace.from_pretrained([folder]).export([1.0], tmp_path / "plain")
+    assert (plain / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+    tokenizer_of("new", "words").save_pretrained(folder)
+    own = WeightSpace.from_pretrained([folder]).export([1.0], tmp_path / "own")
+    assert (own / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+    assert (own / "config.json").read_bytes() == (plain / "config.json").read_bytes()
+    assert not (own / "adapter_config.json").exists()

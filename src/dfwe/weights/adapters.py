@@ -272,13 +272,21 @@ def merge(
     read = readers([adapter.adapter])
     whole = {x: read[y["whole"]](y["whole"]) for x, y in parts.items() if "whole" in y}
     head = head_names(network)
+    for target, part in parts.items():
+        group = [name for name in named if named[name] is named[target]]
+        tied = len({name in head for name in group}) > 1
+        if tied and (set(part) != {"whole"} or adapter.settings.ensure_weight_tying):
+            raise UserError(
+                f"The adapter {adapter.folder} changes '{target}', which the base ties to another "
+                "tensor: peft's merge changes both, and then answers differently from the "
+                "adapter; untie the base (tie_word_embeddings) before training, or, if that is "
+                f"meant, {WAYOUT}."
+            )
     for target, value in whole.items():
         group = [name for name in named if named[name] is named[target]]
         names = [name for name in group if (name in head) == (target in head)]
         others = [whole[name] for name in group if name in whole]
-        if adapter.settings.ensure_weight_tying or (
-            len(others) > 1 and all(other.equal(value) for other in others)
-        ):
+        if len(others) > 1 and all(other.equal(value) for other in others):
             names = group
         if len(names) < len(group) or value.shape != named[target].shape:
             replace(network, names, value)
@@ -288,15 +296,9 @@ def merge(
     for target, part in parts.items():
         if set(part) == {"whole"}:
             continue
-        tied = {name in head for name in named if named[name] is named[target]}
         name = first[id(named[target])]
-        if len(tied) > 1 or name in differences:
-            raise UserError(
-                f"The adapter {adapter.folder} changes '{target}', which the base ties to another "
-                "tensor: peft's merge changes both, and then answers differently from the "
-                "adapter; untie the base (tie_word_embeddings) before training, or, if that is "
-                f"meant, {WAYOUT}."
-            )
+        if name in differences:
+            raise UserError(f"The adapter {adapter.folder} changes '{name}' twice; {WAYOUT}.")
         differences[name] = _difference(adapter, network, target, part, read)
     return Merge({first[id(named[x])]: value for x, value in whole.items()}, differences)
 
