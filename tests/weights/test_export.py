@@ -9,6 +9,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from dfwe.errors import UserError
 from dfwe.weights.layout import Header
+from dfwe.weights.preflight import preflight
 from dfwe.weights.space import WeightSpace
 
 
@@ -69,6 +70,42 @@ def test_tokenizer_travels_and_others_notes_do_not(tmp_path, tokenizer, make_t5,
     assert AutoTokenizer.from_pretrained(folder)(text) == tokenizer(text)
     assert (folder / "generation_config.json").is_file()
     assert not (folder / "scores.json").exists()
+
+
+def test_every_folder_of_a_sentence_encoder_travels_and_none_outside_it(tmp_path, make_bert, save):
+    folder = save(make_bert(kind="BertModel"), tmp_path / "model")
+    files = {
+        "1_Pooling/config.json": '{"pooling_mode": "cls"}',
+        "2_Dense/config.json": "{}",
+        "2_Dense/model.safetensors": "dense",
+        "additional_chat_templates/tools.jinja": "{{ messages }}",
+        "chat_template.jinja": "{{ messages }}",
+        "config_sentence_transformers.json": "{}",
+        "source.spm": "pieces",
+        "vocab.tiktoken": "bytes",
+    }
+    others = {"README.md": "card", "trainer_state.json": "{}", "3_Unnamed/config.json": "{}"}
+    for name, text in (files | others | {"../outside/key.json": "{}"}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    paths = ("", "1_Pooling", "2_Dense", "../outside", "/etc", ".")
+    (folder / "modules.json").write_text(json.dumps([{"path": path} for path in paths]))
+    exported = WeightSpace.from_pretrained([folder]).export([1.0], tmp_path / "out")
+    found = {path.relative_to(exported).as_posix() for path in exported.rglob("*.*")}
+    own = {"config.json", "model.safetensors", "modules.json"}
+    assert found == files.keys() | own | {"tokenizer.json", "tokenizer_config.json"}
+    assert all((exported / name).read_text() == text for name, text in files.items())
+
+
+def test_modules_that_are_not_mixed_and_differ_are_pointed_out(tmp_path, make_bert, save):
+    for number in range(2):
+        folder = save(make_bert(number, "BertModel"), tmp_path / str(number))
+        (folder / "2_Dense").mkdir()
+        (folder / "2_Dense" / "model.safetensors").write_text(str(number))
+        (folder / "modules.json").write_text('[{"path": "2_Dense"}]')
+    (warning,) = preflight([tmp_path / "0", tmp_path / "1"]).warnings
+    assert warning.startswith("2_Dense/model.safetensors of")
+    assert "are not mixed; an export takes the first checkpoint's" in warning
 
 
 def test_integer_buffers_are_the_first_experts(tmp_path):

@@ -133,19 +133,23 @@ def test_mergekit_configuration_has_the_weights_unrounded():
 
 
 @pytest.mark.filterwarnings("ignore")  # mergekit's own
-def test_mergekit_merges_two_exported_models_to_the_same_weights(tmp_path, make_t5, save):
+def test_mergekit_merges_two_exported_models_to_the_same_weights_whatever_their_path(
+    tmp_path, make_t5, save
+):
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
 
     folders = [save(make_t5(seed), tmp_path / f"{seed}", tokenizer=None) for seed in range(2)]
     space = WeightSpace.from_pretrained(folders)
-    exported = [space.export(row, tmp_path / f"exported{i}") for i, row in enumerate(np.eye(2))]
+    # Where a path is one text, mergekit reads model+adapter@revision.
+    place = tmp_path / 'it\'s "c++" @ work: ü'
+    exported = [space.export(row, place / str(i)) for i, row in enumerate(np.eye(2))]
     alpha = [0.3, 0.7]
-    config = MergeConfiguration.model_validate(
-        yaml.safe_load(merge.mergekit_yaml(alpha, exported))
-    )
-    run_merge(config, str(tmp_path / "theirs"), MergeOptions(copy_tokenizer=False))
+    text = merge.mergekit_yaml(alpha, exported)
+    config = MergeConfiguration.model_validate(yaml.safe_load(text))
+    options = MergeOptions(copy_tokenizer=False)
+    run_merge(config, str(tmp_path / "theirs"), options, config_source=text)
     theirs = WeightSpace.from_pretrained([tmp_path / "theirs"])
     assert theirs.layout == space.layout
     torch.testing.assert_close(space.at(alpha), theirs.at([1.0]), atol=1e-6, rtol=0)

@@ -138,7 +138,7 @@ def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
     files = {"model_card.md": card}
     search = store.record(step.recipe, SearchRecord)
     if search.alpha.ndim == 1:  # mergekit knows no groups of parameters
-        parents = [store.folder(expert.recipe) for expert in plan.members]
+        parents = [store.folder(expert.recipe).absolute() for expert in plan.members]
         files["mergekit.yml"] = mergekit_yaml(search.alpha.tolist(), parents)
     return files
 
