@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 OPTIMISERS := .venv/optimisers
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-fast coverage mutants check format lock bench bench-full regret outside tiny clean
+.PHONY: quickstart test test-fast coverage mutants check format lock torture bench bench-full regret outside tiny clean
 
 # torch goes by version alone, for its file differs between package indexes; all else by hash.
 .venv/.done: pyproject.toml requirements.lock
@@ -68,6 +68,10 @@ lock: .venv/.lock
 .venv/.bench: .venv/.done
 	$(BIN)/pip install --quiet --no-deps ctranslate2==4.8.1
 	@touch $@
+
+# Kills, failing disks, damaged files and crowds of processes: docs/reliability.md (about 15 minutes of one core).
+torture: .venv/.done
+	$(BIN)/python tools/torture.py
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
 bench bench-full: export OMP_NUM_THREADS = 1
