@@ -74,6 +74,11 @@ class Command:
     def store(self) -> Path:
         return self.folder / "store"
 
+    @property
+    def output(self) -> Path:
+        """Both streams; beside the folder, which may be a disk that is full."""
+        return self.folder.with_suffix(".output")
+
     def start(self, prepare: Callable[[], None] | None = None) -> int:
         """The process id of a new start; `prepare` is called in it."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +86,7 @@ class Command:
             return child
         try:
             os.setsid()  # its workers end with it
-            output = os.open(self.folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            output = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(self.folder)
@@ -96,13 +101,12 @@ class Command:
 
     def run(self, prepare: Callable[[], None] | None = None) -> Outcome:
         """Starts the command and waits for its end."""
-        output = self.folder / "output"
-        output.unlink(missing_ok=True)
+        self.output.unlink(missing_ok=True)
         child = self.start(prepare)
         _, status = os.waitpid(child, 0)
         counted = self.folder / "operations.json"
         operations = json.loads(counted.read_text()) if counted.exists() else {}
-        text = output.read_text(errors="replace")
+        text = self.output.read_text(errors="replace")
         return Outcome(os.waitstatus_to_exitcode(status), text, operations)
 
     def finish(self) -> Outcome:
@@ -408,7 +412,7 @@ class Torture:
                     os.kill(child, signal.SIGKILL)
                 for child in children:
                     os.waitpid(child, 0)
-                text = (command.folder / "output").read_text(errors="replace")
+                text = command.output.read_text(errors="replace")
                 outcome = command.finish()
                 outcome.text += text
                 kind = "side by side" if locks else "side by side, no locks"
