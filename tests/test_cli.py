@@ -1,6 +1,8 @@
 """What a person reads of an error: one sentence, or for our own bugs the traceback."""
 
 import errno
+import os
+import re
 import runpy
 import sys
 import warnings
@@ -20,8 +22,17 @@ FULL = [
 
 
 @pytest.mark.parametrize("error", FULL, ids=["system", "safetensors", "torch.save"])
-def test_a_full_disk_is_named_whoever_writes(error):
-    assert "the disk is full; set store=" in _sentence(error)
+def test_a_full_disk_is_named_whoever_writes(error, tmp_path):
+    sentence = _sentence(error, [tmp_path])
+    assert re.search(r"the disk is full: the file system of /\S* has \d+ MB left; set", sentence)
+    assert ("store/x" if isinstance(error, OSError) else str(tmp_path)) in sentence
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
+def test_what_a_disk_refuses_is_a_sentence(number):
+    sentence = _sentence(OSError(number, os.strerror(number), "store/x"))
+    assert sentence.startswith("store/x: ")
+    assert "set store=" in sentence
 
 
 MACHINE = [

@@ -8,6 +8,7 @@ drawn from `--seed`.
 
 import argparse
 import errno
+import importlib
 import json
 import os
 import random
@@ -19,10 +20,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import JsonValue
+
+from dfwe.pipeline.files import read_json
 
 ARGUMENTS = (
     "experiment=quickstart",
@@ -37,6 +42,7 @@ ARGUMENTS = (
 )
 TIMES = ("provenance.json", "timings.jsonl", "attempts.jsonl")  # files that differ from run to run
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
+FINISHED = "damaged when finished"
 INJECTED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 ATTEMPTS = 12  # reruns until a disturbed command must have succeeded
 
@@ -111,8 +117,8 @@ class Command:
 
     def finish(self) -> Outcome:
         """Reruns the command, repairing the store when it says so, until it succeeds."""
+        outcome = self.run()
         for _ in range(ATTEMPTS):
-            outcome = self.run()
             if "Traceback" in outcome.text or outcome.code in (0, 99):
                 return outcome
             if "dfwe store repair" in outcome.text:
@@ -124,6 +130,7 @@ class Command:
                         store_command(["repair", str(self.store)])
                     finally:
                         sys.stdout = said
+            outcome = self.run()
         return outcome
 
 
@@ -144,9 +151,9 @@ def watch(store: Path, hook: Hook) -> None:
 
     def audited(event: str, values: tuple[object, ...]) -> None:
         changes = event in WRITES or (event == "open" and _writes(values))
-        path = values[0] if values else None
-        if changes and isinstance(path, str | os.PathLike) and os.fspath(path).startswith(root):
-            hook(os.fspath(path))
+        path = str(values[0]) if values else ""
+        if changes and path.startswith(root):
+            hook(path)
 
     sys.addaudithook(audited)
 
@@ -226,13 +233,13 @@ def contents(store: Path) -> dict[str, object]:
 def _timeless(path: Path) -> object:
     if path.suffix != ".json":
         return path.read_bytes()
-    value = json.loads(path.read_text())
-    if path.name == "recipe.json":
-        value["files"] = sorted(name for name in value["files"] if not name.endswith(TIMES))
+    value = read_json(path)
+    if path.name == "recipe.json" and isinstance(files := value["files"], dict):
+        value["files"] = sorted(name for name in files if not name.endswith(TIMES))
     return _without_times(value)
 
 
-def _without_times(value: object) -> object:
+def _without_times(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
         return {k: _without_times(v) for k, v in value.items() if k != "seconds"}
     return [_without_times(item) for item in value] if isinstance(value, list) else value
@@ -253,7 +260,11 @@ class Table:
             words = f"exit code {outcome.code}: {outcome.text.strip()[-400:]}"
         else:
             now = contents(command.store)
-            differ = sorted(n for n in {*now, *self.reference} if now.get(n) != self.reference.get(n))
+            due = self.reference
+            if kind == FINISHED:  # what was moved aside and nothing needs stays away
+                there = {name.partition("/")[0] for name in now}
+                due = {name: v for name, v in due.items() if name.partition("/")[0] in there}
+            differ = sorted(n for n in {*now, *due} if now.get(n) != due.get(n))
             if differ:
                 words = f"other content: {', '.join(differ[:4])}"
         if words is None:
@@ -374,7 +385,7 @@ class Torture:
             how = self.random.choice(["flipped", "cut", "zeros", "emptied", "deleted"])
             self.damage(path, how)
             where = path.relative_to(command.store)
-            kind = "damaged, finished" if finished else "damaged, unfinished"
+            kind = FINISHED if finished else "damaged while unfinished"
             outcome = command.finish()
             if finished:  # the last stage reads not everything: what is left must be named
                 from dfwe.pipeline.store import Store
@@ -400,7 +411,7 @@ class Torture:
         path.write_bytes(content)
 
     def crowds(self, count: int, processes: int = 8) -> None:
-        """Processes side by side on one plan, some killed; then with locks that keep nobody out."""
+        """Processes side by side on one plan, some killed; also with locks that do not work."""
         for trial in range(count):
             for locks in (True, False):
                 command = self.command(f"crowd{trial}{locks}")
@@ -424,7 +435,7 @@ def _useless_locks() -> None:
     """Every lock is granted at once, as on a file system without locks."""
     import filelock
 
-    def acquire(lock: filelock.BaseFileLock, **_: object) -> filelock.AcquireReturnProxy:
+    def acquire(lock: filelock.BaseFileLock, **_: object) -> object:
         return filelock.AcquireReturnProxy(lock)
 
     filelock.FileLock.acquire = acquire  # type: ignore[method-assign]
@@ -436,7 +447,7 @@ def _mount(folder: Path, *options: str) -> bool:
 
 
 @contextmanager
-def _mounted(folder: Path, size: int) -> Iterator[bool]:
+def _mounted(folder: Path, size: int) -> Generator[bool]:
     """A file system in memory of so many kB; false where it cannot be mounted."""
     folder.mkdir(parents=True)
     mounted = _mount(folder, "-t", "tmpfs", "-o", f"size={size}k", "tmpfs")
@@ -449,27 +460,13 @@ def _mounted(folder: Path, size: int) -> Iterator[bool]:
 
 def _random_model(folder: Path) -> None:
     """A T5 of a few thousand random weights, with the shipped tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
-
     import dfwe
+    from dfwe.pretraining.span_corruption import build
+    from dfwe.weights.loading import load, save
 
-    torch.manual_seed(0)
-    shipped = Path(dfwe.__file__).parent / "assets" / "tiny"
-    tokenizer = AutoTokenizer.from_pretrained(shipped)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        d_ff=16,
-        d_kv=8,
-        num_layers=1,
-        num_decoder_layers=1,
-        num_heads=2,
-        decoder_start_token_id=0,
-        feed_forward_proj="gated-gelu",
-    )
-    T5ForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    _, tokenizer = load(Path(dfwe.__file__).parent / "assets" / "tiny")
+    network = build(tokenizer, d_model=16, d_ff=16, layers=1, heads=2, seed=0)
+    save(network, tokenizer, folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -487,11 +484,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import lightning  # noqa: F401
+    for name in ("lightning", "transformers", "dfwe.studies.ensembling.results"):
+        importlib.import_module(name)
     import torch
-    import transformers  # noqa: F401
-
-    import dfwe.studies.ensembling.results  # noqa: F401
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="dfwe-torture-") as folder:

@@ -1,6 +1,5 @@
 """The command line: run the stage that was asked for; an error becomes one sentence."""
 
-import errno
 import logging
 import os
 import re
@@ -8,8 +7,9 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfwe.config import build, config_folder, context_of, ensembling_study
-from dfwe.errors import DISK, UserError, machine_failed, reason
+from dfwe.errors import UserError, machine_failed, reason
+from dfwe.pipeline.disk import refusal
 from dfwe.store_command import store_command
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def main() -> None:
     if sys.argv[1:2] == ["store"]:
         sys.exit(store_command(sys.argv[2:]))
     sys.argv[1:] = [OPTIONS.get(word, word) for word in sys.argv[1:]]
+    logging.raiseExceptions = False  # a full disk stops the log without a traceback per line
     job()
 
 
@@ -67,7 +69,8 @@ def job(cfg: DictConfig) -> None:
         sys.exit(130)
     except Exception as error:
         log.debug("Failed after %.1f s.", time.monotonic() - began, exc_info=True)
-        sentence = _sentence(error)
+        places = [Path(str(cfg.store)), Path(HydraConfig.get().runtime.output_dir)]
+        sentence = _sentence(error, places)
         if sentence is None:
             raise
         sys.stdout.flush()
@@ -129,14 +132,19 @@ def _ensemble(
         publish(plan, stage, context, push)
 
 
-def _sentence(error: BaseException) -> str | None:
-    """The sentence for the user; None for a bug of ours, which keeps its traceback."""
+def _sentence(error: BaseException, places: Sequence[Path] = ()) -> str | None:
+    """The sentence for the user; None for a bug of ours, which keeps its traceback.
+
+    Args:
+        error: what ended the job.
+        places: where the job writes.
+    """
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return _sentence(error.__cause__)
-    if (number := _errno(error)) is not None:
-        why = DISK.get(number)
-        where = getattr(error, "filename", None) or "the output folder"
-        return why and f"{where}: {why}; set store= or hydra.run.dir= to another place."
+        return _sentence(error.__cause__, places)
+    if (words := refusal(error, places)) is not None:
+        return f"{words}; set store= or hydra.run.dir= to another place."
+    if isinstance(error, OSError):
+        return None
     if isinstance(error, UserError | OmegaConfBaseException | InstantiationException):
         return str(error).splitlines()[0]
     if machine_failed(error) and "device-side assert" not in str(error):  # which is a bug
@@ -146,15 +154,6 @@ def _sentence(error: BaseException) -> str | None:
             "command again: it resumes where it was."
         )
     return _unknown_setting(error)
-
-
-def _errno(error: BaseException) -> int | None:
-    """The system's error number; safetensors and torch.save have it in words alone."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    if number := re.search(r"os error (\d+)", str(error)):
-        return int(number[1])
-    return errno.ENOSPC if "inline_container.cc" in str(error) else None
 
 
 def _unknown_setting(error: BaseException) -> str | None:

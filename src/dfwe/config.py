@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, DictKeyType, OmegaConf
 
-from dfwe.errors import DISK, UserError
+from dfwe.errors import UserError
+from dfwe.pipeline.disk import check_writable, refusal
 
 if TYPE_CHECKING:
     from dfwe.data.corpus import Corpus
@@ -64,9 +65,10 @@ class OutputFolder(Callback):
     def _make(self, folder: str, key: str) -> None:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
+            check_writable(Path(folder))
         except OSError as error:
-            why = DISK.get(error.errno or 0, error.strerror)
-            sys.stderr.write(f"Error: {folder}: {why}; set {key}= to another place.\n")
+            words = refusal(error, [Path(folder)]) or f"{folder}: {error.strerror}"
+            sys.stderr.write(f"Error: {words}; set {key}= to another place.\n")
             sys.exit(1)
 
 

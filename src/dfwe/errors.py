@@ -1,6 +1,5 @@
 """The one exception that is shown to the user, and checks of plain settings that raise it."""
 
-import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -85,15 +84,3 @@ def schema_fault(error: "ValidationError") -> str:
     if first["type"] == "model_type":  # whose message names a class
         message = "input should be an object"
     return f"has a wrong '{place}' ({message})" if place else f"is wrong ({message})"
-
-
-DISK = {  # errno -> why a file cannot be written
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
-    errno.ENOENT: "there is no such place",
-    errno.EROFS: "the file system is read-only",
-    errno.ENOTDIR: "a file stands where a folder is needed",
-    errno.EEXIST: "a file stands where a folder is needed",
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-}

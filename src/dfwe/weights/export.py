@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from dfwe.errors import UserError
 from dfwe.pipeline.files import read_json, written_aside
 from dfwe.weights.checkpoint import CONFIG, WEIGHTS
-from dfwe.weights.layout import Layout
+from dfwe.weights.layout import Layout, raw_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,11 +92,11 @@ def _write(
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for _, tensor in wide:
-            tensor.numpy().tofile(file)
+            file.write(raw_bytes(tensor))
         for block in blocks:
-            block.cpu().numpy().tofile(file)
+            file.write(raw_bytes(block))
         for _, tensor in narrow:
-            tensor.numpy().tofile(file)
+            file.write(raw_bytes(tensor))
 
 
 def _code(tensor: "Tensor") -> str:

@@ -94,6 +94,13 @@ def flat(module: "Module", layout: Layout) -> "Tensor | None":
     return first.data.as_strided((layout.size,), (1,))
 
 
+def raw_bytes(tensor: "Tensor") -> memoryview:
+    """A tensor's values as they stand in a file; unlike NumPy's `tofile`, writing them raises the
+    system's own error."""
+    values = tensor.cpu().contiguous().numpy().reshape(-1)
+    return values.data.cast("B") if values.size else memoryview(b"")
+
+
 @dataclass(frozen=True)
 class TensorEntry:
     """What a file's header says of a tensor.

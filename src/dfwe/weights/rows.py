@@ -10,7 +10,7 @@ from dfwe.pipeline.manifest import cached_folder, content_digest
 from dfwe.pipeline.recipe import digest
 from dfwe.weights.adapters import Adapter, read_checkpoint
 from dfwe.weights.checkpoint import CONFIG, Checkpoint
-from dfwe.weights.layout import Layout
+from dfwe.weights.layout import Layout, raw_bytes
 from dfwe.weights.loading import Loaded, load_network
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _copied(checkpoint: Checkpoint, layout: Layout, read: "Read", cache: Path | 
     def write(folder: Path) -> None:
         with (folder / FLAT).open("wb") as out:
             for name in layout.names:
-                read(name).contiguous().flatten().numpy().tofile(out)
+                out.write(raw_bytes(read(name)))
 
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="dfwe-") as folder:
