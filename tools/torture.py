@@ -24,6 +24,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -111,7 +112,7 @@ class Command:
         child = self.start(prepare)
         _, status = os.waitpid(child, 0)
         counted = self.folder / "operations.json"
-        operations = json.loads(counted.read_text()) if counted.exists() else {}
+        operations = dict[str, int](json.loads(counted.read_text()) if counted.exists() else {})
         text = self.output.read_text(errors="replace")
         return Outcome(os.waitstatus_to_exitcode(status), text, operations)
 
@@ -235,7 +236,8 @@ def _timeless(path: Path) -> object:
         return path.read_bytes()
     value = read_json(path)
     if path.name == "recipe.json" and isinstance(files := value["files"], dict):
-        value["files"] = sorted(name for name in files if not name.endswith(TIMES))
+        names: list[JsonValue] = [name for name in sorted(files) if not name.endswith(TIMES)]
+        value["files"] = names
     return _without_times(value)
 
 
@@ -464,7 +466,7 @@ def _random_model(folder: Path) -> None:
     from dfwe.pretraining.span_corruption import build
     from dfwe.weights.loading import load, save
 
-    _, tokenizer = load(Path(dfwe.__file__).parent / "assets" / "tiny")
+    tokenizer: Any = load(Path(dfwe.__file__).parent / "assets" / "tiny")[1]
     network = build(tokenizer, d_model=16, d_ff=16, layers=1, heads=2, seed=0)
     save(network, tokenizer, folder)
 
