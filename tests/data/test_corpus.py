@@ -87,6 +87,10 @@ def test_nothing_is_written_when_a_zip_names_files_outside_its_folder(folder, tm
         (lambda raw: raw["data"].insert(0, 7), r"'data.0' \(input should be an object\)"),
         (lambda raw: raw["data"][0]["dialogue"][0].update(utterance=1), "utterance.*valid string"),
         (lambda raw: raw["data"].append(raw["data"][0]), "1 dialogues whose id"),
+        (lambda raw: raw["data"][0]["dialogue"][0].update(utterance=["a"]), "utterance.*string"),
+        (lambda raw: raw["data"][0]["dialogue"][0].update(speakers="Al"), "speakers.*list"),
+        (lambda raw: raw["data"][0]["dialogue"][0].update(speakers=[{"a": 1}]), "speakers.0.*str"),
+        (lambda raw: raw["data"][0].update(dialogue_id=7), "dialogue_id.*valid string"),
     ],
 )
 def test_a_damaged_json_is_named(folder, change, message):
@@ -114,6 +118,66 @@ def test_a_damaged_zip_is_named(folder, tmp_path, damage):
     packed.write_bytes({"cut": content[:900], "flip": content, "text": b"<html>"}[damage])
     with pytest.raises(UserError, match=r"mini.zip is not a readable zip .*get it again"):
         TLiDBCorpus("mini", str(packed)).dialogues("train")
+
+
+def test_a_zip_that_unfolds_to_much_more_than_its_size_is_refused_by_its_directory(
+    folder, tmp_path, monkeypatch
+):
+    """Commit 60dbe5b: 2 MB unfold to 2 GB in 4.2 GB of memory."""
+    (folder / "Mini.json").write_text(" " * 5_000_000 + "{}")
+    packed = zipped(folder, tmp_path / "mini.zip")
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)  # would raise if it were called
+    with pytest.raises(UserError, match=r"unfolds to 5,00.*, more than 100 times as many; if you"):
+        TLiDBCorpus("mini", str(packed)).dialogues("train")
+
+
+def test_an_encrypted_zip_is_named(folder, tmp_path):
+    packed = zipped(folder, tmp_path / "mini.zip")
+    content = bytearray(packed.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of a file, of its entry
+        at = content.find(signature)
+        while at >= 0:
+            content[at + flags] |= 1
+            at = content.find(signature, at + 4)
+    packed.write_bytes(content)
+    with pytest.raises(UserError, match=r"not a readable zip \(.*encrypted.*\); get it again"):
+        TLiDBCorpus("mini", str(packed)).dialogues("train")
+
+
+def test_two_files_of_one_name_in_a_zip_are_refused(folder, tmp_path):
+    packed = zipped(folder, tmp_path / "mini.zip")
+    with zipfile.ZipFile(packed, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("Mini/Mini.json", "{}")
+    with pytest.raises(UserError, match="has two files of one name"):
+        TLiDBCorpus("mini", str(packed)).dialogues("train")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"data": ' + b"[" * 100_000, "nested too deeply"),
+        ('{"data": [], "é": 1}'.encode("latin-1"), "can't decode byte 0xe9"),
+        ('{"data": []}'.encode("utf-16"), "can't decode byte"),
+        (b'{"data": [], "data": []}', "a name stands twice in one object"),
+        (b'{"data": NaN}', "NaN is no JSON value"),
+        (b'{"data": []} {}', "more follows after its value in line 1"),
+        (b'{"data": "\\ud800"}', "half a character"),
+    ],
+)
+def test_json_that_is_none_is_one_sentence(folder, content, words):
+    (folder / "Mini.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"Mini.json in .* is damaged \(.*{words}"):
+        TLiDBCorpus("mini", str(folder)).dialogues("train")
+
+
+def test_texts_may_begin_with_a_byte_order_mark_but_are_utf_8(folder):
+    whole = TLiDBCorpus("mini", str(folder)).dialogues("train")
+    for name in ("Mini.json", "TTiDB_train_ids.txt", "TTiDB_0.1_percent_few_shot_train_ids.txt"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert TLiDBCorpus("mini", str(folder)).dialogues("train") == whole
+    (folder / "TTiDB_test_ids.txt").write_bytes(b"\xe9")
+    with pytest.raises(UserError, match=r"TTiDB_test_ids.txt in .* is not text in UTF-8"):
+        TLiDBCorpus("mini", str(folder)).dialogues("test")
 
 
 def test_unknown_choices_are_named(folder):

@@ -6,6 +6,7 @@ import pytest
 
 from dfwe.data import tokenization as module
 from dfwe.data.dialogue import Example
+from dfwe.data.id_rows import IdRows
 from dfwe.data.tokenization import tokenize, tokenize_continued, tokenize_labels
 
 LIMITS = {"max_input": 40, "max_target": 8}
@@ -68,11 +69,11 @@ def test_a_cached_table_is_read_and_not_made_again(
     examples = label_examples + text_examples
     plain = tokenize(examples, tokenizer, **LIMITS)
     made = tokenize(examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
-    monkeypatch.setattr(module, "_table", None)  # would raise if it were called
+    monkeypatch.setattr(module, "_sources", None)  # would raise if it were called
     read = tokenize(examples, tokenizer, **LIMITS, cache=tmp_path / "tokens")
     for one in (made, read):
-        assert (one.sources, one.targets) == (plain.sources, plain.targets)
-        assert one.options == plain.options
+        for column in ("sources", "targets", "options"):
+            assert list(getattr(one, column)) == list(getattr(plain, column))
     assert len(list((tmp_path / "tokens").iterdir())) == 1
 
 
@@ -92,14 +93,43 @@ def test_others_may_read_a_table_as_they_may_read_any_new_folder(
     assert table.stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
-def test_a_damaged_table_is_made_anew(tmp_path, tokenizer, label_examples):
+@pytest.mark.parametrize("file", ["source.ids.npy", "target.ends.npy"])
+def test_a_damaged_table_is_made_anew(tmp_path, tokenizer, label_examples, file):
     made = tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path)
-    (data,) = tmp_path.glob("*/*.arrow")
-    data.write_bytes(b"damaged")
-    assert tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path).sources == made.sources
-    (described,) = tmp_path.glob("*/state.json")
-    described.unlink()
-    assert tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path).sources == made.sources
+    (data,) = tmp_path.glob(f"*/{file}")
+    whole = data.read_bytes()
+    for damaged in (b"damaged", whole[:-4] + b"\0\0\0\1", None):
+        data.unlink()
+        if damaged is not None:
+            data.write_bytes(damaged)
+        again = tokenize(label_examples, tokenizer, **LIMITS, cache=tmp_path)
+        assert list(again.sources) == list(made.sources)
+        assert data.read_bytes() == whole
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 37, 1000])
+def test_it_does_not_matter_how_many_examples_are_tokenised_at_a_time(
+    monkeypatch, tokenizer, label_examples, chunk
+):
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    split = tokenize(label_examples, tokenizer, max_input=10**6, max_target=8)
+    whole = tokenizer([example.source for example in label_examples])["input_ids"]
+    assert list(split.sources) == whole
+    assert split.tokens == sum(map(len, whole)) + sum(map(len, split.targets))
+
+
+def test_rows_of_ids_are_a_sequence(tmp_path):
+    lists = [[1, 2], [], [2**31 - 1], [0, 7, 7]]
+    rows = IdRows.of(lists)
+    rows.save(tmp_path, "ids")
+    for read in (rows, IdRows.load(tmp_path, "ids")):
+        assert list(read) == lists
+        assert (read[-1], read[1:3]) == (lists[-1], lists[1:3])
+        assert len(read) == 4
+        with pytest.raises(IndexError):
+            read[4]
+    IdRows.of([]).save(tmp_path, "none")
+    assert list(IdRows.load(tmp_path, "none")) == []
 
 
 @pytest.fixture(scope="module")

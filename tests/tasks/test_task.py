@@ -12,8 +12,8 @@ from dfwe.data.corpus import TLiDBCorpus
 from dfwe.data.dialogue import Dialogue, Turn
 from dfwe.errors import UserError
 from dfwe.pipeline.recipe import digest
-from dfwe.tasks.answers import Label
-from dfwe.tasks.metrics import F1, Accuracy
+from dfwe.tasks.answers import Label, Labels
+from dfwe.tasks.metrics import F1, Accuracy, MultilabelF1
 from dfwe.tasks.task import Task
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,58 @@ def test_labels_come_from_the_corpus_unless_the_task_names_them():
     good = Invented({"instance_id": "i", "label": "mad"})
     assert emory().examples(good, "train")[0].options == ("sad", "mad")
     assert emory(labels=["mad"]).examples(good, "train")[0].options == ("mad",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["mad", "sad", "mad"], "has the label 'mad' twice"),
+        (["mad", "Mad"], r"The label 'Mad' of task=emory \(in i\) is not read as itself"),
+        (["mad", " sad"], "The label ' sad' of task=emory"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(labels, words):
+    """Commit 60dbe5b: an answer counts as the first of them, and the others as wrong."""
+    good = Invented({"instance_id": "i", "label": "mad"})
+    with pytest.raises(UserError, match=words):
+        emory(labels=labels).examples(good, "train")
+
+
+def related(names, compatibility=None):
+    """The relations of two people, by these names of r1, r2, ..."""
+    labels = {f"r{n}": name for n, name in enumerate(names, 1)}
+    read = partial(friends.relation, prompt="{head} {tail}", names=labels)
+    answer = Labels(names[0], compatibility)
+    return Task("kin", "kin", read, answer, (MultilabelF1(),), 9, compatibility=compatibility)
+
+
+class Related:
+    """A corpus of one dialogue of two people who have all relations."""
+
+    name = "related"
+
+    def __init__(self, number):
+        triple = {"instance_id": "i", "head": "Al", "tail": "Bo"}
+        triple["relations"] = [f"r{n}" for n in range(1, number + 1)]
+        note = [{"turns": [0], "relation_triples": [triple]}]
+        self.only = Dialogue("one", (Turn(("Al",), "Hm.", {}),), {"kin": note}, {"kin": {}})
+
+    def dialogues(self, split, title=None):
+        return (self.only,)
+
+    def labels(self, title):
+        return ()
+
+
+@pytest.mark.parametrize("compatibility", [None, "tlidb"])
+def test_a_relation_whose_name_has_and_in_it_is_refused(compatibility):
+    """Commit 60dbe5b: the gold answer scores 0."""
+    names = ["friends and family", "boss"]
+    with pytest.raises(UserError, match="The label 'friends and family' of task=kin"):
+        related(names, compatibility).examples(Related(2), "train")
+    task = related(["friends & family", "boss"], compatibility)
+    [example] = task.examples(Related(2), "train")
+    assert task.score([example.target], [example])["score"] == 100
 
 
 def test_an_empty_split_is_an_error_that_names_it():

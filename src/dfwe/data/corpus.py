@@ -1,6 +1,5 @@
 """Corpora in TLiDB's format: one JSON of dialogues and lists of ids, in a zip or a folder."""
 
-import json
 import random
 import zipfile
 import zlib
@@ -13,10 +12,13 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfwe.data.dialogue import Dialogue, Turn
-from dfwe.errors import UserError, schema_fault
+from dfwe.data.strict_json import loads
+from dfwe.errors import UserError, reason, schema_fault
 from dfwe.settings import settings
 
 SPLITS = ("train", "dev", "test")
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
+UNFOLDS = 100  # times its size that a zip may unfold to; a corpus does so about 10 times
 Shots = Literal["few", "full"]
 
 
@@ -188,6 +190,11 @@ class TLiDBCorpus:
             file, wanted = few, self._ids(few)
         else:
             every, number = sorted(self._ids(whole)), len(self._ids(few))
+            if number > len(every):
+                raise UserError(
+                    f"{few} in {self._source} names more dialogues than {whole}; get the corpus "
+                    "again, or set corpus.seed=null."
+                )
             file = whole
             wanted = set(random.Random(f"{self.seed}/{split}").sample(every, number))
         _, dialogues = self._content
@@ -252,31 +259,62 @@ class TLiDBCorpus:
     @cached_property
     def _members(self) -> Mapping[str, bytes]:
         """File name -> content, read in place: nothing is ever unpacked to disk."""
-        if self._source.is_dir():
-            files = [*self._source.glob("*.json"), *self._source.glob("TTiDB_*_ids.txt")]
-            return {file.name: file.read_bytes() for file in files}
         try:
+            if self._source.is_dir():
+                files = [*self._source.glob("*.json"), *self._source.glob("TTiDB_*_ids.txt")]
+                return {file.name: file.read_bytes() for file in files}
             with zipfile.ZipFile(self._source) as archive:
-                names = [PurePosixPath(name) for name in archive.namelist()]
-                top = next((n.parent for n in names if n.name == "TTiDB_train_ids.txt"), None)
-                wanted = [n for n in names if n.parent == top and n.suffix in (".json", ".txt")]
-                return {name.name: archive.read(str(name)) for name in wanted}
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                return self._unzipped(archive)
+        except UserError:
+            raise
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise UserError(
-                f"{self._source} is not a readable zip ({error}); get it again."
+                f"{self._source} is not a readable zip ({reason(error)}); get it again."
             ) from None
+
+    def _unzipped(self, archive: zipfile.ZipFile) -> Mapping[str, bytes]:
+        """The corpus's files in a zip, by name; no more is unfolded than its directory says."""
+        entries = {PurePosixPath(entry.filename): entry for entry in archive.infolist()}
+        if len(entries) < len(archive.infolist()):
+            raise UserError(f"{self._source} has two files of one name; get it again.")
+        top = next((path.parent for path in entries if path.name == "TTiDB_train_ids.txt"), None)
+        wanted = {
+            path.name: entry
+            for path, entry in entries.items()
+            if path.parent == top and path.suffix in (".json", ".txt")
+        }
+        packed = self._source.stat().st_size
+        unfolded = sum(entry.file_size for entry in wanted.values())
+        if unfolded > UNFOLDS * packed:
+            raise UserError(
+                f"{self._source} has {packed:,} bytes and unfolds to {unfolded:,}, more than "
+                f"{UNFOLDS} times as many; if you trust it, unpack it and name the folder."
+            )
+        return {name: archive.read(entry) for name, entry in wanted.items()}
 
     def _ids(self, name: str) -> set[str]:
         """The dialogues that a list names."""
-        return set(self._text(name).split())
+        try:
+            return set(self._content_of(name).decode("utf-8-sig").split())
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name} in {self._source} is not text in UTF-8 ({error.reason}); save it as such."
+            ) from None
 
-    def _text(self, name: str) -> str:
+    def _content_of(self, name: str) -> bytes:
         if name not in self._members:
             raise UserError(
                 f"{self._source} has no {name}; it is not a corpus in TLiDB's format, "
                 "or not a whole one."
             )
-        return self._members[name].decode()
+        return self._members[name]
 
     @cached_property
     def _content(self) -> tuple[dict[str, tuple[str, ...]], dict[str, Dialogue]]:
@@ -301,7 +339,7 @@ class TLiDBCorpus:
             )
         name = files[0]
         try:
-            return _File.model_validate(json.loads(self._members[name]))
+            return _File.model_validate(loads(self._members[name]))
         except ValidationError as error:
             raise UserError(
                 f"{name} in {self._source} {schema_fault(error)}; TLiDB's format is "

@@ -19,6 +19,9 @@ MAX_WORDS = 512
 PHRASE_WORDS = 4
 
 
+Position = Annotated[int, Field(ge=0)]
+
+
 class _Annotation(BaseModel):
     """A part of the corpus's annotations; fields that no reader needs are ignored."""
 
@@ -32,7 +35,7 @@ class _Emotion(_Annotation):
 
 class _Mention(_Annotation):
     instance_id: str
-    start: int  # the mention's first character in the utterance
+    start: Position  # the mention's first character in the utterance
     entity_reference: str
     normalized_entity: str
 
@@ -49,7 +52,7 @@ class _Cloze(_Annotation):
 
 class _Span(_Annotation):
     text: str
-    answer_utterance_id: int  # the number of the answer's turn in the dialogue
+    answer_utterance_id: Position  # the number of the answer's turn in the dialogue
 
 
 class _Question(_Annotation):
@@ -65,7 +68,7 @@ class _Questions(_Annotation):
 class _Personality(_Annotation):
     instance_id: str
     focus_speaker: str
-    turns: list[int]
+    turns: list[Position]
     personality_characteristics: dict[str, str]
 
 
@@ -77,7 +80,7 @@ class _Relation(_Annotation):
 
 
 class _Relations(_Annotation):
-    turns: list[int]
+    turns: list[Position]
     relation_triples: list[_Relation]
 
 
@@ -96,10 +99,18 @@ def render(turns: Sequence[Turn]) -> str:
 
 def cap(turns: Sequence[Turn]) -> Sequence[Turn]:
     """Drop the oldest turns until at most 512 words are left."""
-    start = 0
-    while len(render(turns[start:]).split()) > MAX_WORDS:
-        start += 1
+    start, words = len(turns), 0
+    while start:
+        words += _words(turns[start - 1])
+        if words > MAX_WORDS:
+            break
+        start -= 1
     return turns[start:]
+
+
+def _words(turn: Turn) -> int:
+    """How many words a turn adds to what is rendered."""
+    return len(render([turn]).split())
 
 
 def emotion(
@@ -151,6 +162,11 @@ def character(
             context = _context(cap(dialogue.turns[: number + 1])) if mentions else ""
             for mention in mentions:
                 text = mention.entity_reference
+                if not turn.text.startswith(text, mention.start):
+                    raise UserError(
+                        f"{mention.instance_id} says that '{text}' is the mention at character "
+                        f"{mention.start} of its utterance, where it is not; correct 'start'."
+                    )
                 phrase = _phrase(turn.text, mention.start, text)
                 filled = prompt.format(labels=" or ".join(labels), mention=text, phrase=phrase)
                 name = mention.instance_id
@@ -283,6 +299,8 @@ def relation(
             for triple in sample.relation_triples:
                 name = triple.instance_id
                 relations = [known_label(label, names, name) for label in triple.relations]
+                if len(set(relations)) < len(relations):
+                    raise UserError(f"{name} names a relation twice; leave it there once.")
                 target = " and ".join(names[label] for label in relations)
                 filled = prompt.format(head=triple.head, tail=triple.tail)
                 examples.append(
@@ -336,10 +354,13 @@ def _phrase(text: str, start: int, mention: str) -> str:
 
 def _cap_around(turns: Sequence[Turn], number: int) -> Sequence[Turn]:
     """Drop turns from the end farther from the turn of a number until 512 words are left."""
-    start, stop = 0, len(turns)
-    while len(render(turns[start:stop]).split()) > MAX_WORDS:
+    start, stop, counts = 0, len(turns), [_words(turn) for turn in turns]
+    words = sum(counts)
+    while words > MAX_WORDS:
         if number - start < (stop - start) / 2:
             stop -= 1
+            words -= counts[stop]
         else:
+            words -= counts[start]
             start += 1
     return turns[start:stop]

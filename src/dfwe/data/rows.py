@@ -7,7 +7,6 @@ numbers decimal; other types have no one spelling, and are refused where a colum
 
 import csv
 import gzip
-import json
 import re
 import zlib
 from array import array
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
+from dfwe.data.strict_json import HALF, decode, decoder
 from dfwe.errors import UserError, reason
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 LONGEST = 2**31 - 1  # characters of a CSV field; the library's own limit is 131,072
 ROWS = 10_000  # that are converted at a time
-HALF = "text with half a character (a lone surrogate); write the file again"
+BROKEN = "text with half a character (a lone surrogate); write the file again"
 _BLANK = re.compile(r"\s*")
 _OPENING = re.compile(r"\s*\[\s*(?P<closed>\]\s*\Z)?")
 _BETWEEN = re.compile(r"\s*(,\s*|(?P<closed>\]\s*\Z))")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_DECODER = decoder(number=str)  # a number is its characters
 
 
 @dataclass(frozen=True)
@@ -306,14 +306,11 @@ def _blank(text: str, at: int) -> int:
 def _decoded(path: Path, text: str, at: int, number: int) -> tuple[object, int]:
     """The value that begins at a position, and where it ends."""
     try:
-        return _DECODER.raw_decode(text, at)
-    except RecursionError:
-        words = "it is nested too deeply"
-    except json.JSONDecodeError as error:
-        words = error.msg[0].lower() + error.msg[1:]
+        return decode(_DECODER, text, at)
     except ValueError as error:
-        words = str(error)
-    raise UserError(f"{path}, line {number}, is not JSON ({words}); write the file again.")
+        raise UserError(
+            f"{path}, line {number}, is not JSON ({error}); write the file again."
+        ) from None
 
 
 def _object(place: str, value: object) -> Mapping[str, Cell]:
@@ -327,7 +324,7 @@ def _object(place: str, value: object) -> Mapping[str, Cell]:
 
 def _json_cell(value: object) -> Cell:
     if isinstance(value, str):
-        return NoText(HALF) if not value.isascii() and _SURROGATE.search(value) else value
+        return NoText(BROKEN) if not value.isascii() and HALF.search(value) else value
     if value is None:
         return None
     if isinstance(value, bool):
@@ -341,22 +338,6 @@ def _texts(cells: Sequence[Cell]) -> Cell:
     texts = tuple(cell for cell in cells if isinstance(cell, str))
     whole = len(texts) == len(cells)
     return texts if whole else NoText("a list of more than texts and numbers; write texts alone")
-
-
-def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = dict(pairs)
-    if len(names) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return names
-
-
-def _constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON value")
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_pairs, parse_float=str, parse_int=str, parse_constant=_constant
-)
 
 
 def _lines(path: Path, newline: str | None = None) -> Iterator[str]:

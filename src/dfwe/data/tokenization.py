@@ -1,19 +1,21 @@
-"""Examples -> token ids: a `datasets` table, cached by fingerprint."""
+"""Examples -> token ids: a table, cached by fingerprint."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol, TypeVar, overload
-
-from pydantic import TypeAdapter
+from typing import Protocol, overload
 
 from dfwe.data.dialogue import Example, fingerprint
+from dfwe.data.id_rows import IdRows
 from dfwe.pipeline.manifest import cached_folder
 from dfwe.pipeline.recipe import digest
 
 TOKENIZATION = 2  # part of recipes and of cached tables; raised when the ids change
+TABLE = 2  # part of the name of a cached table; raised when its files change
+CHUNK = 1000  # examples that are tokenised at a time: a tokenizer's results take much memory
+DISTINCT = 10_000  # answers whose ids are remembered
 
 
 class _Backend(Protocol):
@@ -67,24 +69,6 @@ class Tokenizer(Protocol):
     ) -> list[str]: ...
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """Columns of a cached table for an encoder with a head."""
-
-    source: list[list[int]]
-
-
-@dataclass(frozen=True)
-class _Columns(_Inputs):
-    """Columns of a cached table for a model that generates."""
-
-    target: list[list[int]]
-    options: list[list[list[int]]]
-
-
-_Cached = TypeVar("_Cached", bound=_Inputs)
-
-
 @dataclass(frozen=True, eq=False)
 class TokenizedSplit:
     """A split as token ids, end tokens included.
@@ -136,17 +120,17 @@ def tokenize(
         max_target: the most tokens of a target, end token included.
         cache: a folder of tables; an equal one is read from there, a new one is added.
     """
-    name = [
-        TOKENIZATION,
-        fingerprint(examples),
-        _tokenizer_digest(tokenizer),
-        max_input,
-        max_target,
-    ]
-    table = _cached(
-        cache, name, _Columns, lambda: _table(examples, tokenizer, max_input, max_target)
-    )
-    return TokenizedSplit(examples, table.source, table.target, table.options, tokenizer)
+    ids_of = _remembered(tokenizer, _alone)
+
+    def write() -> dict[str, IdRows]:
+        return {
+            "source": IdRows.of(_sources(examples, tokenizer, max_input)),
+            "target": _targets(examples, tokenizer, max_target, ids_of),
+        }
+
+    table = _cached(cache, ["", max_input, max_target], examples, tokenizer, write)
+    options = _Options(examples, tokenizer, ids_of)
+    return TokenizedSplit(examples, table["source"], table["target"], options, tokenizer)
 
 
 def tokenize_continued(
@@ -166,17 +150,18 @@ def tokenize_continued(
         max_target: the most tokens of a target, end token included.
         cache: a folder of tables; an equal one is read from there, a new one is added.
     """
-    limits = [max_input, max_target]
-    name = [TOKENIZATION, "causal", fingerprint(examples), _tokenizer_digest(tokenizer), *limits]
-    end = tokenizer.eos_token_id
+    ids_of, end = _remembered(tokenizer, _after_a_space), tokenizer.eos_token_id
 
-    def columns() -> _Columns:
-        table = _table(examples, tokenizer, max_input, max_target, _after_a_space)
-        without_end = [ids[:-1] if ids[-1] == end else ids for ids in table.source]
-        return replace(table, source=without_end)
+    def write() -> dict[str, IdRows]:
+        sources = _sources(examples, tokenizer, max_input)
+        return {
+            "source": IdRows.of(ids[:-1] if ids[-1:] == [end] else ids for ids in sources),
+            "target": _targets(examples, tokenizer, max_target, ids_of),
+        }
 
-    table = _cached(cache, name, _Columns, columns)
-    return TokenizedSplit(examples, table.source, table.target, table.options, tokenizer)
+    table = _cached(cache, ["causal", max_input, max_target], examples, tokenizer, write)
+    options = _Options(examples, tokenizer, ids_of)
+    return TokenizedSplit(examples, table["source"], table["target"], options, tokenizer)
 
 
 def tokenize_labels(
@@ -199,66 +184,90 @@ def tokenize_labels(
         max_input: the most tokens of a source, end token included.
         cache: a folder of tables; an equal one is read from there, a new one is added.
     """
-    name = [
-        TOKENIZATION,
-        "encoder",
-        fingerprint(examples),
-        _tokenizer_digest(tokenizer),
-        max_input,
-    ]
-
-    def columns() -> _Inputs:
-        return _Inputs(_sources(examples, tokenizer, max_input))
-
-    table = _cached(cache, name, _Inputs, columns)
     end = [] if tokenizer.sep_token_id is None else [tokenizer.sep_token_id]
-    sources = [
-        ids if len(ids) <= max_input else [*ids[: max_input - len(end)], *end]
-        for ids in table.source
-    ]
+    room = max_input - len(end)
+
+    def write() -> dict[str, IdRows]:
+        sources = _sources(examples, tokenizer, max_input)
+        cut = (ids if len(ids) <= max_input else [*ids[:room], *end] for ids in sources)
+        return {"source": IdRows.of(cut)}
+
+    table = _cached(cache, ["encoder", max_input], examples, tokenizer, write)
     options: list[list[list[int]]] = [[]] * len(examples)
-    return TokenizedSplit(examples, sources, golds, options, tokenizer)
+    return TokenizedSplit(examples, table["source"], golds, options, tokenizer)
+
+
+class _Options(Sequence[list[list[int]]]):
+    """The token ids of each example's options: those of each text are kept once."""
+
+    def __init__(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, ids_of: Callable[[str], list[int]]
+    ) -> None:
+        self._examples = examples
+        texts = {text for options in {e.options for e in examples} for text in options}
+        self._ids = {text: [*ids_of(text), tokenizer.eos_token_id] for text in texts}
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @overload
+    def __getitem__(self, index: int) -> list[list[int]]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[list[list[int]]]: ...
+
+    def __getitem__(self, index: int | slice) -> list[list[int]] | list[list[list[int]]]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        return [self._ids[text] for text in self._examples[index].options]
 
 
 def _cached(
     cache: Path | None,
-    name: Sequence[object],
-    schema: type[_Cached],
-    columns: Callable[[], _Cached],
-) -> _Cached:
-    """The table of that name in `cache`; computed, and added there, where it is not."""
-    if cache is None:
-        return columns()
-    from datasets import Dataset, disable_progress_bars
-
-    def write(folder: Path) -> None:
-        disable_progress_bars()
-        Dataset.from_dict(vars(columns())).save_to_disk(folder)
-
-    folder = cached_folder(cache / digest(name)[:20], write)
-    return TypeAdapter(schema).validate_python(Dataset.load_from_disk(folder).to_dict())
-
-
-def _table(
-    examples: tuple[Example, ...],
+    how: Sequence[object],
+    examples: Sequence[Example],
     tokenizer: Tokenizer,
-    max_input: int,
-    max_target: int,
-    answer: Callable[[str, Tokenizer], list[int]] | None = None,
-) -> _Columns:
-    """Sources, targets and options as token ids.
+    write: Callable[[], dict[str, IdRows]],
+) -> Mapping[str, IdRows]:
+    """The columns of a table in `cache`; computed, and added there, where it is not.
 
     Args:
-        answer: the token ids of an answer without its end; None takes those of its text alone.
+        how: what decides the ids, besides examples and tokenizer.
     """
-    end, ids_of = [tokenizer.eos_token_id], answer or _alone
-    texts = {text for example in examples for text in example.options}
-    options = {text: ids_of(text, tokenizer) + end for text in texts}
-    return _Columns(
-        source=_sources(examples, tokenizer, max_input),
-        target=[ids_of(example.target, tokenizer)[: max_target - 1] + end for example in examples],
-        options=[[options[text] for text in example.options] for example in examples],
-    )
+    if cache is None:
+        return write()
+    name = [TABLE, TOKENIZATION, *how, fingerprint(examples), _tokenizer_digest(tokenizer)]
+
+    def save(folder: Path) -> None:
+        for column, rows in write().items():
+            rows.save(folder, column)
+
+    folder = cached_folder(cache / digest(name)[:20], save)
+    columns = {path.name.partition(".")[0] for path in folder.glob("*.npy")}
+    return {column: IdRows.load(folder, column) for column in columns}
+
+
+def _targets(
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    max_target: int,
+    ids_of: Callable[[str], list[int]],
+) -> IdRows:
+    """What training teaches, end tokens included."""
+    end = [tokenizer.eos_token_id]
+    return IdRows.of(ids_of(example.target)[: max_target - 1] + end for example in examples)
+
+
+def _remembered(
+    tokenizer: Tokenizer, ids_of: Callable[[str, Tokenizer], list[int]]
+) -> Callable[[str], list[int]]:
+    """Text -> its token ids; a table has few distinct answers."""
+
+    @lru_cache(DISTINCT)
+    def remembered(text: str) -> list[int]:
+        return ids_of(text, tokenizer)
+
+    return remembered
 
 
 def _alone(text: str, tokenizer: Tokenizer) -> list[int]:
@@ -276,14 +285,14 @@ def _after_a_space(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _sources(
-    examples: tuple[Example, ...], tokenizer: Tokenizer, max_input: int
-) -> list[list[int]]:
-    # verbose=False: what is too long for the model is shortened here, no reason for a warning.
-    sources = tokenizer([example.source for example in examples], verbose=False)["input_ids"]
-    return [
-        ids if len(ids) <= max_input else _shorten(example, tokenizer, max_input)
-        for ids, example in zip(sources, examples, strict=True)
-    ]
+    examples: Sequence[Example], tokenizer: Tokenizer, max_input: int
+) -> Iterator[list[int]]:
+    for start in range(0, len(examples), CHUNK):
+        chunk = examples[start : start + CHUNK]
+        # verbose=False: what is too long for the model is shortened here, no reason for a warning.
+        whole = tokenizer([example.source for example in chunk], verbose=False)["input_ids"]
+        for ids, example in zip(whole, chunk, strict=True):
+            yield ids if len(ids) <= max_input else _shorten(example, tokenizer, max_input)
 
 
 def _shorten(example: Example, tokenizer: Tokenizer, max_input: int) -> list[int]:

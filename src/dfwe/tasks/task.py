@@ -1,6 +1,7 @@
 """A task: how to read it, how to read an answer, what to measure."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from pydantic import ValidationError
@@ -102,7 +103,34 @@ def _examples(task: Task, corpus: Corpus, split: str) -> tuple[Example, ...]:
     for example in examples:
         if len(example.references) > 1:
             task.answer.gold(example)  # refuses them where it reads one answer alone
+    for example in {example.options: example for example in examples}.values():
+        _check_options(task, example)
     return tuple(examples)
+
+
+def _check_options(task: Task, example: Example) -> None:
+    """Raise UserError if an option of an example cannot be told from another one.
+
+    What TLiDB reads is not checked: it finds an option inside another one.
+    """
+    options = example.options
+    for option in options:
+        if options.count(option) > 1:
+            raise UserError(
+                f"task={task.name} has the label '{option}' twice (in {example.id}); leave it "
+                "there once."
+            )
+        chosen = replace(example, target=option, references=(option,))
+        gold = task.answer.gold(chosen)
+        if isinstance(gold, tuple):  # texts, of which none has a number
+            return
+        exact = task.compatibility is not None or task.answer(option, chosen) == gold
+        if not exact or (isinstance(gold, list) and sum(gold) != 1):
+            raise UserError(
+                f"The label '{option}' of task={task.name} (in {example.id}) is not read as "
+                "itself: labels have to differ in more than case, must not begin or end with a "
+                "blank, and ' and ' stands between several; rename it."
+            )
 
 
 def _unreadable(task: Task, dialogues: Sequence[Dialogue], labels: Sequence[str]) -> UserError:
