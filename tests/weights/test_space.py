@@ -157,6 +157,32 @@ def test_running_statistics_that_differ_are_refused():
         WeightSpace.from_modules([Normed(), Normed(mean=1.0)])
 
 
+@pytest.mark.parametrize("modules", [[], (module for module in [torch.nn.Linear(2, 3)])])
+def test_a_space_of_modules_needs_a_list_of_them(modules):
+    with pytest.raises(UserError, match=r"^A weight space needs a list of at least one module\."):
+        WeightSpace.from_modules(modules)
+
+
+def test_a_parameter_that_the_experts_lack_is_named():
+    space = WeightSpace.from_modules([torch.nn.Linear(2, 3, bias=False)] * 2)
+    with pytest.raises(UserError, match="experts lack the module's parameter 'bias'"):
+        space.write([0.5, 0.5], torch.nn.Linear(2, 3))
+
+
+def test_other_rows_keep_what_an_export_copies(experts, tmp_path):
+    space = WeightSpace.from_pretrained(experts)
+    theta = space.at([0.5, 0.5, 0.0])
+    other = space.with_rows([theta], ["half"])
+    folder = other.export([1.0], tmp_path / "half")
+    assert (folder / "config.json").read_bytes() == (experts[0] / "config.json").read_bytes()
+    modules = WeightSpace.from_modules([Normed(), Normed()])
+    assert modules.with_rows([modules.rows[0]], ["one"]).constants.keys() == {
+        "norm.running_mean",
+        "norm.running_var",
+        "norm.num_batches_tracked",
+    }
+
+
 def test_modules_of_two_architectures_are_refused():
     with pytest.raises(UserError, match="Module 1 has other parameters"):
         WeightSpace.from_modules([torch.nn.Linear(2, 3), torch.nn.Linear(3, 3)])
