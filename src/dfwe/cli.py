@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dfwe.config import build, config_folder, context_of, ensembling_study
+from dfwe.config import build, check_targets, config_folder, context_of, ensembling_study
 from dfwe.errors import UserError, machine_failed, reason
 from dfwe.pipeline.disk import refusal
 from dfwe.store_command import store_command
@@ -94,6 +94,7 @@ def _run(cfg: DictConfig) -> None:
     _quiet()
     os.chdir(hydra.utils.get_original_cwd())  # paths are those of the command, chdir or not
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    check_targets(cfg, HydraConfig.get().overrides.task)
     stage = build(cfg.stage)
     if cfg.push and stage.work is not None:
         raise UserError(

@@ -1,8 +1,9 @@
 """The configuration as Hydra composes it -> the objects that a stage runs with."""
 
+import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
 DEFERRED = "dfwe.pipeline.deferred.Deferred"
+TRUSTED = ("dfwe", "torch.optim", "lightning", "transformers")
 Plain: TypeAlias = "dict[DictKeyType, Plain] | list[Plain] | str | float | bool | None"
 
 
@@ -32,6 +34,38 @@ def build(config: Any) -> Any:
     """
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     return hydra.utils.instantiate(_deferring(plain), _convert_="all")
+
+
+def check_targets(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses code that a configuration names and nobody has consented to.
+
+    dfwe, torch.optim, Lightning and transformers may be named anywhere; what is typed on the
+    command line is consent, as are the modules in `allow` and in DFWE_ALLOW (comma-separated).
+    What Hydra itself runs before this, and what an allowed module does, is not checked: a
+    configuration is code.
+
+    Raises:
+        UserError: a `_target_` is none of these.
+    """
+    allowed = (*TRUSTED, *_listed(cfg.allow), *os.environ.get("DFWE_ALLOW", "").split(","))
+    for target in _targets(OmegaConf.to_container(cfg, resolve=True)):
+        known = any(target == name or target.startswith(f"{name}.") for name in allowed if name)
+        if target == DEFERRED or (not known and not any(target in typed for typed in overrides)):
+            module = target.rpartition(".")[0] or target
+            raise UserError(
+                f"The configuration would run {target}; if you trust it, name its module: "
+                f"allow=[{module}], or DFWE_ALLOW={module}."
+            )
+
+
+def _targets(node: Plain) -> Iterator[str]:
+    """Every dotted path that is to be imported."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    for item in node if isinstance(node, list) else ():
+        yield from _targets(item)
 
 
 def _deferring(node: Plain) -> Plain:
@@ -123,7 +157,9 @@ def study_of(task: str, seed: int) -> "EnsemblingStudy":
 @cache
 def _composed(*overrides: str) -> DictConfig:
     """The configuration of these overrides; composing takes Hydra a third of a second."""
-    return hydra.compose(_config_name(), overrides=list(overrides))
+    cfg = hydra.compose(_config_name(), overrides=list(overrides))
+    check_targets(cfg, overrides)
+    return cfg
 
 
 def _config_name() -> str:
