@@ -232,3 +232,32 @@ def test_a_parent_that_vanishes_meanwhile_ends_the_waiting(context, monkeypatch)
     )
     with claim, pytest.raises(UserError, match="stage=experts"):
         execute([tuned], Stage("finetune", ("finetune",)), context)
+
+
+def test_what_a_step_costs_does_not_grow_with_the_plan(context, monkeypatch):
+    """At 60dbe5b 200 recipes take 4 ms each and 2,000 take 35."""
+    looked = []
+    contains = type(context.store).__contains__
+
+    def counted(store, recipe):
+        looked.append(recipe)
+        return contains(store, recipe)
+
+    monkeypatch.setattr(type(context.store), "__contains__", counted)
+    lookups = []
+    for steps in (10, 40):
+        looked.clear()
+        execute([Counted("experts", f"{steps} {i}") for i in range(steps)], EXPERTS, context)
+        lookups.append(len(looked) / steps)
+    assert lookups[0] == lookups[1]
+
+
+def test_what_another_process_has_computed_meanwhile_is_left_out(context):
+    first, others = Counted("experts", "a"), [Counted("experts", name) for name in "bc"]
+
+    def meanwhile():
+        for step in others:
+            store_elsewhere(context, step)
+
+    execute([replace(first, meanwhile=meanwhile), *others], EXPERTS, context)
+    assert [step.runs for step in others] == [[], []]

@@ -57,15 +57,15 @@ def execute(steps: Iterable[Step], stage: Stage, context: Context) -> None:
         log.info("Everything stage=%s computes is in the store.", stage.name)
     if lacking:
         context.check()
-    total = len(lacking)
-    while lacking:
-        step, claim = _claim(lacking, context)
+    total, pending = len(lacking), {step.recipe.name: step for step in lacking}
+    while (claimed := _claim(pending, context)) is not None:
+        step, claim = claimed
         with claim:
             if not _is_ready(step, context.store):  # another process may just have computed it
-                number = total - len(lacking) + 1
+                number = total - len(pending) + 1
                 log.info("[%d/%d] %s", number, total, describe(step))
                 compute(step, context)
-        lacking = [step for step in lacking if not _is_ready(step, context.store)]
+        del pending[step.recipe.name]
 
 
 def compute(step: Step, context: Context) -> None:
@@ -152,13 +152,20 @@ def _lacking(wanted: Sequence[Step], context: Context) -> list[Step]:
     return [step for step in wanted if step.recipe.name in lacking]
 
 
-def _claim(lacking: Sequence[Step], context: Context) -> tuple[Step, AbstractContextManager[Any]]:
-    """The first step with stored parents that no other process computes; waits for one."""
+def _claim(
+    pending: dict[str, Step], context: Context
+) -> tuple[Step, AbstractContextManager[Any]] | None:
+    """The first step with stored parents that no other process computes; waits for one.
+
+    Steps that others have computed leave `pending`; None when it is empty.
+    """
     waits = False
-    pending = {step.recipe.name for step in lacking}
-    while True:
+    while pending:
         taken: list[Step] = []
-        for step in lacking:
+        for name, step in list(pending.items()):
+            if _is_ready(step, context.store):
+                del pending[name]
+                continue
             missing = [parent for parent in step.parents if not _has(parent, step, context.store)]
             for parent in missing:
                 if parent.recipe.name not in pending:  # someone may have emptied the store
@@ -168,10 +175,13 @@ def _claim(lacking: Sequence[Step], context: Context) -> tuple[Step, AbstractCon
             if claim := context.store.claim(step.recipe):
                 return step, claim
             taken.append(step)
+        if not taken:  # all that were pending are stored
+            continue
         if not waits:
             log.info("Waiting for the process that computes %s", describe(taken[0]))
         waits = True
         time.sleep(POLL)
+    return None
 
 
 def _has(parent: Step, child: Step, store: Store) -> bool:
