@@ -6,10 +6,11 @@ mixtures, the dev accuracy is a step function, and the expected accuracy has the
 100 Phi(g(alpha) / sqrt(1 + s^2 |alpha - best|^2)) with its optimum at `best`; G = Phi^-1(0.8).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,16 @@ class Landscape:
         likelihoods: Floats = log_ndtr(self._margins(alpha))
         return float(likelihoods.mean())
 
+    def evaluation(self, alpha: Floats) -> Evaluation:
+        """The accuracy with its answers, `right` or `wrong`, and the options' log-likelihoods."""
+        margins = self._margins(alpha)
+        right: Floats = log_ndtr(margins)
+        wrong: Floats = log_ndtr(-margins)
+        texts = tuple(RightOrWrong.texts[int(margin <= 0)] for margin in margins)
+        options = tuple(zip(right.tolist(), wrong.tolist(), strict=True))
+        answers = Answers(texts, tuple(right.tolist()), options)
+        return Evaluation(self.dev(alpha), self.log_likelihood(alpha), answers=answers)
+
     def regret(self, alpha: Floats) -> float:
         """Points of expected accuracy below the optimum."""
         spread = sqrt(1.0 + self.taste**2 * float(np.sum((alpha - self.best) ** 2)))
@@ -69,6 +80,21 @@ class Landscape:
 
     def _height(self, alpha: Floats) -> float:
         return TOP - float(np.sum((self.bowl @ (alpha - self.best)) ** 2))
+
+
+class RightOrWrong:
+    """What the options of a landscape's examples come to: the first is right."""
+
+    texts: ClassVar[tuple[str, str]] = ("right", "wrong")
+
+    def chosen(self, texts: Sequence[str]) -> NDArray[np.intp]:
+        """The number of the option that each answer names, (examples,)."""
+        return np.array([self.texts.index(text) for text in texts], dtype=np.intp)
+
+    def smoothed(self, logits: Floats, temperature: float) -> Floats:
+        """The expected accuracy in points, (c,), of logits (c, examples, 2)."""
+        apart: Floats = expit((logits[..., 0] - logits[..., 1]) / temperature)
+        return 100.0 * apart.mean(axis=1)
 
 
 def landscape(kind: Kind, seed: int, n: int = 5, examples: int = 200) -> Landscape:

@@ -185,7 +185,7 @@ def opened(strategy, scores, errors):
     """The first simplex that a strategy asks for after an opening of these scores."""
     n = next(strategy)
     assert len(scores) == n + 1
-    return strategy.send(Evaluations((), np.array(scores), np.array(errors)))
+    return strategy.send(Evaluations((), np.array(scores), lambda _: np.array(errors)))
 
 
 @pytest.mark.parametrize("error", [1.0, 2.0, 3.0])

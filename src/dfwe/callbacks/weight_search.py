@@ -17,6 +17,7 @@ from dfwe.search.ledger import Ledger, Remeasured
 from dfwe.search.loop import Result, search
 from dfwe.statistics.bootstrap import trial_errors
 from dfwe.statistics.cross_fitting import CrossFitted, cross_fit, fold_of, shrinkage
+from dfwe.statistics.expected import ExpectedScore
 from dfwe.tasks.task import Task
 from dfwe.weights.space import WeightSpace
 
@@ -72,11 +73,12 @@ class WeightSearch(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
         module = cast(ScoredModule, pl_module)
+        reads_options = self.settings.reads_options(self.space.n)
         scorer = Scorer(
             module.network,
             module.dev,
             module.task,
-            module.decoding,
+            module.decoding.with_options() if reads_options else module.decoding,
             space=self.space,
             workers=self.workers,
             precisions=("fp32",) if self.settings.screen is None else ("fp32", "bf16"),
@@ -126,6 +128,7 @@ class WeightSearch(L.Callback):
             objective=self.settings.objective,
             ties=self.settings.ties,
             noise=lambda trials: trial_errors(module.task, trials, examples),
+            options=ExpectedScore(module.task, examples, self.settings.objective),
             shrinkage=self.shrinkage,
             ledger=ledger,
             labels=self.space.labels,

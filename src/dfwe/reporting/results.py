@@ -32,12 +32,14 @@ class DfweResult(MixtureResult):
     Args:
         failed: candidates, those of the folds' searches too, that could not be scored.
         remeasured: trials that scored otherwise where the search was resumed (`resume=anyway`).
+        remark: the strategy's, on how the search went.
     """
 
     evaluations: int | None
     iterations: int | None
     failed: int = 0
     remeasured: int = 0
+    remark: str | None = None
 
 
 class CrossFittedResult(Record):

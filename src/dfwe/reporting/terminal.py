@@ -147,7 +147,7 @@ def _head(results: Results) -> tuple[Text, Text]:
 
 
 def _footer(results: Results) -> list[str]:
-    """A line each on groups, interval, cross-fitting, evaluations and durations, if known."""
+    """A line each on groups, interval, cross-fitting, the search and durations, if known."""
     _, groups = _weights(results)
     which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
     grouped = f"an alpha each for {which}: results.json" if groups else ""
@@ -177,7 +177,8 @@ def _footer(results: Results) -> list[str]:
     failed, other = results.dfwe.failed, results.dfwe.remeasured
     worst = f"candidates that could not be scored, and count as the worst: {failed}"
     moved = f"trials that scored otherwise where the search was resumed: {other}"
-    marks = (worst if failed else "", moved if other else "")
+    remark = results.dfwe.remark or ""
+    marks = (remark, worst if failed else "", moved if other else "")
     lines = (grouped, noise, hopeful, *_selection(results), searched, *marks, spent)
     return [line for line in lines if line]
 

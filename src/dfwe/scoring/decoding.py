@@ -50,6 +50,10 @@ class Decoding(Protocol):
 
     def settings(self) -> dict[str, Any]: ...
 
+    def with_options(self) -> "Decoding":
+        """The same answers, with the log-likelihood of every option where examples have any."""
+        ...
+
 
 def backend_of(network: "PreTrainedModel") -> Backend:
     """The backend for the network: `t5`, or `generic` for every other architecture."""
@@ -71,19 +75,40 @@ class Greedy:
         tokenized: TokenizedSplit,
         max_new_tokens: int,
     ) -> Answers:
-        backend = backend_of(network)
+        backend, index = backend_of(network), integers(batch.index)
         encoder_cache = backend.encode_sources(network, batch)
-        targets = [[tokenized.targets[i]] for i in integers(batch.index)]
-        gold = backend.log_likelihoods(network, encoder_cache, targets)[:, 0]
+        gold, options = self._likelihoods(network, encoder_cache, tokenized, index)
         answers = backend.greedy(network, encoder_cache, max_new_tokens)
         texts = tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        return Answers(tuple(texts), tuple(floats(gold)))
+        return Answers(tuple(texts), gold, options)
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Any text can be generated."""
 
     def settings(self) -> dict[str, Any]:
         return {"name": "greedy"}
+
+    def with_options(self) -> Decoding:
+        return _GreedyWithOptions()
+
+    def _likelihoods(
+        self, network: Any, encoder_cache: Any, tokenized: TokenizedSplit, index: list[int]
+    ) -> "_Likelihoods":
+        targets = [[tokenized.targets[i]] for i in index]
+        gold = backend_of(network).log_likelihoods(network, encoder_cache, targets)[:, 0]
+        return tuple(floats(gold)), None
+
+
+@dataclass(frozen=True)
+class _GreedyWithOptions(Greedy):
+    """Greedy answers; the options are read from the same encoded sources as the gold answer."""
+
+    def _likelihoods(
+        self, network: Any, encoder_cache: Any, tokenized: TokenizedSplit, index: list[int]
+    ) -> "_Likelihoods":
+        if not all(tokenized.options[i] for i in index):
+            return super()._likelihoods(network, encoder_cache, tokenized, index)
+        return _with_options(network, encoder_cache, tokenized, index)
 
 
 @dataclass(frozen=True)
@@ -105,16 +130,13 @@ class Likelihood:
         index = integers(batch.index)
         if not all(tokenized.options[i] for i in index):
             return Greedy()(network, batch, tokenized, max_new_tokens)
-        backend = backend_of(network)
-        encoder_cache = backend.encode_sources(network, batch)
-        texts = [[tokenized.targets[i], *tokenized.options[i]] for i in index]
-        # (m, 1 + k): the gold target, then the options
-        likelihoods = backend.log_likelihoods(network, encoder_cache, texts)
-        best = integers(likelihoods[:, 1:].argmax(1))
-        answers = [tokenized.examples[i].options[k] for i, k in zip(index, best, strict=True)]
-        rows = zip(table(likelihoods[:, 1:]), index, strict=True)
-        options = tuple(tuple(row[: len(tokenized.options[i])]) for row, i in rows)
-        return Answers(tuple(answers), tuple(floats(likelihoods[:, 0])), options)
+        encoder_cache = backend_of(network).encode_sources(network, batch)
+        gold, options = _with_options(network, encoder_cache, tokenized, index)
+        answers = [
+            tokenized.examples[i].options[row.index(max(row))]
+            for i, row in zip(index, options, strict=True)
+        ]
+        return Answers(tuple(answers), gold, options)
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Raise UserError if an example of the task may have several labels."""
@@ -126,6 +148,9 @@ class Likelihood:
 
     def settings(self) -> dict[str, Any]:
         return {"name": "likelihood"}
+
+    def with_options(self) -> Decoding:
+        return self
 
 
 @dataclass(frozen=True)
@@ -167,3 +192,23 @@ class Classify:
 
     def settings(self) -> dict[str, Any]:
         return {"name": "classify"}
+
+    def with_options(self) -> Decoding:
+        return self
+
+
+# Of each row the gold answer's log-likelihood, and that of every option.
+_Options = tuple[tuple[float, ...], ...]
+_Likelihoods = tuple[tuple[float, ...], _Options | None]
+
+
+def _with_options(
+    network: Any, encoder_cache: Any, tokenized: TokenizedSplit, index: list[int]
+) -> tuple[tuple[float, ...], _Options]:
+    """In one pass of the decoder; all rows have options."""
+    texts = [[tokenized.targets[i], *tokenized.options[i]] for i in index]
+    # (m, 1 + k): the gold target, then the options
+    likelihoods = backend_of(network).log_likelihoods(network, encoder_cache, texts)
+    rows = zip(table(likelihoods[:, 1:]), index, strict=True)
+    options = tuple(tuple(row[: len(tokenized.options[i])]) for row, i in rows)
+    return tuple(floats(likelihoods[:, 0])), options

@@ -12,17 +12,20 @@ from dfwe.search.baselines import (
     uniform,
 )
 from dfwe.search.cma_es import cma_es
-from dfwe.search.evaluation import Answers, Evaluation, Evaluations, Trial
+from dfwe.search.evaluation import Answers, Evaluation, Evaluations, OptionScore, Trial
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import Result, search
 from dfwe.search.nelder_mead import cone, nelder_mead, parallel_nelder_mead
-from dfwe.search.simplex import Outcome, Strategy
+from dfwe.search.simplex import Opening, Outcome, Strategy
+from dfwe.search.surrogate import surrogate
 
 __all__ = [
     "Answers",
     "Evaluation",
     "Evaluations",
     "Ledger",
+    "Opening",
+    "OptionScore",
     "Outcome",
     "Result",
     "Strategy",
@@ -40,5 +43,6 @@ __all__ = [
     "rays",
     "search",
     "single_experts",
+    "surrogate",
     "uniform",
 ]

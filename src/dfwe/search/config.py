@@ -11,7 +11,7 @@ from dfwe.pipeline.deferred import check_part, describe, parts
 from dfwe.search.baselines import uniform
 from dfwe.search.loop import Objective, Ties
 from dfwe.search.nelder_mead import cone, parallel_evaluations, parallel_nelder_mead
-from dfwe.search.simplex import Strategy, default_evaluations
+from dfwe.search.simplex import Opening, Strategy, default_evaluations
 from dfwe.settings import Count, settings
 
 
@@ -91,7 +91,16 @@ class Search:
 
     def check(self, n: int) -> None:
         """Raise UserError for what the strategy refuses; it refuses before anything is scored."""
-        next(self(n, groups=1 if self.groups is None else 2))
+        self._opening(n)
+
+    def reads_options(self, n: int) -> bool:
+        """Whether the strategy reads every option's log-likelihood."""
+        opening = self._opening(n)
+        return isinstance(opening, Opening) and opening.options
+
+    def _opening(self, n: int) -> object:
+        """What the strategy asks for first."""
+        return next(self(n, groups=1 if self.groups is None else 2))
 
     def settings(self) -> dict[str, Any]:
         """What decides the trials."""

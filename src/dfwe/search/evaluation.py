@@ -149,6 +149,37 @@ class Trial(Evaluation):
     screened: bool = False
     seconds: float = 0.0
 
+    @property
+    def has_options(self) -> bool:
+        """Whether every option's log-likelihood is known; a failed candidate needs none."""
+        return self.score is None or (
+            self.answers is not None and self.answers.options is not None
+        )
+
+
+# m trials -> the standard error of each difference of two scores, (m, m), in points.
+Noise = Callable[[Sequence[Trial]], NDArray[np.float64]]
+
+
+class OptionScore(Protocol):
+    """What the options' log-likelihoods of a split come to: it knows the task, a strategy not."""
+
+    def chosen(self, texts: Sequence[str]) -> NDArray[np.intp]:
+        """The number of the option that each answer names, (examples,); -1 for none."""
+        ...
+
+    def smoothed(self, logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+        """The objective where each answer is drawn by its option's share, higher is better.
+
+        Args:
+            logits: (c, examples, options), of c candidates; -inf where there is no such option.
+            temperature: what they are divided by; near 0 the likeliest option is the answer.
+
+        Returns:
+            (c,)
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Evaluations:
@@ -157,10 +188,11 @@ class Evaluations:
     Args:
         trials: one per alpha; an alpha that was scored before has its earlier trial.
         values: (m,), the objective, higher is better; -inf for a failed candidate.
-        errors: (m, m), the standard error of each difference of two, in points; for the opening
-            alone, and None where the search knows no noise.
+        noise: of any trials of the search; None where the search knows none.
+        options: what options come to; None where the search does not know it.
     """
 
     trials: tuple[Trial, ...]
     values: NDArray[np.float64]
-    errors: NDArray[np.float64] | None = None
+    noise: Noise | None = None
+    options: OptionScore | None = None

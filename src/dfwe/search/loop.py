@@ -9,17 +9,31 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsFloat, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfwe.errors import UserError, check_choice, machine_failed
-from dfwe.search.evaluation import Alpha, Evaluation, Evaluations, Scored, Trial
+from dfwe.search.evaluation import (
+    Alpha,
+    Evaluation,
+    Evaluations,
+    Noise,
+    OptionScore,
+    Scored,
+    Trial,
+)
 from dfwe.search.ledger import Ledger
-from dfwe.search.simplex import Alphas, Outcome, Shape, Strategy, initial_alphas, toward_centroid
+from dfwe.search.simplex import (
+    Alphas,
+    Opening,
+    Outcome,
+    Shape,
+    Strategy,
+    initial_alphas,
+    toward_centroid,
+)
 
 log = logging.getLogger(__name__)
 MANY_REPEATS = 0.25  # share of proposals already scored above which the search says so
 Objective = Literal["score", "log_likelihood"]
-Noise = Callable[[Sequence[Trial]], NDArray[np.float64]]
 Ties = Literal["none", "log_likelihood"]
 TIE = 1e-3  # points per nat: a difference in likelihood orders trials of about one score alone
 FLAT = 12  # so many last trials of one and the same score, and the search says so
@@ -42,6 +56,7 @@ class Result:
         candidates: the trials that `best` is the best of, likewise.
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
+        remark: the strategy's, on how it went.
     """
 
     best: Trial
@@ -49,6 +64,7 @@ class Result:
     candidates: tuple[Trial, ...] = field(repr=False)
     iterations: int
     repeats: int
+    remark: str | None = None
 
     @property
     def alpha(self) -> Alpha:
@@ -108,6 +124,7 @@ def search(
     objective: Objective = "score",
     ties: Ties = "none",
     noise: Noise | None = None,
+    options: OptionScore | None = None,
     shrinkage: float | None = None,
     ledger: Ledger | str | Path | None = None,
     labels: Sequence[str] | None = None,
@@ -133,6 +150,8 @@ def search(
             "log_likelihood", which adds `TIE` points per nat to what the strategy is sent.
         noise: m trials -> the standard error of each difference of two scores, (m, m), in points;
             what a strategy needs that asks what dev can tell apart.
+        options: what options' log-likelihoods come to, for a strategy that reads them
+            (`Opening.options`); the answers that `score` returns then have them.
         shrinkage: the share of the average, 0..1, by which the best alpha is drawn toward it; the
             drawn-in alpha is scored and is the result. None leaves the best as it is.
         ledger: records every trial, or the file to record them in. What it has of an earlier
@@ -145,7 +164,8 @@ def search(
 
     Raises:
         UserError: `objective` or `ties` is unknown; an expert, or every candidate, could not be
-            scored; or the best recorded trial scores otherwise here.
+            scored; the strategy reads options and there are none; or the best recorded trial
+            scores otherwise here.
     """
     if not isinstance(strategy, Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UserError("search takes what a strategy returns: search(nelder_mead(n), score).")
@@ -153,20 +173,23 @@ def search(
     check_choice("ties", ties, get_args(Ties))
     ledger = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
     exact = steering = _Pass(score)
-    trials = _Trials(objective, ties, ledger, exact, map, on_trial)
+    request = next(strategy)
+    reads_options = isinstance(request, Opening) and request.options
+    if reads_options and options is None:
+        raise UserError(
+            "This strategy reads what options' log-likelihoods come to; give search(..., options=), "
+            "or choose another strategy."
+        )
+    trials = _Trials(objective, ties, ledger, exact, map, on_trial, reads_options)
     repeats = 0
     try:
-        request = next(strategy)
         alphas = _alphas(request)
         while True:
             repeats += trials.evaluate(alphas, steering)
             if not isinstance(request, np.ndarray):
                 trials.check_experts(alphas, labels)
             trials.check_scored()
-            evaluations = trials.evaluations(alphas)
-            if noise is not None:
-                evaluations = replace(evaluations, errors=noise(evaluations.trials))
-                noise = None  # of the opening alone
+            evaluations = replace(trials.evaluations(alphas), noise=noise, options=options)
             request = strategy.send(evaluations)
             alphas = _alphas(request)
             if screen is not None:
@@ -196,7 +219,9 @@ def search(
         )
     able = {t.index for t in candidates if t.score is not None and t.precision == best.precision}
     rivals = tuple(trial for trial in trials.all if trial.index in able)
-    return Result(best, tuple(trials.all), rivals, outcome.iterations, repeats)
+    return Result(
+        best, tuple(trials.all), rivals, outcome.iterations, repeats, outcome.remark
+    )
 
 
 @dataclass(frozen=True)
@@ -257,6 +282,7 @@ class _Trials:
         exact: _Pass,
         map: Callable[..., Iterable[Any]],
         on_trial: Callable[[Trial, Trial], None] | None,
+        reads_options: bool,
     ) -> None:
         self.objective = objective
         self.ties = ties
@@ -264,6 +290,7 @@ class _Trials:
         self.exact = exact
         self.map = map
         self.on_trial = on_trial
+        self.reads_options = reads_options
         self.all: list[Trial] = []
         self.by_alpha: dict[bytes, Trial] = {}  # the last trial of an alpha
         self.best: Trial | None = None  # so far
@@ -286,6 +313,7 @@ class _Trials:
         for trial in replayed:
             if trial is None:
                 trial = next(scored)
+                self._check_options(trial)
                 if self.ledger is not None:
                     self.ledger.append(trial)
             self._add(trial)
@@ -362,7 +390,18 @@ class _Trials:
             self.ledger.confirm(best, self.exact(best.index, best.alpha))
 
     def _replay(self, index: int, alpha: Alpha, screened: bool) -> Trial | None:
-        return None if self.ledger is None else self.ledger.replay(index, alpha, screened)
+        trial = None if self.ledger is None else self.ledger.replay(index, alpha, screened)
+        if trial is None or (self.reads_options and not trial.has_options):
+            return None
+        return trial
+
+    def _check_options(self, trial: Trial) -> None:
+        """Raises UserError where the strategy reads options, and the score gave none."""
+        if self.reads_options and not trial.has_options:
+            raise UserError(
+                "This strategy reads the log-likelihood of every option in the answers that a "
+                "score function returns; give them, or choose another strategy."
+            )
 
     def _add(self, trial: Trial) -> None:
         self.all.append(trial)
@@ -375,8 +414,10 @@ class _Trials:
             self.on_trial(trial, self.best)
 
 
-def _alphas(request: Shape | Alphas) -> Alphas:
+def _alphas(request: Shape | Opening | Alphas) -> Alphas:
     """What a strategy asks for, as recorded; there is no -0.0, since bytes are keys."""
+    if isinstance(request, Opening):
+        request = request.shape
     if isinstance(request, int):
         return initial_alphas(request)
     if isinstance(request, tuple):

@@ -13,6 +13,7 @@ from dfwe.errors import UserError
 from dfwe.search.evaluation import Evaluations
 from dfwe.search.simplex import (
     Alphas,
+    Opening,
     Outcome,
     Shape,
     Strategy,
@@ -34,7 +35,7 @@ Reach = Annotated[float, Field(ge=1)]
 Points = NDArray[np.float64]  # (m, d) free coordinates, d = g (n - 1)
 Values = NDArray[np.float64]  # (m,), minus the scores: a minimiser inside
 Answer = TypeVar("Answer")
-Asking = Generator[Shape | Alphas, Evaluations, Answer]
+Asking = Generator[Shape | Opening | Alphas, Evaluations, Answer]
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,14 @@ def _opened(
     """The opening is asked for; then the first simplex, over the experts that are kept."""
     check_arguments("nelder_mead", nelder_mead, {"start": start, "shrink": shrink})
     opening = yield shape_of(n, groups)
-    scores, errors = opening.values, opening.errors
-    if errors is None and (start == "noise" or leave_out):
-        raise UserError(
-            "A search that asks what dev can resolve needs the answers of its candidates; set "
-            "search.strategy.start=best and search.strategy.leave_out=false."
-        )
+    scores, errors = opening.values, None
+    if start == "noise" or leave_out:
+        if opening.noise is None:
+            raise UserError(
+                "A search that asks what dev can resolve needs the answers of its candidates; "
+                "set search.strategy.start=best and search.strategy.leave_out=false."
+            )
+        errors = opening.noise(opening.trials)
     kept, best = np.arange(n), int(np.argmax(scores))
     if leave_out and errors is not None:
         top = int(np.argmax(scores[:n]))

@@ -24,15 +24,31 @@ class Outcome:
         iterations: the number of rounds.
         candidates: (m, n) or (m, g, n), of what it proposed: the best of these is the result;
             None for the best of all.
+        remark: a sentence on how it went, for the record and the terminal.
     """
 
     iterations: int = 0
     candidates: Alphas | None = None
+    remark: str | None = None
 
 
-# A generator: `evaluations = yield n` (or `(g, n)`) asks for the initial alphas, then
-# `evaluations = yield alphas` for alphas (m, n) or (m, g, n).
-Strategy = Generator[Shape | Alphas, Evaluations, Outcome | None]
+@dataclass(frozen=True)
+class Opening:
+    """What a strategy may yield first in place of a shape alone.
+
+    Args:
+        shape: of an alpha.
+        options: whether the strategy reads the log-likelihood of every option in the answers of
+            its trials; they are computed for it alone.
+    """
+
+    shape: Shape
+    options: bool = False
+
+
+# A generator: `evaluations = yield n` (or `(g, n)`, or an `Opening`) asks for the initial alphas,
+# then `evaluations = yield alphas` for alphas (m, n) or (m, g, n).
+Strategy = Generator[Shape | Opening | Alphas, Evaluations, Outcome | None]
 
 
 def shape_of(n: int, groups: int = 1) -> Shape:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dfwe.data.corpus import Corpus
+from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.context import device_name
 from dfwe.pipeline.record import Array, Cost, Record, SplitScores
@@ -95,6 +96,7 @@ class SearchRecord(Record):
         failed: indexes of the trials that could not be scored and counted as the worst.
         remeasured: trials of an earlier process, of another machine say, that the one that
             resumed it has scored otherwise (`resume=anyway`), those of the folds' searches too.
+        remark: the strategy's, on how the search went.
     """
 
     members: tuple[int, ...]
@@ -114,6 +116,7 @@ class SearchRecord(Record):
     cost: Cost
     failed: tuple[int, ...] = ()
     remeasured: tuple[Remeasured, ...] = ()
+    remark: str | None = None
 
     @property
     def all_failed(self) -> int:
@@ -149,6 +152,28 @@ class Interpolate(Step):
     def settings(self) -> Settings:
         read = self.model.scoring(self.task, self.corpus, "dev", self.decoding)
         return {**read, "search": self.search.settings()}
+
+    def check(self) -> None:
+        """Refuse before any training what the search would refuse after it.
+
+        Raises:
+            UserError: the strategy refuses its settings, or reads options that the task lacks.
+        """
+        n = len(self.experts)
+        self.search.check(n)
+        if not self.search.reads_options(n):
+            return
+        examples = self.task.examples(self.corpus, "dev")
+        if not all(example.options for example in examples):
+            lacking = "is answered in free text"
+        elif isinstance(self.task.answer.gold(examples[0]), list):
+            lacking = "may have several labels an example"
+        else:
+            return
+        raise UserError(
+            f"This search predicts which option is the answer, but task={self.task.name} "
+            f"{lacking}; set search=nelder_mead or another strategy that reads scores alone."
+        )
 
     def run(self, run: Run) -> SearchRecord:
         """Searches, or resumes an unfinished ledger, and exports theta(alpha*)."""
@@ -202,6 +227,7 @@ class Interpolate(Step):
             ),
             failed=result.failed,
             remeasured=callback.remeasured,
+            remark=result.remark,
         )
 
     def _search(self, run: Run, space: Any, folder: Path) -> "tuple[WeightSearch, Any]":

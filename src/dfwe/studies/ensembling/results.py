@@ -78,6 +78,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
             iterations=search and search.iterations,
             failed=0 if search is None else search.all_failed,
             remeasured=0 if search is None else len(search.remeasured),
+            remark=search and search.remark,
         ),
         one_standard_error=chosen("one_standard_error", search and search.one_standard_error),
         likeliest=chosen("likeliest", search and search.likeliest),
