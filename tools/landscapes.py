@@ -14,7 +14,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr
+from scipy.special import expit, log_ndtr, ndtr
+
+from dfwe.search.evaluation import Answers, Evaluation
 
 Floats = NDArray[np.float64]
 Kind = Literal["interior", "edge", "flat", "few"]

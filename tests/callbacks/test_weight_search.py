@@ -13,12 +13,13 @@ from dfwe.callbacks.weight_search import WeightSearch
 from dfwe.data.batches import scoring_loader
 from dfwe.data.tokenization import tokenize
 from dfwe.errors import UserError
-from dfwe.scoring.decoding import Likelihood
+from dfwe.scoring.decoding import Greedy, Likelihood
 from dfwe.scoring.scorer import Scorer
 from dfwe.search.config import Search
 from dfwe.search.evaluation import answers_digest
 from dfwe.search.ledger import Ledger, read_trials
 from dfwe.search.nelder_mead import nelder_mead
+from dfwe.search.surrogate import surrogate
 from dfwe.statistics.cross_fitting import SHARES, fold_of
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
@@ -36,12 +37,19 @@ def searched(tmp_path_factory, build_trainer, make_network, tokenizer, label_exa
     tokenized = tokenize(label_examples[:16], tokenizer, max_input=80, max_target=16)
     space = WeightSpace.from_modules([make_network(seed) for seed in range(3)])
 
-    def run(folder=None, workers=1, resume="check", **settings):
+    def run(
+        folder=None,
+        workers=1,
+        resume="check",
+        strategy=nelder_mead,
+        decoding=Likelihood(),  # noqa: B008
+        **settings,
+    ):
         folder = folder or tmp_path_factory.mktemp("search")
         network = make_network(0)
         flatten(network)
-        module = GenerationModule(network, TASK, Likelihood(), tokenized)
-        chosen = Search(partial(nelder_mead, evaluations=9), **settings)
+        module = GenerationModule(network, TASK, decoding, tokenized)
+        chosen = Search(partial(strategy, evaluations=9), **settings)
         ledger = Ledger(folder / "trials.jsonl", resume=resume)
         callback = WeightSearch(space, chosen, ledger, workers=workers)
         with warnings.catch_warnings():
@@ -52,6 +60,22 @@ def searched(tmp_path_factory, build_trainer, make_network, tokenizer, label_exa
         return callback, module, rows
 
     return run
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_options_are_computed_where_the_strategy_reads_them(folds, searched):
+    plain, *_ = searched(decoding=Greedy())
+    asking, module, rows = searched(decoding=Greedy(), strategy=surrogate, folds=folds)
+    assert all(trial.answers.options is None for trial in plain.result.trials)
+    assert len(rows) > 6  # the experts, their average and midpoints, and what was predicted
+    for trial in asking.result.trials:
+        assert [len(row) for row in trial.answers.options] == [4] * 16
+    for ours, theirs in zip(asking.result.trials[:4], plain.result.trials[:4], strict=True):
+        assert ours.answers.texts == theirs.answers.texts
+    assert module.scores.score == asking.result.score
+    if folds is not None:
+        for result in asking.cross_fitted.searches:
+            assert all(0 < len(trial.answers.options) < 16 for trial in result.trials)
 
 
 def test_two_processes_write_the_ledger_of_one(searched):

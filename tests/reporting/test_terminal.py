@@ -133,6 +133,13 @@ def test_every_model_stands_in_one_line_with_its_numbers(results: Results) -> No
     assert cells(text, "DFWE")[1:] == ["44.00", "43.75", "+3.25"]
 
 
+def test_what_the_strategy_says_of_its_search_stands_below(results: Results) -> None:
+    remark = "The surrogate predicted 3.2% of the answers of 14 trials wrongly."
+    remarked = changed(results, dfwe=changed(results.dfwe, remark=remark))
+    assert remark in render(remarked)
+    assert remark not in render(results)
+
+
 def test_dfwe_stands_last_under_a_rule(results: Results) -> None:
     lines = render(results).splitlines()
     at = next(k for k, line in enumerate(lines) if line.startswith(" DFWE"))

@@ -133,3 +133,20 @@ def test_likelihood_answers_free_text_greedily(make_network, tokenizer, text_exa
     answers = answered(network, tokenized, TEXT_TASK, Likelihood())
     assert answers == answered(network, tokenized, TEXT_TASK, Greedy())
     assert answers.options is None
+
+
+def test_greedy_answers_come_with_options_where_they_are_asked_for(
+    make_network, tokenizer, label_examples, text_examples
+):
+    network = make_network(1)
+    tokenized = tokenize(label_examples, tokenizer, max_input=80, max_target=16)
+    greedy, asked, likelihood = (
+        answered(network, tokenized, LABEL_TASK, decoding)
+        for decoding in (Greedy(), Greedy().with_options(), Likelihood().with_options())
+    )
+    assert greedy.options is None
+    assert asked.texts == greedy.texts
+    assert asked.log_likelihoods == pytest.approx(greedy.log_likelihoods, abs=1e-4)
+    assert asked.options == likelihood.options
+    free = tokenize(text_examples, tokenizer, max_input=80, max_target=16)
+    assert answered(network, free, TEXT_TASK, Greedy().with_options()).options is None

@@ -177,8 +177,8 @@ def search(
     reads_options = isinstance(request, Opening) and request.options
     if reads_options and options is None:
         raise UserError(
-            "This strategy reads what options' log-likelihoods come to; give search(..., options=), "
-            "or choose another strategy."
+            "This strategy reads what options' log-likelihoods come to; give search(..., "
+            "options=), or choose another strategy."
         )
     trials = _Trials(objective, ties, ledger, exact, map, on_trial, reads_options)
     repeats = 0
@@ -219,9 +219,7 @@ def search(
         )
     able = {t.index for t in candidates if t.score is not None and t.precision == best.precision}
     rivals = tuple(trial for trial in trials.all if trial.index in able)
-    return Result(
-        best, tuple(trials.all), rivals, outcome.iterations, repeats, outcome.remark
-    )
+    return Result(best, tuple(trials.all), rivals, outcome.iterations, repeats, outcome.remark)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ RIDGE = 1e-4  # on c_ij where there are fewer trials than coefficients
 LINEAR = 1e-8  # on z_i there
 MEASURED = 1e-3  # an alpha so near a measured one in every weight needs no measuring
 COOLING = 3.0
-COLDEST = 0.01  # of the first temperature
 PREDICTIONS = 1 << 22  # at a time: bounds memory
 
 
@@ -33,7 +32,8 @@ def surrogate(
     *,
     evaluations: Count | None = None,
     tolerance: Share = 0.15,
-    temperature: Positive = 0.3,
+    temperature: Positive = 1.0,
+    coldest: Share = 0.1,
     iterations: Whole = 40,
     shrink: Share = 0.35,
     seed: Whole = 0,
@@ -43,7 +43,8 @@ def surrogate(
     First the midpoints of all pairs of experts are measured, with more than six experts those of
     the best four. What is maximised then is smooth: the score of answers drawn by
     softmax(z / temperature). The temperature falls to a third whenever the argmax was measured
-    before; at a hundredth of the first one the search ends.
+    before, and the search ends where it would be below the coldest. The colder, the nearer to
+    the score of dev itself, its luck included.
 
     Args:
         n: the number of experts.
@@ -52,6 +53,7 @@ def surrogate(
         tolerance: the largest share of a trial's answers that may be predicted wrongly; after a
             trial with more, Nelder-Mead goes on from the best one.
         temperature: the first one, in nats.
+        coldest: the last one, as a share of the first.
         iterations: of Nelder-Mead.
         shrink: of Nelder-Mead's first simplex.
         seed: of the draws that the argmax is found among.
@@ -66,8 +68,8 @@ def surrogate(
         measured.add((yield midpoints))
         left -= len(midpoints)
     wrong: list[float] = []
-    coldest = COLDEST * temperature
-    while left > 0 and n > 1 and temperature > coldest:
+    last = coldest * temperature
+    while left > 0 and n > 1 and temperature >= last:
         model = measured.model()
         best = _best(model, score, temperature, measured.alphas, seed)
         if np.abs(measured.alphas - best).max(axis=1).min() < MEASURED:

@@ -12,17 +12,20 @@ import pytest
 
 from dfwe.errors import UserError
 from dfwe.pipeline.executor import Stage, execute
+from dfwe.scoring.decoding import Greedy
 from dfwe.scoring.scorer import scores_of
 from dfwe.search.baselines import line, single_experts
 from dfwe.search.config import Search
 from dfwe.search.ledger import read_trials
 from dfwe.search.nelder_mead import cone, nelder_mead
+from dfwe.search.surrogate import surrogate
 from dfwe.stages.evaluate import TestRecord
 from dfwe.stages.interpolate import TRIALS, SearchRecord
 from dfwe.stages.train import TrainRecord
 from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.results import present, results
+from dfwe.tasks.answers import FreeText, Labels
 from dfwe.weights import merge
 from dfwe.weights.groups import matching
 
@@ -30,6 +33,11 @@ pytestmark = pytest.mark.slow  # whole plans
 TIES = partial(controls.merged, rules=merge.ties, points=3)
 BEFORE = Stage("interpolate", ("experts", "finetune", "interpolate"))
 ALL = Stage("all", (*BEFORE.computes, "evaluate"))
+
+
+def without_options(*corpus, read):
+    """Examples in free text."""
+    return [replace(example, options=()) for example in read(*corpus)]
 
 
 @pytest.fixture
@@ -207,6 +215,25 @@ def test_a_search_that_cannot_be_made_is_refused_before_any_work(
 ):
     with pytest.raises(UserError, match=sentence):
         Plan(make_study(search=search)).check(context.store)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (FreeText(), "task=mood is answered in free text"),
+        (Labels("calm"), "task=mood may have several labels an example"),
+    ],
+)
+def test_a_search_by_options_is_refused_for_tasks_without_one_each(
+    answer, sentence, make_study, context
+):
+    study = make_study(search=Search(surrogate), decoding=Greedy())
+    read = partial(without_options, read=study.task.read)
+    changed = {"read": read} if isinstance(answer, FreeText) else {}
+    study = replace(study, task=replace(study.task, answer=answer, **changed))
+    with pytest.raises(UserError, match=sentence):
+        Plan(study).check(context.store)
+    Plan(replace(study, search=Search(nelder_mead))).check(context.store)
 
 
 def test_more_folds_than_dialogues_are_refused_before_any_work(make_study, context):
