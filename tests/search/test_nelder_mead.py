@@ -245,6 +245,64 @@ def test_a_cone_of_reach_one_is_the_simplex():
         Search(partial(cone, reach=0.5))
 
 
+def sloped(depths, **settings):
+    return cone(3, slope=True, groups=len(depths), depths=depths, **settings)
+
+
+def test_a_sloped_cone_finds_how_s_varies_with_depth():
+    """s is 0.6 at the embedding, 0.8 in the middle and 1.0 at the head."""
+    depths = (0.0, 0.5, 1.0)
+    factors = np.array([0.6, 0.8, 1.0])
+    free = factors[:, None] * [0.75, 0.25]
+    target = np.c_[free, 1 - free.sum(1)]
+    strategy = sloped(depths, evaluations=PLENTY, iterations=300)
+    result = search(strategy, lambda alpha: -float(np.sum((alpha - target) ** 2)))
+    np.testing.assert_allclose(result.alpha, target, atol=3e-3)
+
+
+def test_each_alpha_of_a_sloped_cone_is_a_line_over_depth_within_reach():
+    depths = (0.0, 0.25, 0.5, 1.0)
+    seen = []
+    strategy = sloped(depths, evaluations=80, iterations=PLENTY, reach=1.3)
+    search(strategy, lambda alpha: seen.append(alpha) or float(np.sin(9 * alpha[:, 0]).sum()))
+    slopes = []
+    for alpha in seen:
+        s = 1 - alpha[:, -1]
+        np.testing.assert_allclose(s, np.interp(depths, [0, 1], s[[0, -1]]), atol=1e-12)
+        np.testing.assert_allclose(alpha.sum(1), 1)
+        assert (alpha[:, :2] >= 0).all()
+        assert (s <= 1.3 + 1e-9).all()
+        shares = alpha[:, :2] / np.maximum(s, 1e-12)[:, None]
+        np.testing.assert_allclose(
+            shares[s > 1e-9], shares[np.argmax(s)][None].repeat((s > 1e-9).sum(), 0), atol=1e-9
+        )
+        slopes.append(s[-1] - s[0])
+    assert min(slopes) < -0.01 < 0.01 < max(slopes)
+
+
+def test_a_sloped_cone_opens_with_the_first_simplex_of_the_plain_one_and_one_vertex_more():
+    score = smooth(0)
+    (_, plain, *_), _ = drive(cone(3, evaluations=PLENTY), score)
+    (_, ours, *_), _ = drive(sloped((0.0, 1.0), evaluations=PLENTY), lambda a: score(a[0]))
+    np.testing.assert_allclose(ours[:3], np.stack([plain, plain], axis=1))
+    middle = np.mean(plain, axis=0)[:2]
+    np.testing.assert_allclose(ours[3, :, :2], [0.65 * middle, 1.35 * middle])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"slope": True},
+        {"groups": 2},
+        {"groups": 2, "depths": (0.0, 1.0)},
+        {"slope": True, "groups": 2},
+    ],
+)
+def test_a_slope_needs_groups_with_depths(settings):
+    with pytest.raises(UserError, match="set that and search/groups=block, or neither"):
+        next(cone(3, **settings))
+
+
 def test_each_group_but_the_last_moves_by_itself_toward_each_other_expert():
     centre = np.array([0.4, 0.3, 0.2, 0.1])
     separate = first_simplex(centre, 0.5, groups=3)[4:]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dfwe.errors import UserError
-from dfwe.weights.groups import block, matching, part
+from dfwe.weights.groups import block, depths, matching, part
 from dfwe.weights.layout import flatten
 from dfwe.weights.space import WeightSpace
 
@@ -30,6 +30,22 @@ from dfwe.weights.space import WeightSpace
 )
 def test_parameters_belong_to_parts_and_blocks(name, wanted):
     assert (part(name), block(name)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("groups", "wanted"),
+    [
+        (
+            ("embedding", "encoder.0", "encoder.1", "encoder", "decoder.0", "head"),
+            (0, 0.5, 1, 1, 1, 1),
+        ),
+        (("head", "body.3", "body.0", "body.2", "body.1", "body"), (1, 1, 0.25, 0.75, 0.5, 1)),
+        (("embedding", "encoder", "head"), None),
+        (("all",), None),
+    ],
+)
+def test_the_depth_of_a_block_is_its_number_of_its_stacks_blocks(groups, wanted):
+    assert depths(groups) == wanted
 
 
 @pytest.mark.parametrize("ready", [flatten, lambda network: None], ids=["flat", "as it is"])

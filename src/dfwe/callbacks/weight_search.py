@@ -19,6 +19,7 @@ from dfwe.statistics.bootstrap import trial_errors
 from dfwe.statistics.cross_fitting import CrossFitted, cross_fit, fold_of, shrinkage
 from dfwe.statistics.expected import ExpectedScore
 from dfwe.tasks.task import Task
+from dfwe.weights.groups import depths
 from dfwe.weights.space import WeightSpace
 
 
@@ -121,7 +122,7 @@ class WeightSearch(L.Callback):
 
         screen = self.settings.screen
         return search(
-            self.settings(self.space.n, len(self.space.groups)),
+            self.settings(self.space.n, len(self.space.groups), depths(self.space.groups)),
             score,
             screen=None if screen is None else partial(score, precision="bf16"),
             top=screen or 0,

@@ -13,6 +13,7 @@ from dfwe.search.baselines import (
 )
 from dfwe.search.cma_es import cma_es
 from dfwe.search.evaluation import Answers, Evaluation, Evaluations, OptionScore, Trial
+from dfwe.search.gaussian_process import gaussian_process
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import Result, search
 from dfwe.search.nelder_mead import cone, nelder_mead, parallel_nelder_mead
@@ -35,6 +36,7 @@ __all__ = [
     "coordinate",
     "dirichlet",
     "dirichlet_nelder_mead",
+    "gaussian_process",
     "greedy_soup",
     "lattice",
     "line",

@@ -73,8 +73,14 @@ class Search:
                 "search.experts=[theta_0]."
             )
 
-    def __call__(self, n: int, groups: int = 1) -> Strategy:
+    def __call__(self, n: int, groups: int = 1, depths: Sequence[float] | None = None) -> Strategy:
         """The strategy for n experts and g groups.
+
+        Args:
+            n: the number of experts.
+            groups: of parameters, g.
+            depths: (g,), of the groups, 0..1, for a strategy that asks for them; None where they
+                have none.
 
         Raises:
             UserError: this strategy knows no groups.
@@ -82,12 +88,14 @@ class Search:
         if groups == 1:
             return self.strategy(n)
         function, _ = parts(self.strategy)
-        if "groups" not in signature(function).parameters:
+        known = signature(function).parameters
+        if "groups" not in known:
             raise UserError(
                 f"search={function.__name__} gives all parameters one alpha; leave search/groups "
                 "out, or search with nelder_mead, cma_es or dirichlet."
             )
-        return self.strategy(n, groups=groups)
+        further = {"depths": depths} if "depths" in known else {}
+        return self.strategy(n, groups=groups, **further)
 
     def check(self, n: int) -> None:
         """Raise UserError for what the strategy refuses; it refuses before anything is scored."""
@@ -100,7 +108,7 @@ class Search:
 
     def _opening(self, n: int) -> object:
         """What the strategy asks for first."""
-        return next(self(n, groups=1 if self.groups is None else 2))
+        return next(self(n) if self.groups is None else self(n, groups=2, depths=(0.0, 1.0)))
 
     def settings(self) -> dict[str, Any]:
         """What decides the trials."""
@@ -123,6 +131,12 @@ class Search:
         default = parallel_evaluations(n) if together else default_evaluations(n)
         given = describe(self.strategy)["arguments"]["evaluations"]
         return default if given is None else given
+
+    @property
+    def is_sloped(self) -> bool:
+        """Whether it is a cone with a slope over the depth of groups."""
+        _, arguments = parts(self.strategy)
+        return self._is_cone and bool(arguments.get("slope"))
 
     @property
     def _is_cone(self) -> bool:

@@ -173,17 +173,17 @@ def search(
     check_choice("ties", ties, get_args(Ties))
     ledger = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
     exact = steering = _Pass(score)
-    request = next(strategy)
-    reads_options = isinstance(request, Opening) and request.options
-    if reads_options and options is None:
-        raise UserError(
-            "This strategy reads what options' log-likelihoods come to; give search(..., "
-            "options=), or choose another strategy."
-        )
-    trials = _Trials(objective, ties, ledger, exact, map, on_trial, reads_options)
+    trials = _Trials(objective, ties, ledger, exact, map, on_trial)
     repeats = 0
     try:
+        request = next(strategy)
         alphas = _alphas(request)
+        trials.reads_options = isinstance(request, Opening) and request.options
+        if trials.reads_options and options is None:
+            raise UserError(
+                "This strategy reads what options' log-likelihoods come to; give search(..., "
+                "options=), or choose another strategy."
+            )
         while True:
             repeats += trials.evaluate(alphas, steering)
             if not isinstance(request, np.ndarray):
@@ -280,7 +280,6 @@ class _Trials:
         exact: _Pass,
         map: Callable[..., Iterable[Any]],
         on_trial: Callable[[Trial, Trial], None] | None,
-        reads_options: bool,
     ) -> None:
         self.objective = objective
         self.ties = ties
@@ -288,7 +287,7 @@ class _Trials:
         self.exact = exact
         self.map = map
         self.on_trial = on_trial
-        self.reads_options = reads_options
+        self.reads_options = False  # whether each trial needs them
         self.all: list[Trial] = []
         self.by_alpha: dict[bytes, Trial] = {}  # the last trial of an alpha
         self.best: Trial | None = None  # so far

@@ -1,7 +1,7 @@
 """Nelder-Mead on the simplex with the adaptive coefficients of Gao & Han (2012)."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
@@ -123,6 +123,9 @@ def cone(
     iterations: Whole = 40,
     reach: Reach = 1.5,
     shrink: Share = 0.35,
+    slope: bool = False,
+    groups: int = 1,
+    depths: Sequence[float] | None = None,
 ) -> Strategy:
     """Nelder-Mead over theta_0 + s sum_i alpha_i (theta_i - theta_0), s in 0..reach.
 
@@ -130,16 +133,36 @@ def cone(
     expert this is the line of WiSE-FT (Wortsman et al. 2022); equal alpha are those of task
     arithmetic (Ilharco et al. 2023).
 
+    With a slope, s varies linearly with a group's depth d, s (1 + t (2 d - 1)), and t in -1..1 is
+    one more coordinate; alphas are (m, g, n).
+
     Args:
         n: the number of experts, theta_0 included.
         evaluations: at most so many alphas are proposed, the opening included.
         iterations: at most so many rounds of reflection and its consequences.
         reach: the largest s.
         shrink: of the first simplex, around the best of the opening.
+        slope: whether s varies with depth.
+        groups: of parameters, g.
+        depths: (g,), of each group, 0 at the embedding and 1 at the head; for a slope.
+
+    Raises:
+        UserError: there are groups and no slope, or a slope and no depths.
     """
-    first, _ = yield from _opened(n, "best", shrink, False, 1)
-    budget = left_of(evaluations, n)
-    return (yield from descend(first, budget, iterations, least=1.0 - reach))
+    if slope != (depths is not None) or slope != (groups > 1):
+        raise UserError(
+            "search=cone gives all parameters one alpha, or with search.strategy.slope=true a "
+            "slope over the depth of transformer blocks: set that and search/groups=block, or "
+            "neither."
+        )
+    first, _ = yield from _opened(n, "best", shrink, False, groups)
+    budget, least = left_of(evaluations, n), 1.0 - reach
+    if depths is None:
+        return (yield from descend(first, budget, iterations, least=least))
+    level = first[:n, 0, :-1]  # (n, n - 1), the plain cone's
+    middle = np.append(level.mean(axis=0), shrink)
+    points = np.concatenate([np.c_[level, np.zeros(n)], middle[None]])
+    return (yield from _descend(points, _Sloped(np.array(depths), least), budget, iterations))
 
 
 def _opened(
@@ -210,19 +233,27 @@ def descend(
         together: ask for all that a round may need at once.
         least: the least weight of the last expert.
     """
-    x = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
+    points = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
+    chart = _Simplex(start.shape[1:], least)
+    return (yield from _descend(points, chart, budget, iterations, together=together))
+
+
+def _descend(
+    x: Points, chart: "_Chart", budget: int, iterations: int, *, together: bool = False
+) -> Strategy:
+    """Nelder-Mead from the vertices `x` (d + 1, d) of free coordinates."""
     if x.size == 0:  # one expert: nothing to search
         return Outcome()
-    if len(start) > budget:
+    if len(x) > budget:
         log.warning(
             "The first simplex of Nelder-Mead has %d alphas, but only %d evaluations are "
             "left after the opening: nothing more is searched; raise "
             "search.strategy.evaluations.",
-            len(start),
+            len(x),
             max(budget, 0),
         )
     c = Coefficients.adaptive(x.shape[1])
-    asked = _Asked(budget, start.shape[1:], least)
+    asked = _Asked(budget, chart)
     iteration = 0
     try:
         f = yield from asked.values(x)
@@ -276,33 +307,77 @@ class _Spent(Exception):
     """The budget does not allow what is asked next."""
 
 
+@dataclass(frozen=True)
+class _Simplex:
+    """All weights but the last expert's are free coordinates.
+
+    Args:
+        shape: of an alpha, (n,) or (g, n).
+        least: the least weight of the last expert; the others' is 0.
+    """
+
+    shape: tuple[int, ...]
+    least: float
+
+    def alphas(self, points: Points) -> tuple[Alphas, NDArray[np.bool_]]:
+        """The alphas of points (m, d), and which are feasible, (m,)."""
+        free = points.reshape(len(points), *self.shape[:-1], self.shape[-1] - 1)
+        return _completed(free, self.least)
+
+
+@dataclass(frozen=True)
+class _Sloped:
+    """The weights of all experts but theta_0, and how they change with depth.
+
+    Args:
+        depths: (g,), 0..1.
+        least: the least weight of theta_0.
+    """
+
+    depths: NDArray[np.float64]
+    least: float
+
+    def alphas(self, points: Points) -> tuple[Alphas, NDArray[np.bool_]]:
+        """The alphas (m, g, n) of points (m, n), and which are feasible, (m,)."""
+        free, slope = points[:, None, :-1], points[:, -1:]
+        factor = 1.0 + slope * (2.0 * self.depths - 1.0)  # (m, g)
+        alphas, feasible = _completed(factor[..., None] * free, self.least)
+        return alphas, feasible & (free >= -ROUNDING).all(axis=(1, 2)) & (np.abs(slope[:, 0]) <= 1)
+
+
+_Chart = _Simplex | _Sloped
+
+
+def _completed(free: NDArray[np.float64], least: float) -> tuple[Alphas, NDArray[np.bool_]]:
+    """Weights (m, ..., n - 1) with what is left of one, and which lie inside, (m,)."""
+    alphas = np.concatenate([free, 1.0 - free.sum(axis=-1, keepdims=True)], axis=-1)
+    low = np.append(np.zeros(free.shape[-1]), least)
+    feasible = (alphas >= low - ROUNDING).reshape(len(alphas), -1).all(axis=1)
+    return np.maximum(alphas, low), feasible
+
+
 class _Asked:
     """Values of points: infeasible ones are the worst unasked; ends when the budget is spent.
 
     Args:
         budget: evaluations left.
-        shape: of an alpha, (n,) or (g, n).
-        least: the least weight of the last expert; the others' is 0.
+        chart: from points to alphas.
     """
 
-    def __init__(self, budget: int, shape: tuple[int, ...], least: float) -> None:
+    def __init__(self, budget: int, chart: _Chart) -> None:
         self.budget = budget
-        self.shape = shape
-        self.least = np.append(np.zeros(shape[-1] - 1), least)
+        self.chart = chart
         self.known: dict[bytes, float] = {}
 
     def values(self, points: Points) -> Asking[Values]:
         """(m,): asks for all of them in one batch."""
-        free = points.reshape(len(points), *self.shape[:-1], self.shape[-1] - 1)
-        last = 1.0 - free.sum(axis=-1, keepdims=True)
-        alphas = np.concatenate([free, last], axis=-1)
-        feasible = (alphas >= self.least - ROUNDING).reshape(len(points), -1).all(axis=1)
+        alphas, feasible = self.chart.alphas(points)
         values = np.full(len(points), np.inf)
         if feasible.any():
             if feasible.sum() > self.budget:
                 raise _Spent
             self.budget -= int(feasible.sum())
-            evaluations = yield np.maximum(alphas[feasible], self.least)
+            evaluations = yield alphas[feasible]
             values[feasible] = -evaluations.values
         return values
 

@@ -13,6 +13,7 @@ from dfwe.data.corpus import Corpus
 from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.context import device_name
+from dfwe.pipeline.deferred import parts
 from dfwe.pipeline.record import Array, Cost, Record, SplitScores
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.scoring.decoding import Decoding
@@ -25,6 +26,7 @@ from dfwe.stages.selection import SelectionRecord, selection_record
 from dfwe.statistics.bootstrap import errors_from, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
+from dfwe.weights.groups import block
 from dfwe.weights.loading import load
 
 if TYPE_CHECKING:
@@ -161,6 +163,11 @@ class Interpolate(Step):
         """
         n = len(self.experts)
         self.search.check(n)
+        if self.search.is_sloped and parts(self.search.groups or block)[0] is not block:
+            raise UserError(
+                "search.strategy.slope=true is over the depth of transformer blocks; set "
+                "search/groups=block."
+            )
         if not self.search.reads_options(n):
             return
         examples = self.task.examples(self.corpus, "dev")
@@ -172,7 +179,7 @@ class Interpolate(Step):
             return
         raise UserError(
             f"This search predicts which option is the answer, but task={self.task.name} "
-            f"{lacking}; set search=nelder_mead or another strategy that reads scores alone."
+            f"{lacking}; set search=gaussian_process or another that reads scores alone."
         )
 
     def run(self, run: Run) -> SearchRecord:

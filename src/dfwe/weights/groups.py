@@ -4,6 +4,7 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -33,6 +34,23 @@ def block(name: str) -> str:
         if number and whole in ("encoder", "decoder", "body")
         else whole
     )
+
+
+def depths(groups: Sequence[str]) -> tuple[float, ...] | None:
+    """The depth of each of `block`'s groups: its number, from 1, of its stack's blocks.
+
+    The embedding has depth 0; the head, and what stands behind a stack's blocks, 1. None where no
+    group is a block.
+    """
+    split = [name.partition(".")[::2] for name in groups]  # stack, number or ""
+    blocks = Counter(stack for stack, number in split if number.isdecimal())
+
+    def depth(stack: str, number: str) -> float:
+        if number.isdecimal():
+            return (int(number) + 1) / blocks[stack]
+        return 0.0 if stack == "embedding" else 1.0
+
+    return tuple(depth(stack, number) for stack, number in split) if blocks else None
 
 
 def matching(name: str, *, patterns: Mapping[str, Sequence[str]]) -> str:

@@ -27,7 +27,7 @@ from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.results import present, results
 from dfwe.tasks.answers import FreeText, Labels
 from dfwe.weights import merge
-from dfwe.weights.groups import matching
+from dfwe.weights.groups import block, matching, part
 
 pytestmark = pytest.mark.slow  # whole plans
 TIES = partial(controls.merged, rules=merge.ties, points=3)
@@ -253,6 +253,33 @@ def test_further_experts_are_mixed_behind_the_fine_tuned_ones(make_study, contex
     assert [expert.label for expert in shown.experts] == list(shown.dfwe.alpha)
     assert all(expert.dev is not None and expert.test is not None for expert in shown.experts)
     assert controls.soup(plan, single_experts).experts == plan.finetuned
+
+
+def test_the_slope_of_a_cone_is_over_the_models_blocks(make_study, context):
+    sloped = partial(cone, evaluations=12, slope=True)
+    search = Search(sloped, partial(block), experts=["theta_0"])
+    plan = Plan(make_study(sources=("tone",), search=search))
+    plan.check(context.store)
+    execute(plan.steps, BEFORE, context)
+    record = context.store.record(plan.interpolation.recipe, SearchRecord)
+    assert set(record.groups) > {"embedding", "encoder.0", "encoder.1", "decoder.1", "head"}
+    trials = read_trials(context.store.folder(plan.interpolation.recipe) / TRIALS)
+    s = np.stack([1 - trial.alpha[:, -1] for trial in trials])  # (m, g)
+    place = [record.groups.index(name) for name in ("embedding", "encoder.0", "encoder.1", "head")]
+    bottom, half, top, head = s[:, place].T
+    np.testing.assert_allclose(half, (bottom + head) / 2)
+    np.testing.assert_allclose(top, head)
+    assert np.abs(head - bottom).max() > 0.1
+
+
+@pytest.mark.parametrize("group_of", [part, None])
+def test_a_slope_over_anything_but_blocks_is_refused_before_any_work(
+    group_of, make_study, context
+):
+    groups = None if group_of is None else partial(group_of)
+    search = Search(partial(cone, slope=True), groups, experts=["theta_0"])
+    with pytest.raises(UserError, match="search/groups=block"):
+        Plan(make_study(search=search)).check(context.store)
 
 
 @pytest.mark.parametrize(

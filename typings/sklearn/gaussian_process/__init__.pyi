@@ -1,0 +1,19 @@
+from typing import Literal, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.gaussian_process.kernels import Kernel
+
+class GaussianProcessRegressor:
+    def __init__(
+        self, kernel: Kernel | None = ..., *, alpha: float | NDArray[np.float64] = ...
+    ) -> None: ...
+    def fit(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> Self: ...
+    @overload
+    def predict(
+        self, X: NDArray[np.float64], return_std: Literal[False] = ...
+    ) -> NDArray[np.float64]: ...
+    @overload
+    def predict(
+        self, X: NDArray[np.float64], return_std: Literal[True]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
