@@ -342,7 +342,8 @@ class _Sloped:
         free, slope = points[:, None, :-1], points[:, -1:]
         factor = 1.0 + slope * (2.0 * self.depths - 1.0)  # (m, g)
         alphas, feasible = _completed(factor[..., None] * free, self.least)
-        return alphas, feasible & (free >= -ROUNDING).all(axis=(1, 2)) & (np.abs(slope[:, 0]) <= 1)
+        low = np.minimum(points[:, :-1].min(axis=1), 1.0 - np.abs(points[:, -1]))
+        return alphas, feasible & (low >= -ROUNDING)
 
 
 _Chart = _Simplex | _Sloped
@@ -352,8 +353,8 @@ def _completed(free: NDArray[np.float64], least: float) -> tuple[Alphas, NDArray
     """Weights (m, ..., n - 1) with what is left of one, and which lie inside, (m,)."""
     alphas = np.concatenate([free, 1.0 - free.sum(axis=-1, keepdims=True)], axis=-1)
     low = np.append(np.zeros(free.shape[-1]), least)
-    feasible = (alphas >= low - ROUNDING).reshape(len(alphas), -1).all(axis=1)
-    return np.maximum(alphas, low), feasible
+    margins = (alphas - low).reshape(len(alphas), -1).min(axis=1)
+    return np.maximum(alphas, low), margins >= -ROUNDING
 
 
 class _Asked:

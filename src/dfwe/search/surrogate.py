@@ -186,10 +186,11 @@ def _hat(features: Floats, weights: Floats, n: int) -> Floats:
     m, p = features.shape
     root = np.sqrt(weights)
     if m >= p and np.linalg.matrix_rank(features) == p:
-        return np.linalg.pinv(root[:, None] * features) * root
+        return np.asarray(np.linalg.pinv(root[:, None] * features) * root, np.float64)
     prior = np.concatenate([np.full(n, 1 / LINEAR), np.full(p - n, 1 / RIDGE)])
     spread = prior[:, None] * features.T  # (p, m)
-    return np.linalg.solve(features @ spread + np.diag(1 / weights), spread.T).T
+    fitted = np.linalg.solve(features @ spread + np.diag(1 / weights), spread.T)
+    return np.asarray(fitted.T, np.float64)
 
 
 def _logits(trial: Trial) -> Floats | None:
