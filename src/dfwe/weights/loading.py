@@ -56,12 +56,14 @@ class Loaded:
 
     Args:
         network: in evaluation mode; of an adapter's base, in the shapes of the merged model.
+        stored: whether each of its tensors is, by name and value, what the files hold.
         merge: what an adapter changes in the base's values; None for a plain checkpoint.
         settings: what an adapter changes in the base's `config.json`.
         notes: what is to be said of it, in sentences.
     """
 
     network: "PreTrainedModel"
+    stored: bool
     merge: Merge | None
     settings: Mapping[str, JsonValue]
     notes: tuple[str, ...]
@@ -190,7 +192,9 @@ def load_network(
     if checkpoint.config.get("tie_word_embeddings") is False:
         check_ties(folder, network, [*state, *given])
         for names in tied_head(network)[:1]:  # for their values are equal
-            replace(network, names, network.get_parameter(names[0]).detach().clone())
+            replace(
+                network, names, state.get(names[0], network.get_parameter(names[0]).data.clone())
+            )
     if cast(Any, network).can_generate() and (folder / GENERATION).is_file():
         network.generation_config = _generation(folder)
     changes, changed = None, {}
@@ -198,7 +202,17 @@ def load_network(
         changes = merge(adapter, network, parts)
         changed = _merged_settings(adapter, network)
     _run(network, checkpoint.folder)
-    return Loaded(network, changes, changed, notes)
+    tensors = tensors_of(network).items()
+    stored = all(name in state and _is_same(state[name], tensor) for name, tensor in tensors)
+    return Loaded(network, stored and adapter is None, changes, changed, notes)
+
+
+def tensors_of(network: "PreTrainedModel") -> "dict[str, torch.Tensor]":
+    """Name -> tensor of a network's state; each tensor stands once, under its first name."""
+    parameters = {name: x.data for name, x in network.named_parameters()}
+    named = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    buffers = {name: x for name, x in network.state_dict().items() if name not in named}
+    return parameters | buffers
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> "PreTrainedTokenizerBase | None":
@@ -475,6 +489,13 @@ def _generation(folder: Path) -> Any:
         raise UserError(
             f"{folder / GENERATION} cannot be read ({reason(error)}); save the model again."
         ) from None
+
+
+def _is_same(stored: "torch.Tensor", tensor: "torch.Tensor") -> bool:
+    """Whether two tensors have one memory, or equal values; which the former spares to read."""
+    if stored.dtype != tensor.dtype or stored.shape != tensor.shape:
+        return False
+    return stored.data_ptr() == tensor.data_ptr() or stored.equal(tensor)
 
 
 def _widest(checkpoint: Checkpoint) -> str:

@@ -177,12 +177,13 @@ def _examine(checkpoint: Checkpoint, cache: Path | None, *, bare: bool) -> Exami
     if bare:
         check_kinds(checkpoint)
         row = stored_row(folder, cache)
-        _check_finite(folder, row)
+        spans = ((name, row.theta[start:stop]) for name, start, stop, _ in row.layout.spans())
+        if (wrong := first_not_finite(spans)) is not None:
+            raise not_finite(folder, wrong)
         return Examined(checkpoint, None, frozenset(), {}, {}, row, None, ())
     loaded = load_network(checkpoint)
     network = loaded.network
     row = row_of(checkpoint, loaded, cache)
-    _check_finite(folder, row)
     tokenizer = load_tokenizer(checkpoint)
     size = 0 if tokenizer is None else 1 + max(tokenizer.get_vocab().values(), default=-1)
     rows = embedding_rows(network)
@@ -203,12 +204,6 @@ def _examine(checkpoint: Checkpoint, cache: Path | None, *, bare: bool) -> Exami
         None if tokenizer is None else digest_of(tokenizer),
         loaded.notes,
     )
-
-
-def _check_finite(folder: Path, row: Row) -> None:
-    spans = ((name, row.theta[start:stop]) for name, start, stop, _ in row.layout.spans())
-    if (name := first_not_finite(spans)) is not None:
-        raise not_finite(folder, name)
 
 
 def _compare(first: Examined, other: Examined) -> list[str]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from dfwe.pipeline.manifest import cached_folder, content_digest
 from dfwe.pipeline.recipe import digest
-from dfwe.weights.adapters import Adapter, read_checkpoint
+from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.checkpoint import CONFIG, Checkpoint
+from dfwe.weights.judgement import first_not_finite, not_finite
 from dfwe.weights.layout import Layout, raw_bytes
-from dfwe.weights.loading import Loaded, load_network
+from dfwe.weights.loading import Loaded, load_network, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
     Read = Callable[[str], Tensor]  # from a tensor's name to the tensor
 
@@ -66,20 +66,27 @@ def row_of(checkpoint: Checkpoint, loaded: Loaded, cache: Path | None = None) ->
         loaded: its network.
         cache: where a flat copy is kept if the file cannot be mapped; without one it is a
             nameless file that goes when the row does.
+
+    Raises:
+        UserError: a value is not finite.
     """
     tensors = tensors_of(loaded.network)
     floats = {name: x for name, x in tensors.items() if x.is_floating_point()}
     layout = Layout(tuple(sorted(floats)), tuple(tuple(floats[x].shape) for x in sorted(floats)))
     others = {name: x.clone() for name, x in tensors.items() if name not in floats}
-    theta = None if isinstance(checkpoint, Adapter) else _mapped_file(checkpoint, layout)
-    if theta is None or not all(
-        theta[start:stop].equal(floats[name].flatten()) for name, start, stop, _ in layout.spans()
-    ):
+    if (wrong := first_not_finite(floats.items())) is not None:
+        raise not_finite(checkpoint.folder, wrong)
 
-        def read(name: str) -> "Tensor":
-            tensor = floats[name]
-            return tensor.float() if loaded.merge is None else loaded.merge(name, tensor)
+    def read(name: str) -> "Tensor":
+        if loaded.merge is None:
+            return floats[name].float()
+        merged = loaded.merge(name, floats[name])
+        if first_not_finite([(name, merged)]) is not None:
+            raise not_finite(checkpoint.folder, name)
+        return merged
 
+    theta = _mapped_file(checkpoint, layout) if loaded.stored else None
+    if theta is None:
         theta = _copied(checkpoint, layout, read, cache)
     return Row(layout, theta, others)
 
@@ -88,18 +95,10 @@ def read_row(name: str | Path, cache: Path | None = None) -> Row:
     """The row of a person's checkpoint, read as transformers reads it.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or holds values that are not finite.
     """
     checkpoint = read_checkpoint(name)
     return row_of(checkpoint, load_network(checkpoint), cache)
-
-
-def tensors_of(network: "PreTrainedModel") -> "dict[str, Tensor]":
-    """Name -> tensor of a network's state; each tensor stands once, under its first name."""
-    parameters = {name: x.data for name, x in network.named_parameters()}
-    named = {name for name, _ in network.named_parameters(remove_duplicate=False)}
-    buffers = {name: x for name, x in network.state_dict().items() if name not in named}
-    return parameters | buffers
 
 
 def _mapped_file(checkpoint: Checkpoint, layout: Layout) -> "Tensor | None":
