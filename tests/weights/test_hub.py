@@ -1,6 +1,7 @@
 """Hub ids and pushes, without a Hub."""
 
 import json
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -18,6 +19,14 @@ def test_a_folder_is_taken_before_the_hub(tmp_path, monkeypatch):
     (tmp_path / "google" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert str(hub.local_folder("google/model")) == "google/model"
+
+
+def test_what_is_shipped_or_installed_is_a_folder():
+    assert (hub.local_folder("shipped:tiny") / "config.json").is_file()
+    package = Path(huggingface_hub.__file__).parent
+    assert hub.local_folder("package:huggingface_hub/utils") == package / "utils"
+    with pytest.raises(UserError, match="pip install --no-deps not-there"):
+        hub.local_folder("package:not_there/model")
 
 
 def test_a_hub_id_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):

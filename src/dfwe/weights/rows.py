@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[str], Tensor]  # from a tensor's name to the tensor
 
+BLOCK = 1 << 20  # elements that are made float32 at a time
 VERSION, FLAT = 1, "theta.f32"  # of the canonical layout; the file of a flat copy
 
 
@@ -53,7 +54,7 @@ def stored_row(folder: Path, cache: Path | None = None) -> Row:
     layout, state = checkpoint.layout, checkpoint.state()
     theta = _mapped_file(checkpoint, layout)
     if theta is None:
-        theta = _copied(checkpoint, layout, lambda name: state[name].float(), cache)
+        theta = _copied(checkpoint, layout, lambda name: state[name], cache)
     others = {name: state[name].clone() for name in state.keys() - set(layout.names)}
     return Row(layout, theta, others)
 
@@ -79,7 +80,7 @@ def row_of(checkpoint: Checkpoint, loaded: Loaded, cache: Path | None = None) ->
 
     def read(name: str) -> "Tensor":
         if loaded.merge is None:
-            return floats[name].float()
+            return floats[name]
         merged = loaded.merge(name, floats[name])
         if first_not_finite([(name, merged)]) is not None:
             raise not_finite(checkpoint.folder, name)
@@ -113,7 +114,8 @@ def _copied(checkpoint: Checkpoint, layout: Layout, read: "Read", cache: Path | 
     def write(folder: Path) -> None:
         with (folder / FLAT).open("wb") as out:
             for name in layout.names:
-                out.write(raw_bytes(read(name)))
+                for block in read(name).flatten().split(BLOCK):
+                    out.write(raw_bytes(block.float()))
 
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="dfwe-") as folder:
