@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -123,6 +125,37 @@ def device_apart(monkeypatch):
         return module._apply(moved)
 
     monkeypatch.setattr(torch.nn.Module, "to", to)
+
+
+@pytest.fixture(scope="session")
+def stopped():
+    """The exit code of a forked process that is sent a signal once a file has a text so often."""
+    from dfwe.signals import stoppable
+
+    def run(work, number, path, text, times):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside other threads
+            child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with stoppable():
+                    work()
+                code = 0
+            except SystemExit as ended:
+                code = ended.code
+            finally:
+                os._exit(code)
+        while not (path.exists() and path.read_text().count(text) >= times):
+            time.sleep(0.001)
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        os.kill(child, number)
+        began = time.monotonic()
+        _, status = os.waitpid(child, 0)
+        assert time.monotonic() - began < 5
+        return os.waitstatus_to_exitcode(status)
+
+    return run
 
 
 FILM = "the film was good bad great poor plot actor and a of it how who".split()

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dfwe.config import build, check_targets, config_folder, context_of, ensembling_study
 from dfwe.errors import UserError, machine_failed, reason
 from dfwe.pipeline.disk import refusal
+from dfwe.signals import stopped_by
 from dfwe.store_command import store_command
 
 if TYPE_CHECKING:
@@ -63,11 +64,12 @@ def job(cfg: DictConfig) -> None:
     try:
         _run(cfg)
         log.debug("Finished after %.1f s.", time.monotonic() - began)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
-        log.debug("Interrupted after %.1f s.", time.monotonic() - began)
-        sys.stderr.write("\nInterrupted; give the same command again to resume.\n")
-        sys.exit(130)
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, SystemExit):  # what Lightning makes of it
+            error = KeyboardInterrupt()
+        if (stopped := stopped_by(error)) is not None:
+            log.debug("Stopped after %.1f s.", time.monotonic() - began, exc_info=True)
+            raise stopped from None
         log.debug("Failed after %.1f s.", time.monotonic() - began, exc_info=True)
         places = [Path(str(cfg.store)), Path(HydraConfig.get().runtime.output_dir)]
         sentence = _sentence(error, places)

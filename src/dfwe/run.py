@@ -1,6 +1,15 @@
-"""`python -m dfwe.run`: the command line."""
+"""`python -m dfwe.run`: the command line; a signal ends it in order, from its first imports on."""
 
-from dfwe.cli import main
+from dfwe.signals import stoppable
+
+
+def main() -> None:
+    """The command, and how a signal ends it."""
+    with stoppable():
+        from dfwe.cli import main as command
+
+        command()
+
 
 if __name__ == "__main__":
     main()

@@ -41,7 +41,11 @@ def dfwe():
 
 @pytest.fixture(scope="session")
 def forked(tmp_path_factory):
-    """The command as a fork of one process: folder, arguments -> the finished process."""
+    """The command as a fork of one process: folder, arguments -> the finished process.
+
+    With `signal=(number, pattern, text, times)` it gets one once a file in the folder has the text
+    so many times; `seconds` is then how long it took to end.
+    """
     place = tmp_path_factory.mktemp("forks")
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("forks.py"))],
@@ -52,16 +56,21 @@ def forked(tmp_path_factory):
         text=True,
     )
 
-    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(folder: Path, *arguments: str, signal=None) -> subprocess.CompletedProcess[str]:
         outputs = {name: str(place / name) for name in ("stdout", "stderr")}
         request = {"folder": str(folder), "arguments": arguments, **outputs}
+        if signal is not None:
+            number, *when = signal
+            request["signal"] = (number, str(folder), *when)
         assert server.stdin is not None
         assert server.stdout is not None
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
-        code = int(server.stdout.readline())
+        code, seconds = json.loads(server.stdout.readline())
         texts = {name: Path(path).read_text() for name, path in outputs.items()}
-        return subprocess.CompletedProcess(["dfwe", *arguments], code, **texts)
+        finished = subprocess.CompletedProcess(["dfwe", *arguments], code, **texts)
+        finished.seconds = seconds
+        return finished
 
     yield run
     assert server.stdin is not None

@@ -1,13 +1,15 @@
 """Serves dfwe's command: each request is a fork of this process, which has imported all once.
 
-A request is a line of JSON on standard input (folder, arguments, files for the two outputs), the
-answer a line with the exit code.
+A request is a line of JSON on standard input (folder, arguments, files for the two outputs, a
+signal to send and when), the answer a line with the exit code and the seconds from the signal on.
 """
 
 import json
 import os
 import sys
+import time
 import traceback
+from pathlib import Path
 
 import lightning  # noqa: F401
 import transformers  # noqa: F401
@@ -15,7 +17,7 @@ import wandb  # noqa: F401
 
 import dfwe.studies.ensembling.results
 import dfwe.studies.region.results  # noqa: F401
-from dfwe.cli import main
+from dfwe.run import main
 
 
 def run(request):
@@ -34,13 +36,27 @@ def run(request):
     return 0
 
 
+def interrupt(child, number, folder, pattern, text, times):
+    """Sends a signal once a file in the folder has a text so many times; the time of that."""
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        found = [path.read_text().count(text) for path in Path(folder).glob(pattern)]
+        if max(found, default=0) >= times:
+            os.kill(child, number)
+            break
+        time.sleep(0.005)
+    return time.monotonic()
+
+
 if __name__ == "__main__":
     for line in sys.stdin:
+        request = json.loads(line)
         if (child := os.fork()) == 0:
-            code = run(json.loads(line))
+            code = run(request)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+        began = interrupt(child, *request["signal"]) if "signal" in request else time.monotonic()
         _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        answer = os.waitstatus_to_exitcode(status), time.monotonic() - began
+        sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()

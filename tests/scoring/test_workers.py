@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -95,6 +97,39 @@ def test_a_killed_process_is_the_users_to_know(tokenized):
         os.kill(other, signal.SIGKILL)
         with pytest.raises(UserError, match="fewer workers"):
             workers()
+
+
+def test_signals_to_all_processes_of_a_command_are_for_the_one_that_asks(tokenized):
+    with started(where, evaluation_batches(tokenized, 300), 3) as workers:
+        others = set(workers()) - {os.getpid()}
+        for other in others:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                os.kill(other, number)
+        assert others < set(workers())
+
+
+def test_processes_end_at_once_with_the_one_that_asks(tokenized):
+    reader, writer = os.pipe()
+
+    def never(part):
+        os.write(writer, b".")
+        time.sleep(60)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside other threads
+        asking = os.fork()
+    if asking == 0:
+        with started(never, evaluation_batches(tokenized, 300), 3) as workers:
+            workers()
+    os.close(writer)
+    for _ in range(3):
+        assert os.read(reader, 1) == b"."
+    os.kill(asking, signal.SIGKILL)
+    os.waitpid(asking, 0)
+    began = time.monotonic()
+    assert os.read(reader, 1) == b""  # no process has the other end open
+    assert time.monotonic() - began < 2
+    os.close(reader)
 
 
 def test_workers_of_a_scorer_share_its_batches_and_its_alpha(tokenized, make_network, monkeypatch):

@@ -1,14 +1,19 @@
 """The stage around a search: what its record says of failures and of scores that differ."""
 
 import json
+import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from dfwe.errors import UserError
 from dfwe.pipeline.executor import Stage, execute
+from dfwe.pipeline.store import Store
 from dfwe.scoring.scorer import Scorer
+from dfwe.search.baselines import dirichlet
+from dfwe.search.config import Search
 from dfwe.search.ledger import Ledger, read_trials
 from dfwe.stages.interpolate import TRIALS, SearchRecord
 from dfwe.studies.ensembling.plan import Plan
@@ -108,6 +113,37 @@ def test_a_search_continued_on_another_machine_has_both_scores_in_its_record(
     lines = (context.store.folder(recipe) / "attempts.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["remeasured"] == [both.model_dump(mode="json")]
     assert results(plan, STAGE, context.store).dfwe.remeasured == 1
+
+
+def kept(context, recipe):
+    """Name -> bytes of a result's files, but those that say where and when it was computed."""
+    apart = ("timings.jsonl", "attempts.jsonl", "provenance.json", "recipe.json")
+    folder = context.store.folder(recipe)
+    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.endswith(apart)}
+
+
+def test_a_search_that_signals_stop_ends_with_the_bytes_of_an_undisturbed_one(
+    plan, context, tmp_path, stopped
+):
+    """With folds, shrinkage and two processes now and then."""
+    strategy = partial(dirichlet, evaluations=25)
+    plan = Plan(replace(plan.study, search=Search(strategy, folds=2, shrinkage=True)))
+    recipe = plan.interpolation.recipe
+    execute(plan.steps, STAGE, context)
+    whole = kept(context, recipe)
+    assert {"fold0.jsonl", "fold1.jsonl", "trials.jsonl", "model.safetensors"} < set(whole)
+    other = replace(context, store=Store(tmp_path / "other"))
+    ledger = other.store.root / ".work" / recipe.name / TRIALS
+    moments = [(signal.SIGTERM, 5, 1), (signal.SIGUSR1, 12, 2), (signal.SIGINT, 19, 1)]
+    for number, rows, workers in moments:
+        work = partial(execute, plan.steps, STAGE, replace(other, workers=workers))
+        assert stopped(work, number, ledger, "\n", rows) == 128 + number
+    execute(plan.steps, STAGE, other)
+    assert kept(other, recipe) == whole
+    attempts = (other.store.folder(recipe) / "attempts.jsonl").read_text().splitlines()
+    firsts = [json.loads(line)["first"] for line in attempts]
+    assert firsts == sorted(set(firsts))
+    assert 2 <= len(firsts) <= 4
 
 
 def test_another_way_to_resume_is_unknown(context):

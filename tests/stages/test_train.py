@@ -1,9 +1,12 @@
 """The step that trains an expert: what its recipe has and what it refuses."""
 
+import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from dfwe.callbacks.checkpoint import EpochCheckpoint
 from dfwe.errors import UserError
 from dfwe.pipeline.context import device_kind
 from dfwe.pipeline.executor import compute
@@ -41,6 +44,14 @@ def test_a_split_smaller_than_a_step_is_refused_before_any_work(make_study, cont
     study = replace(study, training=replace(study.training, batch=8, effective_batch=800))
     with pytest.raises(UserError, match="too few for one step"):
         Plan(study).check(context.store)
+
+
+def test_a_training_that_a_signal_stops_keeps_its_epochs(make_study, context, stopped):
+    study = make_study()
+    (expert, *_) = Plan(replace(study, training=replace(study.training, epochs=500))).experts
+    resume = context.store.root / ".work" / expert.recipe.name / "resume.json"
+    assert stopped(partial(compute, expert, context), signal.SIGTERM, resume, "", 1) == 143
+    assert EpochCheckpoint(resume.parent).resumable is not None
 
 
 @pytest.mark.parametrize(("least", "epochs"), [(0, 2), (12, 3), (40, 10)])

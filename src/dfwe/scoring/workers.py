@@ -1,16 +1,21 @@
 """A split shared by several processes: two of one thread are faster than one of two threads."""
 
 import multiprocessing
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar, TypeVarTuple
 
 import torch
 
 from dfwe.data.batches import Batch
 from dfwe.errors import UserError
+from dfwe.signals import SIGNALS
 
 Prediction = TypeVar("Prediction")
 Request = TypeVarTuple("Request")
@@ -34,6 +39,7 @@ class Workers(Generic[Prediction, *Request]):
         self.count = count
         self.parts: list[list[Batch]] = []
         self.threads = torch.get_num_threads()
+        self.processes: list[BaseProcess] = []
         self.pipes: list[Connection[tuple[*Request], list[Prediction] | Exception]] = []
 
     @property
@@ -50,22 +56,22 @@ class Workers(Generic[Prediction, *Request]):
         context = multiprocessing.get_context("fork")
         for part in self.parts[1:]:
             here, there = context.Pipe()
-            inherited = [*self.pipes, here]
-            process = context.Process(
-                target=_serve, args=(self.predict, part, there, inherited), daemon=True
-            )
+            process = context.Process(target=_serve, args=(self.predict, part, there), daemon=True)
             with warnings.catch_warnings():  # Python 3.12 warns of forks beside other threads
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             there.close()
             self.pipes.append(here)
+            self.processes.append(process)
 
     def stop(self) -> None:
-        """Ends the processes."""
-        for pipe in self.pipes:
-            pipe.close()  # a worker ends when nobody is left to ask it
-        self.pipes = []
-        self.parts = []
+        """Ends the processes at once."""
+        for pipe, process in zip(self.pipes, self.processes, strict=True):
+            process.kill()
+            process.join()
+            process.close()
+            pipe.close()
+        self.pipes, self.processes, self.parts = [], [], []
         torch.set_num_threads(self.threads)
 
     def __call__(self, *request: *Request) -> list[Prediction]:
@@ -99,18 +105,21 @@ def _serve(
     predict: Callable[[Sequence[Batch], *Request], list[Prediction]],
     part: list[Batch],
     pipe: "Connection[list[Prediction] | Exception, tuple[*Request]]",
-    inherited: "list[Connection[tuple[*Request], list[Prediction] | Exception]]",
 ) -> None:
-    """Answers requests until the asking process closes its end or has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process ends this one
-    for other in inherited:  # else this copy of its end would keep a pipe open
-        other.close()
-    while True:
-        try:
-            request = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_answer(predict, part, request))
+    """Answers requests until the asking process ends this one, or has ended."""
+    for number in SIGNALS:  # sent to all processes of a command; the asking one ends this one
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):  # the asking process has ended
+        while True:
+            pipe.send(_answer(predict, part, pipe.recv()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _answer(
