@@ -1,9 +1,11 @@
 """theta(alpha) against plain sums over state dicts (Eq. 1)."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dfwe.errors import UserError
 from dfwe.weights import space as module_under_test
@@ -176,11 +178,42 @@ def test_other_rows_keep_what_an_export_copies(experts, tmp_path):
     folder = other.export([1.0], tmp_path / "half")
     assert (folder / "config.json").read_bytes() == (experts[0] / "config.json").read_bytes()
     modules = WeightSpace.from_modules([Normed(), Normed()])
+    assert modules.labels == ("0", "1")
+    described = WeightSpace(modules.rows, modules.layout, "ab", settings={"pooling": "mean"})
+    assert described.with_rows(modules.rows[:1], "c").settings == {"pooling": "mean"}
     assert modules.with_rows([modules.rows[0]], ["one"]).constants.keys() == {
         "norm.running_mean",
         "norm.running_var",
         "norm.num_batches_tracked",
     }
+
+
+def stored(folder, **tensors):
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+    return folder
+
+
+def test_results_are_rows_with_their_buffers_and_files(tmp_path):
+    folders = [
+        stored(tmp_path / label, w=torch.full((3,), value).half(), steps=torch.tensor([number, 9]))
+        for number, (label, value) in enumerate([("a", 0.5), ("b", 2.0)])
+    ]
+    cache = tmp_path / "cache"
+    space = WeightSpace.from_results(folders, ["first", "second"], cache)
+    assert space.labels == ("first", "second")
+    assert space.at([1.0, 0.25]).tolist() == [1.0] * 3
+    assert space.constants["steps"].tolist() == [0, 9]
+    assert len(list(cache.rglob("*.f32"))) == 2  # half precision is not mapped as it is
+    exported = space.export([0.0, 1.0], tmp_path / "mixture")
+    assert json.loads((exported / "config.json").read_text())["model_type"] == "t5"
+
+
+def test_results_of_two_sizes_are_refused(tmp_path):
+    small, large = (stored(tmp_path / str(n), w=torch.zeros(n)) for n in (3, 4))
+    with pytest.raises(UserError, match=f"^{large} and {small} are not of one architecture"):
+        WeightSpace.from_results([small, large], ["small", "large"])
 
 
 def test_modules_of_two_architectures_are_refused():
