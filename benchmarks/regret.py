@@ -1,6 +1,7 @@
 """Regret of every strategy on the synthetic dev splits of `tools/landscapes.py`, at equal budgets.
 
-`python benchmarks/regret.py` writes benchmarks/regret.json and the tables in docs/search.md.
+`python benchmarks/regret.py` writes benchmarks/regret.json and the tables in docs/search.md;
+`--only surrogate` measures the rows of that name again and leaves the others.
 """
 
 import argparse
@@ -19,14 +20,16 @@ from numpy.typing import NDArray
 
 from dfwe.search import baselines
 from dfwe.search.cma_es import cma_es
-from dfwe.search.evaluation import Evaluation, Trial
+from dfwe.search.evaluation import Trial
+from dfwe.search.gaussian_process import gaussian_process
 from dfwe.search.loop import Ties, likeliest, search
 from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.search.simplex import Strategy
+from dfwe.search.surrogate import surrogate
 from friends import ROOT, show
 
 sys.path.append(str(ROOT / "tools"))
-from landscapes import Kind, Landscape, landscape
+from landscapes import Kind, Landscape, RightOrWrong, landscape
 
 DEFAULT = "nelder_mead"
 EXPERTS, BUDGETS = 5, (60, 120)
@@ -53,11 +56,19 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A strategy, what breaks its ties, and whether the likeliest within an error is chosen."""
+    """A strategy and how it is used.
+
+    Args:
+        strategy: of so many experts.
+        ties: what breaks its ties.
+        likeliest: whether the likeliest within an error is chosen.
+        landscapes: at most so many are searched: a strategy may take long.
+    """
 
     strategy: Callable[[int], Strategy]
     ties: Ties = "none"
     likeliest: bool = False
+    landscapes: int | None = None
 
 
 def contenders(budget: int, seed: int) -> dict[str, Contender]:
@@ -74,6 +85,12 @@ def contenders(budget: int, seed: int) -> dict[str, Contender]:
         "nelder_mead, the likeliest within an error": Contender(default, likeliest=True),
         "parallel_nelder_mead": Contender(partial(parallel_nelder_mead, evaluations=budget)),
         "dirichlet_nelder_mead": Contender(mixed),
+        "surrogate": Contender(partial(surrogate, evaluations=budget, seed=seed)),
+        "gaussian_process": Contender(
+            partial(gaussian_process, evaluations=budget, seed=seed),
+            ties="log_likelihood",
+            landscapes=20,
+        ),
         "cma_es": Contender(partial(cma_es, evaluations=budget, seed=seed)),
         "coordinate": Contender(partial(baselines.coordinate, evaluations=budget)),
         "dirichlet": Contender(partial(baselines.dirichlet, evaluations=budget, seed=seed)),
@@ -84,13 +101,21 @@ def contenders(budget: int, seed: int) -> dict[str, Contender]:
     }
 
 
-def measure(cell: Cell, seeds: int) -> dict[str, NDArray[np.float64]]:
-    """Contender -> (2, seeds): regret and evaluations on the same landscapes."""
+def measure(cell: Cell, seeds: int, only: str | None = None) -> dict[str, NDArray[np.float64]]:
+    """Contender -> (2, up to seeds): regret and evaluations on the same landscapes.
+
+    Args:
+        cell: which landscapes and budget.
+        seeds: how many landscapes.
+        only: leave out all contenders but this one and the default; None for none.
+    """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for seed in range(seeds):
         land = landscape(cell.kind, seed, EXPERTS, cell.examples)
         for name, contender in contenders(cell.budget, seed).items():
-            pairs.setdefault(name, []).append(ended(contender, land))
+            wanted = only is None or name in (DEFAULT, only)
+            if wanted and (contender.landscapes is None or seed < contender.landscapes):
+                pairs.setdefault(name, []).append(ended(contender, land))
     return {name: np.array(values).T for name, values in pairs.items()}
 
 
@@ -98,9 +123,10 @@ def ended(contender: Contender, land: Landscape) -> tuple[float, int]:
     """The regret of what a contender chooses on a landscape, and its evaluations."""
     result = search(
         contender.strategy(EXPERTS),
-        lambda alpha: Evaluation(land.dev(alpha), land.log_likelihood(alpha)),
+        land.evaluation,
         ties=contender.ties,
         noise=lambda trials: _errors(trials, land),
+        options=RightOrWrong(),
     )
     chosen = result.best
     if contender.likeliest:
@@ -155,16 +181,23 @@ def table(rows: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=200, help="landscapes of each kind")
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--only", help="the one strategy that is measured again")
+    arguments = parser.parse_args()
+    seeds, only = arguments.seeds, arguments.only
     logging.disable(logging.WARNING)  # a step metric repeats its scores; that is the point here
     began = time.monotonic()
+    path = ROOT / "benchmarks" / "regret.json"
     report: dict[str, Any] = {"seeds": seeds, "experts": EXPERTS}
+    known: dict[str, Any] = {} if only is None else json.loads(path.read_text())
+    assert known.get("seeds", seeds) == seeds, "the other rows are of another number of seeds"
     for title, cells in TABLES.items():
-        report[title] = summary({cell.name: measure(cell, seeds) for cell in cells})
+        rows = summary({cell.name: measure(cell, seeds, only) for cell in cells})
+        rows = {**known.get(title, {}), **rows}
+        report[title] = {name: rows[name] for name in contenders(0, 0) if name in rows}
         print(table(report[title], cells))
         show("search.md", table(report[title], cells), title)
     print(f"{time.monotonic() - began:.0f} s")
-    (ROOT / "benchmarks" / "regret.json").write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
