@@ -218,6 +218,15 @@ def test_half_of_nelder_meads_evaluations_end_as_near_the_optimum(kind):
     assert ours[:, 1].mean() < 30 < theirs[:, 1].mean()
 
 
+def test_few_useful_experts_among_twenty_are_found_in_ten_evaluations_more():
+    for seed in range(3):
+        land = landscape("few", seed, 20, 200)
+        found = search(surrogate(20), land.evaluation, options=RightOrWrong())
+        opening = max(found.trials[:27], key=lambda trial: trial.value).alpha
+        assert land.regret(found.alpha) < min(2, land.regret(opening) / 2)
+        assert found.evaluations < 40
+
+
 def test_a_killed_search_goes_on_and_scores_again_what_lacks_options(tmp_path):
     land = landscape("interior", 1, 4, 60)
     path = tmp_path / "trials.jsonl"
