@@ -219,12 +219,14 @@ def test_half_of_nelder_meads_evaluations_end_as_near_the_optimum(kind):
 
 
 def test_few_useful_experts_among_twenty_are_found_in_ten_evaluations_more():
+    """The average of all is 57 points below the optimum, Nelder-Mead's 120 evaluations end 1.7."""
+    regrets = []
     for seed in range(3):
         land = landscape("few", seed, 20, 200)
         found = search(surrogate(20), land.evaluation, options=RightOrWrong())
-        opening = max(found.trials[:27], key=lambda trial: trial.value).alpha
-        assert land.regret(found.alpha) < min(2, land.regret(opening) / 2)
+        regrets.append(land.regret(found.alpha))
         assert found.evaluations < 40
+    assert np.mean(regrets) < 1.2
 
 
 def test_a_killed_search_goes_on_and_scores_again_what_lacks_options(tmp_path):
