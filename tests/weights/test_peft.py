@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from dfwe.errors import UserError
-from dfwe.weights.loading import load
+from dfwe.weights.adapters import read_checkpoint
+from dfwe.weights.loading import load, load_as
 from dfwe.weights.preflight import preflight
 from dfwe.weights.space import WeightSpace
 
@@ -143,6 +144,16 @@ def test_an_exported_adapter_answers_as_peft_does(tuned, tmp_path, base, changes
     torch.testing.assert_close(auto.from_pretrained(exported)(input_ids=tokens).logits, wanted)
     if base != "gpt2":  # whose tokenizer pads
         torch.testing.assert_close(load(folder)[0](input_ids=tokens).logits, wanted)
+
+
+def test_a_training_on_another_task_leaves_an_adapters_head_out(tuned):
+    folder, merged = tuned("bert", **HEADED, labels=5)
+    checkpoint = read_checkpoint(folder)
+    network, _ = load_as("encoder", checkpoint, other_head=True, num_labels=4)
+    assert network.classifier.weight.shape == (4, 16)
+    state, wanted = network.state_dict(), merged.state_dict()
+    for name in state.keys() - {"classifier.weight", "classifier.bias"}:
+        torch.testing.assert_close(state[name], wanted[name], atol=1e-6, rtol=1e-6)
 
 
 def test_base_and_adapter_in_one_folder_are_read_together(tuned, tmp_path):

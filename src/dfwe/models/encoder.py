@@ -67,7 +67,7 @@ class SequenceClassifier(ModelFamily):
         """
         if self.readout != "auto":
             return self.readout
-        return "first" if self.path is None else readout_of(self.folder)
+        return "first" if self.path is None else readout_of(read_checkpoint(self.folder).source)
 
     @property
     def readouts(self) -> tuple[Readout, ...]:

@@ -154,7 +154,7 @@ class Checkpoint:
     @property
     def tokenizer_folder(self) -> Path | None:
         """The folder with the tokenizer's files; None where there are none."""
-        has_one = has_vocabulary(self.folder) or "tokenizer_class" in self.config
+        has_one = has_vocabulary(self.folder) or self.config.get("tokenizer_class")
         return self.folder if has_one else None
 
     @property

@@ -83,7 +83,7 @@ def check_kinds(checkpoint: Checkpoint) -> None:
     """
     folder = checkpoint.folder
     wayout = "dequantise it and save it in half or single precision"
-    if "quantization_config" in checkpoint.config:
+    if checkpoint.config.get("quantization_config"):
         raise UserError(f"{folder} is quantised; {wayout}.")
     for name, entry in checkpoint.tensors.items():
         packed = PACKED.fullmatch(name) or (
@@ -136,7 +136,7 @@ def judge(
             "save_pretrained."
         )
     notes, left = _judge_unexpected(folder, kind, unexpected)
-    inside = [name for name in left if _in_backbone(network, name)]
+    inside = [name for name in left if in_backbone(network, name)]
     if lost := inside if leave_head else left:
         raise UserError(
             f"{folder} holds {listed(lost)}, for which a {kind} of its config.json has no place; "
@@ -279,7 +279,7 @@ def _judge_unexpected(folder: Path, kind: str, names: list[str]) -> tuple[list[s
     return notes, names
 
 
-def _in_backbone(network: "PreTrainedModel", name: str) -> bool:
+def in_backbone(network: "PreTrainedModel", name: str) -> bool:
     """Whether a tensor's name is one of the network without its head."""
     prefix = network.base_model_prefix
     if name.startswith(f"{prefix}."):
@@ -290,4 +290,4 @@ def _in_backbone(network: "PreTrainedModel", name: str) -> bool:
 
 def _in_body(network: "PreTrainedModel", name: str) -> bool:
     """Whether a parameter is the backbone's and no pooler's, which stands before a head."""
-    return _in_backbone(network, name) and "pooler" not in name.split(".")
+    return in_backbone(network, name) and "pooler" not in name.split(".")

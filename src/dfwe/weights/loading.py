@@ -21,6 +21,7 @@ from dfwe.weights.judgement import (
     first_mismatch,
     first_not_finite,
     head_names,
+    in_backbone,
     judge,
     mismatch,
     not_finite,
@@ -135,7 +136,7 @@ def load_as(
                 parameter.copy_(loaded.merge(name, parameter))
     if (name := first_not_finite(network.state_dict().items())) is not None:
         raise not_finite(checkpoint.folder, name)
-    tokenizer = load_tokenizer(checkpoint)
+    tokenizer = load_tokenizer(checkpoint, network)
     if tokenizer is None:
         raise UserError(
             f"{checkpoint.folder} has no tokenizer, without which no text can be read; save the "
@@ -175,7 +176,7 @@ def load_network(
     kind = kind or (None if adapter is None else adapter.network)
     config = config_of(checkpoint, **settings)
     network_class = _class(config, checkpoint, kind)
-    if adapter is not None:
+    if adapter is not None and not other_head:
         labels = cast(int, config.num_labels)
         config.num_labels = adapter.labels(_shapes(config, network_class), labels)
     state = checkpoint.state()
@@ -184,6 +185,8 @@ def load_network(
     )
     names = tuple(name for name, _ in network.named_parameters(remove_duplicate=False))
     parts = {} if adapter is None else adapter.parts(names)
+    if other_head:  # an adapter's head is not wanted either
+        parts = {name: part for name, part in parts.items() if in_backbone(network, name)}
     given = [name for name, part in parts.items() if "whole" in part]
     left = other_head or (adapter is not None and adapter.network is not None)
     counters = {name for name, entry in checkpoint.tensors.items() if entry.dtype in WHOLE}
@@ -215,11 +218,14 @@ def tensors_of(network: "PreTrainedModel") -> "dict[str, torch.Tensor]":
     return parameters | buffers
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> "PreTrainedTokenizerBase | None":
+def load_tokenizer(
+    checkpoint: Checkpoint, network: "PreTrainedModel"
+) -> "PreTrainedTokenizerBase | None":
     """The tokenizer as AutoTokenizer reads it; None where the folder has none.
 
     Raises:
-        UserError: it cannot be read, needs code of its own, or lacks its vocabulary.
+        UserError: it cannot be read, needs code of its own, lacks its vocabulary, or has more
+            tokens than the network's embedding has rows.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -241,6 +247,13 @@ def load_tokenizer(checkpoint: Checkpoint) -> "PreTrainedTokenizerBase | None":
         raise UserError(
             f"The tokenizer of {folder}, a {type(tokenizer).__name__}, lacks its vocabulary "
             f"({', '.join(sorted(names))}); save the tokenizer again."
+        )
+    size, rows = 1 + max(tokenizer.get_vocab().values(), default=-1), embedding_rows(network)
+    if rows is not None and size > rows:
+        raise UserError(
+            f"The tokenizer of {checkpoint.folder} has {size} tokens but its embedding {rows} "
+            "rows; take the tokenizer that the model was trained with, or resize all models alike "
+            "(resize_token_embeddings)."
         )
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         # Or they would be saved as the last call happened to leave them.
@@ -331,7 +344,7 @@ def config_of(checkpoint: Checkpoint, **settings: object) -> "PreTrainedConfig":
     Raises:
         UserError: it is missing, damaged, or of a model that transformers does not have.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     folder = checkpoint.source
     if not checkpoint.config:
@@ -343,9 +356,13 @@ def config_of(checkpoint: Checkpoint, **settings: object) -> "PreTrainedConfig":
                 folder, trust_remote_code=False, **settings
             )
     except Exception as error:  # whatever a library raises for a file that is not as it should be
-        if "auto_map" in checkpoint.config:
+        known = str(checkpoint.config.get("model_type")) in CONFIG_MAPPING
+        if "auto_map" in checkpoint.config and not known:
             raise UserError(f"{folder} {CUSTOM}.") from None
-        raise unloadable(folder, error) from None
+        raise UserError(
+            f"{folder / CONFIG} cannot be read by transformers ({reason(error)}); put it right, "
+            f"or {SAVE_AGAIN}."
+        ) from None
     return config
 
 

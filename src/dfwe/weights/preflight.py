@@ -14,7 +14,6 @@ from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.checkpoint import CONFIG, FLOATS, Checkpoint, is_tokenizers
 from dfwe.weights.judgement import (
     check_kinds,
-    embedding_rows,
     first_not_finite,
     head_names,
     not_finite,
@@ -184,15 +183,7 @@ def _examine(checkpoint: Checkpoint, cache: Path | None, *, bare: bool) -> Exami
     loaded = load_network(checkpoint)
     network = loaded.network
     row = row_of(checkpoint, loaded, cache)
-    tokenizer = load_tokenizer(checkpoint)
-    size = 0 if tokenizer is None else 1 + max(tokenizer.get_vocab().values(), default=-1)
-    rows = embedding_rows(network)
-    if rows is not None and size > rows:
-        raise UserError(
-            f"The tokenizer of {folder} has {size} tokens but its embedding {rows} rows; take "
-            "the tokenizer that the model was trained with, or resize all models alike "
-            "(resize_token_embeddings)."
-        )
+    tokenizer = load_tokenizer(checkpoint, network)
     config = cast(Any, network.config).to_dict()
     return Examined(
         checkpoint,
