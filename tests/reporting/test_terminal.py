@@ -76,6 +76,7 @@ def results() -> Results:
         delta=3.25,
         methods=None,
         interval=None,
+        no_interval=None,
         parts=None,
         seconds={"experts": 3723.4, "finetune": 184.0, "interpolate": 12.0, "evaluate": 0.42},
         model_dir="/store/ab12",
@@ -255,6 +256,12 @@ def test_models_not_made_yet_show_a_dash(unsearched: Results) -> None:
     assert "iterations" not in text
 
 
+def test_a_gain_without_an_interval_says_why(results: Results) -> None:
+    text = render(changed(results, no_interval="no interval: the test split is one dialogue"))
+    assert "no interval: the test split is one dialogue" in text
+    assert "95 %" not in text
+
+
 def test_methods_are_compared_with_fine_tuning() -> None:
     unknown = {"evaluations": None, "tokens": None, "flops": None}
     tuned = MethodResult(
@@ -274,6 +281,9 @@ def test_methods_are_compared_with_fine_tuning() -> None:
     text = captured.get()
     assert cells(text, "fine-tuning") == ["40.00", "39.00", "–", "–", "9.0s"]  # noqa: RUF001
     assert cells(text, "WiSE-FT") == ["–", "41.50", "+2.50", "-0.50", "to", "+5.00", "–"]  # noqa: RUF001
+    with console.capture() as captured:
+        console.print(contenders([tuned, changed(mixed, interval=None)]))
+    assert cells(captured.get(), "WiSE-FT") == ["–", "41.50", "+2.50", "–", "–"]  # noqa: RUF001
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_the_interval_of_a_difference_holds_the_truth_at_every_number_of_seeds(s
     Commit 60dbe5b, percentiles over seeds and dialogues: 0.84 with three seeds.
     """
     rng = np.random.default_rng(0)
-    intervals = [difference([pair]).interval for pair in simulated(seeds, 1000, rng)]
+    intervals = [difference([pair], 9).interval for pair in simulated(seeds, 1000, rng)]
     covered = np.mean([low <= 0 <= high for low, high in intervals])
     assert covered > (0.92 if seeds >= 10 else 0.935)
 
@@ -189,7 +189,7 @@ def test_the_interval_of_a_difference_holds_the_truth_at_every_number_of_seeds(s
 def test_three_seeds_have_students_interval():
     values = np.array([1.0, 3.0, 8.0])
     rows = values[:, None] + np.random.default_rng(0).normal(0, 0.5, (1, 4000))
-    gained = difference([(values, rows)])
+    gained = difference([(values, rows)], 9)
     error = np.sqrt(values.var(ddof=1) / 3 + rows.mean(axis=0).var(ddof=1))
     expected = stats.t.interval(0.95, 2, loc=4.0, scale=error)
     assert gained.mean == 4.0
@@ -202,7 +202,7 @@ def test_three_seeds_have_students_interval():
 
 def test_one_seed_speaks_of_its_models_alone():
     rows = np.random.default_rng(0).normal(1.0, 0.5, (1, 4000))
-    gained = difference([(np.array([1.0]), rows)])
+    gained = difference([(np.array([1.0]), rows)], 9)
     assert gained.given_models is True
     assert gained.mean == 1.0
     assert gained.interval == pytest.approx((0.02, 1.98), abs=0.08)
@@ -214,7 +214,7 @@ def test_tasks_are_independent():
     rng = np.random.default_rng(0)
     values = np.array([1.0, 2.0])
     rows = values[:, None] + rng.normal(0, 1, (1, 4000))
-    one, four = difference([(values, rows)]), difference([(values, rows)] * 4)
+    one, four = difference([(values, rows)], 9), difference([(values, rows)] * 4, 9)
     assert four.mean == one.mean
     widths = [high - low for low, high in (one.interval, four.interval)]
     assert widths[1] == pytest.approx(widths[0] / 2)
@@ -247,28 +247,39 @@ def test_an_interval_is_between_the_percentiles():
 def test_a_p_value_counts_the_draws_that_do_not_side_with_the_mean(positive, zero, negative, p):
     """Twice the share of the fewer side's draws, the sample itself counted as one."""
     rows = np.repeat([[2.0, 0.0, -2.0]], [positive, zero, negative], axis=1)
-    assert difference([(rows.mean(axis=1), rows)]).p == pytest.approx(p)
+    assert difference([(rows.mean(axis=1), rows)], 9).p == pytest.approx(p)
 
 
 @pytest.mark.parametrize(("gain", "p"), [(0.5, 0.0), (0.0, 1.0)])
 def test_seeds_that_all_differ_by_the_same_leave_no_doubt(gain, p):
-    gained = difference([(np.full(3, gain), np.full((3, 9), gain))])
+    gained = difference([(np.full(3, gain), np.full((3, 9), gain))], 9)
     assert (gained.p, gained.interval, gained.visible) == (p, (gain, gain), 0)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 12])
+def test_one_dialogue_gives_a_difference_but_no_interval(seeds):
+    """Commit 60dbe5b: an interval without width."""
+    values = np.arange(seeds) + 2.0
+    rows = np.repeat(values[:, None], 1000, axis=1)  # each draw of one dialogue is that dialogue
+    gained = difference([(values, rows)], dialogues=1)
+    assert gained.mean == values.mean()
+    assert (gained.interval, gained.p, gained.visible) == (None, None, None)
+    assert gained.given_models == (seeds == 1)
 
 
 def test_an_error_below_a_point_is_as_good_as_another():
     values, rows = np.array([0.1, 0.2, 0.6]), np.zeros((3, 9))
     test = stats.ttest_1samp(values, 0)
-    assert difference([(values, rows)]).p == pytest.approx(test.pvalue)
+    assert difference([(values, rows)], 9).p == pytest.approx(test.pvalue)
 
 
 def test_ten_seeds_are_drawn_and_the_same_each_time():
     values = np.arange(10.0)
     rows = np.repeat(values[:, None], 20_000, axis=1)  # no noise but the seeds'
-    gained = difference([(values, rows)])
+    gained = difference([(values, rows)], 9)
     drawn = np.random.default_rng(7).choice(values, size=(20_000, 10)).mean(axis=1)
     assert gained.interval == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.05)
-    assert difference([(values, rows)]) == gained
+    assert difference([(values, rows)], 9) == gained
     assert np.array_equal(over_seeds(rows), over_seeds(rows))
 
 

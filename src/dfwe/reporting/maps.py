@@ -79,27 +79,25 @@ def plane_map(
     return save(figure, path)
 
 
-def loss_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Path:
+def loss_curves(curves: Mapping[str, Sequence[Mapping[str, float | None]]], path: Path) -> Path:
     """Generalised loss along lines, with 95 % bands.
 
     Args:
-        curves: kind of line -> rows of t, mean, low, high, sorted by t.
+        curves: kind of line -> rows of t, mean, low, high, sorted by t; low and high may be None.
     """
     figure, grid = figure_of(1, 1, (7.8, 4.4))
     axes = grid[0][0]
+    wide = False
     for kind, colour in colours(curves).items():
         rows = curves[kind]
-        t = [row["t"] for row in rows]
-        axes.plot(t, [row["mean"] for row in rows], ".-", color=colour, label=kind)
-        axes.fill_between(
-            t,
-            [row["low"] for row in rows],
-            [row["high"] for row in rows],
-            color=colour,
-            alpha=0.18,
-            lw=0,
+        t, mean, low, high = (
+            np.array([row[name] for row in rows], dtype=np.float64)  # nan for None
+            for name in ("t", "mean", "low", "high")
         )
-    if any(abs(row["t"]) > 2 for rows in curves.values() for row in rows):
+        axes.plot(t, mean, ".-", color=colour, label=kind)
+        axes.fill_between(t, low, high, color=colour, alpha=0.18, lw=0)
+        wide = wide or bool((np.abs(t) > 2).any())
+    if wide:
         axes.set_xscale("symlog", linthresh=1.0)
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter("{x:g}")

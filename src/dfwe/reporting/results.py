@@ -126,14 +126,14 @@ class MethodResult(Record):
 
     Args:
         delta: test minus that of fine-tuning alone.
-        interval: 95 % of `delta`.
+        interval: 95 % of `delta`; None of a test split of one dialogue.
     """
 
     name: str
     dev: float | None
     test: float
     delta: float
-    interval: Interval
+    interval: Interval | None
     seconds: float | None
     evaluations: int | None
     tokens: int | None
@@ -141,10 +141,10 @@ class MethodResult(Record):
 
 
 class Part(Record):
-    """A part of the gain over fine-tuning, in points, and its 95 % interval."""
+    """A part of the gain over fine-tuning, in points, and its 95 % interval, if there is one."""
 
     delta: float
-    interval: Interval
+    interval: Interval | None
 
 
 class Results(Record):
@@ -155,6 +155,7 @@ class Results(Record):
         delta: test of DFWE minus test of the baseline, in points.
         methods: every method on test, with cost.
         interval: 95 % of `delta`.
+        no_interval: why a `delta` has none.
         parts: what the gain consists of.
         seconds: by stage.
         model_dir: the final model's folder.
@@ -177,6 +178,7 @@ class Results(Record):
     delta: float | None
     methods: list[MethodResult] | None
     interval: Interval | None
+    no_interval: str | None
     parts: dict[str, Part] | None
     seconds: dict[str, float | None]
     model_dir: str | None

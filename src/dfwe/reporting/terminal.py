@@ -122,9 +122,9 @@ def signed(value: float | None, base: float | None) -> str:
     return DASH if value is None or base is None else f"{value - base:+.2f}"
 
 
-def bounds(interval: Interval) -> str:
+def bounds(interval: Interval | None) -> str:
     """An interval of differences, signs shown."""
-    return f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+    return DASH if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def clock(seconds: float | None) -> str:
@@ -154,7 +154,7 @@ def _footer(results: Results) -> list[str]:
     noise = (
         f"95 % interval of the delta, given these models, {bounds(results.interval)}"
         if results.interval
-        else ""
+        else results.no_interval or ""
     )
     hopeful = ""
     if (crossed := results.cross_fitted) is not None:

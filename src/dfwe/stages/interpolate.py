@@ -321,11 +321,12 @@ class Interpolate(Step):
     def _choices(self, result: Result) -> tuple[Choice | None, Choice | None]:
         """The plainest and the likeliest of the mixtures that dev cannot tell from the best.
 
-        None of a search by another objective than the score.
+        None of a search by another objective than the score, and of one dialogue alone, which has
+        no standard error.
         """
-        if self.search.objective != "score":
-            return None, None
         examples = self.task.examples(self.corpus, "dev")
+        if self.search.objective != "score" or len({e.dialogue for e in examples}) < 2:
+            return None, None
         paired = errors_from(self.task, result.trials, examples, result.best.index)
         errors: list[float] = paired.tolist()
         close = result.within(errors)

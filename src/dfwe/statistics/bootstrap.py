@@ -1,7 +1,8 @@
 """Noise of a score: the paired bootstrap over dialogues, and over seeds (Efron & Tibshirani 1993).
 
 Instances of one dialogue stand or fall together, so dialogues are drawn, not instances. Models
-scored on the same examples get the same draws: differences of their replicates are paired.
+scored on the same examples get the same draws: differences of their replicates are paired. Every
+draw of a single dialogue is that dialogue: it says nothing of noise, and there is no interval.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,10 @@ from dfwe.tasks.task import Task
 DRAWS = 1000
 LEVEL = 0.95
 ROUNDING = 1e-9  # points
+ONE_DIALOGUE = (
+    "no interval: the test split is one dialogue (of a table, one row), which does not show how "
+    "far another one would differ"
+)
 NORMAL = 1.96  # standard errors on each side that contain LEVEL of a normal distribution
 POWER = 0.8  # the chance to tell a difference from 0 that counts as visible
 NORMAL_POWER = 0.84  # standard errors beyond NORMAL at which the chance is POWER
@@ -84,7 +89,7 @@ class Difference:
 
     Args:
         mean: over tasks, each task's over its seeds.
-        interval: with `LEVEL`.
+        interval: with `LEVEL`; None, as p and `visible`, where a task's test has one dialogue.
         p: two-sided, of a true difference of 0.
         visible: the smallest true difference that is told from 0 with the chance `POWER`.
         given_models: whether interval, p and `visible` are about these trained models alone, all
@@ -92,13 +97,15 @@ class Difference:
     """
 
     mean: float
-    interval: tuple[float, float]
-    p: float
-    visible: float
+    interval: tuple[float, float] | None
+    p: float | None
+    visible: float | None
     given_models: bool
 
 
-def difference(tasks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Difference:
+def difference(
+    tasks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], dialogues: int
+) -> Difference:
     """The mean difference over tasks and seeds, with its interval.
 
     One seed: the bootstrap over dialogues. From `MANY_SEEDS`: over seeds and dialogues together.
@@ -108,9 +115,12 @@ def difference(tasks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]])
     Args:
         tasks: of each task the difference of every seed, (S,), and their replicates, (S, draws),
             which share their draws of dialogues.
+        dialogues: how many the replicates are drawn from, of the task that has the fewest.
     """
     mean = float(np.mean([values.mean() for values, _ in tasks]))
     seeds = min(len(values) for values, _ in tasks)
+    if dialogues < 2:
+        return Difference(mean, None, None, None, given_models=seeds == 1)
     if 1 < seeds < MANY_SEEDS:
         variances = [
             values.var(ddof=1) / len(values) + rows.mean(axis=0).var(ddof=1)

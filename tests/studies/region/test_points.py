@@ -17,7 +17,14 @@ from dfwe.studies.region.points import (
     perturbed,
     singles,
 )
-from dfwe.studies.region.statistics import better, better_interval, curves, mean_interval, odds
+from dfwe.studies.region.statistics import (
+    better,
+    better_interval,
+    curves,
+    mean_interval,
+    odds,
+    t_interval,
+)
 
 OWNERS = ("a", "a", "b", "b", "c", "c")
 SETTINGS = Settings(
@@ -53,10 +60,18 @@ def test_intervals_hold_what_they_are_of():
     low, high = better_interval(a, b)
     assert low < better(a, b) < high
     assert better_interval([1, 2], [3, 4]) == (1.0, 1.0)
-    mean, low, high = mean_interval(a)
+    mean, (low, high) = mean_interval(a)
     assert mean == pytest.approx(a.mean())
     assert low == pytest.approx(mean - 1.96 * a.std() / 40**0.5, abs=0.1)
     assert high == pytest.approx(mean + 1.96 * a.std() / 40**0.5, abs=0.1)
+
+
+def test_a_single_value_has_no_interval():
+    """Commit 60dbe5b: one from it to itself."""
+    nothing = (None, None)
+    assert mean_interval([2.0]) == t_interval([2.0]) == (2.0, nothing)
+    assert better_interval([1], [2]) == nothing
+    assert better_interval([1, 3], [2]) == (0.0, 1.0)  # the one model as it is
 
 
 def test_a_line_goes_through_both_models_and_beyond():

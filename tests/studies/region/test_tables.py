@@ -177,6 +177,20 @@ def test_starts_are_compared_by_dataset_and_the_means_stand_apart():
     assert table.last == 2
 
 
+def test_a_gain_of_one_run_stands_without_an_interval():
+    starts = (("pretrained", 70.0), ("centroid", 72.5))
+    one = [
+        TransferRow(dataset="cr", start=start, size=None, seed=0, dev=0.0, test=test)
+        for start, test in starts
+    ]
+    known = transfer_results(one)
+    assert [(row["low"], row["high"]) for row in known] == [(None, None)] * 4
+    assert transfer(known).rows[0][2:] == ["70.00", "72.50", "+2.50"]
+    odd = [ODDS[0] | {"low": None, "high": None}]
+    table = odds([{"readout": "mean", "odds": odd, "curves": CURVES}])
+    assert table.rows[0][1] == "0.88"
+
+
 def test_a_survey_names_regions_outliers_and_sources():
     assert regions(SURVEY).rows == [["1", "3", "0.50", "2.5"]]
     rows = sources(SURVEY).rows

@@ -52,6 +52,7 @@ class Entry:
         dev: points; None where it was not scored on dev.
         test: points.
         draws: the test score's bootstrap replicates, (draws,).
+        dialogues: how many these are drawn from.
         cost: of its training and search.
     """
 
@@ -59,6 +60,7 @@ class Entry:
     dev: float | None
     test: float
     draws: NDArray[np.float64]
+    dialogues: int
     cost: MethodCost
 
 
@@ -72,9 +74,15 @@ def entries(plan: Plan, store: Store) -> dict[str, Entry]:
         if test is None:
             continue
         texts = method.test.answers(store)[method.key].texts
-        draws = replicates(plan.study.task, texts, method.test.examples)
-        dev, cost = dev_score(method, store), _cost(method, plan, store)
-        rows[method.name] = Entry(method.name, dev, test.score, draws, cost)
+        examples = method.test.examples
+        rows[method.name] = Entry(
+            name=method.name,
+            dev=dev_score(method, store),
+            test=test.score,
+            draws=replicates(plan.study.task, texts, examples),
+            dialogues=len({example.dialogue for example in examples}),
+            cost=_cost(method, plan, store),
+        )
     return rows
 
 
@@ -109,7 +117,8 @@ def gain(pairs: Sequence[Pair]) -> Difference:
                 np.stack([x.draws - y.draws for x, y in zip(over, under, strict=True)]),
             )
             for over, under in pairs
-        ]
+        ],
+        dialogues=min(entry.dialogues for over, _ in pairs for entry in over),
     )
 
 

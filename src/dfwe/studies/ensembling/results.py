@@ -28,6 +28,7 @@ from dfwe.search.ledger import read_trials
 from dfwe.stages.evaluate import Key, Role, TestRecord
 from dfwe.stages.interpolate import TRIALS, Choice, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
+from dfwe.statistics.bootstrap import ONE_DIALOGUE
 from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 
@@ -42,6 +43,7 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
     tested = "evaluate" in stage.computes
     test = _read(store, plan.evaluation, TestRecord) if tested else None
     rows = entries(plan, store) if test else {}
+    gained = gain([([rows["dfwe"]], [rows["baseline"]])]) if rows else None
     mixture, baseline = _score(test, "mixture"), _score(test, "baseline")
 
     def chosen(role: Role, choice: Choice | None) -> MixtureResult:
@@ -87,7 +89,8 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
         optimism=None if mixture is None or search is None else search.dev.score - mixture,
         delta=None if mixture is None or baseline is None else mixture - baseline,
         methods=described(rows) if rows else None,
-        interval=gain([([rows["dfwe"]], [rows["baseline"]])]).interval if rows else None,
+        interval=gained and gained.interval,
+        no_interval=ONE_DIALOGUE if gained and gained.interval is None else None,
         parts=parts([rows]) if rows else None,
         seconds=_seconds(plan, store, tested),
         model_dir=None if search is None else str(store.whole(plan.interpolation.recipe)),

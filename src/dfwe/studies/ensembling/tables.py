@@ -10,7 +10,7 @@ from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import DASH, bounds, clock, points, shown
 from dfwe.stages.interpolate import Interpolate, SearchRecord
 from dfwe.stages.selection import SelectionRecord
-from dfwe.statistics.bootstrap import Difference, holm
+from dfwe.statistics.bootstrap import ONE_DIALOGUE, Difference, holm
 from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
@@ -145,7 +145,7 @@ def comparison(runs: Runs, hypotheses: Sequence[str] = ()) -> Table:
                 ),
                 *_gain(over.get(name)),
                 adjusted.get(name, ""),
-                f"{over[name].visible:.2f}" if name in over else "",
+                points(over[name].visible) if name in over else "",
                 wins,
                 clock(_mean([cost.seconds for cost in costs])),
                 _number(_mean([cost.tokens for cost in costs])),
@@ -189,7 +189,9 @@ def _marked(runs: Runs, names: Sequence[str]) -> str:
 
 
 def _intervals(gained: Difference) -> str:
-    """How an interval was computed."""
+    """How an interval was computed, or why there is none."""
+    if gained.interval is None:
+        return ONE_DIALOGUE
     if gained.given_models:
         return (
             "intervals are given these models, by the paired bootstrap over dialogues: one seed "
@@ -203,12 +205,13 @@ def _intervals(gained: Difference) -> str:
 
 def _adjusted(over: Mapping[str, Difference], hypotheses: Sequence[str]) -> dict[str, str]:
     """Method -> the p-value of no difference to DFWE, adjusted among the named or the others."""
-    named = [name for name in over if name in hypotheses]
-    others = [name for name in over if name not in hypotheses]
+    known = {name: gained.p for name, gained in over.items() if gained.p is not None}
+    named = [name for name in known if name in hypotheses]
+    others = [name for name in known if name not in hypotheses]
     return {
         name: f"{p:.3f}"
         for group in (named, others)
-        for name, p in zip(group, holm([over[name].p for name in group]), strict=True)
+        for name, p in zip(group, holm([known[name] for name in group]), strict=True)
     }
 
 

@@ -32,7 +32,18 @@ class GeometryResults(TypedDict):
     nearest: dict[str, list[str]]
 
 
-OddsResult = dict[str, str | float]  # the fields of `losses.OddsRow`
+class OddsResult(TypedDict):
+    """A `losses.OddsRow`."""
+
+    level: str
+    group: str
+    a: str
+    b: str
+    p: float
+    low: float | None
+    high: float | None
+    loss_a: float
+    loss_b: float
 
 
 class CurveResults(TypedDict):
@@ -68,7 +79,7 @@ class TransferResult(TypedDict):
     Attributes:
         size: training rows; None is all.
         sd: standard deviation over seeds; None of a single one.
-        gain: on the pretrained start, with its 95 % interval, `low` to `high`.
+        gain: on the pretrained start, with its 95 % interval, `low` to `high`; None of one run.
     """
 
     dataset: str
@@ -77,8 +88,8 @@ class TransferResult(TypedDict):
     mean: float
     sd: float | None
     gain: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class GridModel(TypedDict):

@@ -35,26 +35,27 @@ SIZES = ("texts", "interior", "perturbed", "pairs", "points", "extrapolation", "
 
 
 class OddsRow(Record):
-    """P_B(a, b) of a group: how often a model of a has the lower loss, with its interval."""
+    """P_B(a, b) of a group: how often a model of a has the lower loss, with its interval; one
+    model each has none."""
 
     level: str
     group: str
     a: str
     b: str
     p: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     loss_a: float
     loss_b: float
 
 
 class CurvePoint(Record):
-    """Mean loss over pairs at a place t of a line, with its interval; in nats."""
+    """Mean loss (nats) over pairs at a place t of a line, with its interval; one pair has none."""
 
     t: float
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Curve(Record):

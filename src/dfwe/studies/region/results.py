@@ -26,7 +26,7 @@ from dfwe.studies.region.contents import (
 from dfwe.studies.region.losses import LossesRecord
 from dfwe.studies.region.plan import RegionPlan
 from dfwe.studies.region.stages import TRANSFER, GeometryRecord, TransferRecord, TransferRow
-from dfwe.studies.region.statistics import mean_interval, t_interval
+from dfwe.studies.region.statistics import Interval, mean_interval, t_interval
 from dfwe.studies.region.tables import regions, sources, tables
 
 Value = TypeVar("Value")
@@ -174,10 +174,10 @@ def _cell(
     size: int | None,
     start: str,
     scores: list[float],
-    gain: tuple[float, float, float],
+    gain: tuple[float, Interval],
 ) -> TransferResult:
     """A cell; `gain` is a mean with its interval."""
-    mean, low, high = gain
+    mean, (low, high) = gain
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {
         "dataset": dataset,

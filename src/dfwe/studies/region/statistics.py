@@ -42,36 +42,42 @@ def better(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(test, dtype=np.float64)[0] / (first.shape[-1] * second.shape[-1])
 
 
-def better_interval(
-    a: ArrayLike, b: ArrayLike, seed: int = 0, draws: int = DRAWS
-) -> tuple[float, float]:
-    """A 95 % interval of P_B by drawing the models of both groups anew (bootstrap)."""
+Interval = tuple[float, float] | tuple[None, None]  # none of a single value
+
+
+def better_interval(a: ArrayLike, b: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Interval:
+    """A 95 % interval of P_B by drawing the models of both groups anew (bootstrap).
+
+    A group of one model is taken as it is: every draw of it is that model.
+    """
     rng = np.random.default_rng(seed)
     first, second = np.asarray(a), np.asarray(b)
+    if len(first) == len(second) == 1:
+        return None, None
     drawn = [
         (rng.choice(first, len(first)), rng.choice(second, len(second))) for _ in range(draws)
     ]
     return interval(better([one for one, _ in drawn], [other for _, other in drawn]))
 
 
-def mean_interval(
-    values: ArrayLike, seed: int = 0, draws: int = DRAWS
-) -> tuple[float, float, float]:
+def mean_interval(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> tuple[float, Interval]:
     """The mean and its 95 % bootstrap interval."""
     array = np.asarray(values, dtype=np.float64)
+    if len(array) == 1:
+        return float(array[0]), (None, None)
     rng = np.random.default_rng(seed)
     means = rng.choice(array, (draws, len(array))).mean(1)
-    return float(array.mean()), *interval(means)
+    return float(array.mean()), interval(means)
 
 
-def t_interval(values: ArrayLike) -> tuple[float, float, float]:
-    """The mean and its 95 % interval by Student's t; without width for a single value."""
+def t_interval(values: ArrayLike) -> tuple[float, Interval]:
+    """The mean and its 95 % interval by Student's t."""
     sample = np.asarray(values, dtype=np.float64)
     mean, n = float(sample.mean()), len(sample)
     if n < 2:
-        return mean, mean, mean
+        return mean, (None, None)
     width = student_quantile((1 + LEVEL) / 2, n) * float(sample.std(ddof=1) / np.sqrt(n))
-    return mean, mean - width, mean + width
+    return mean, (mean - width, mean + width)
 
 
 Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
@@ -140,11 +146,11 @@ def curves(points: Sequence[Point], losses: Losses) -> dict[str, dict[str, Any]]
     for way in (LINE, EXTRAPOLATION):
         for kind in dict.fromkeys(p.group for p in points if p.kind == way):
             members = [p for p in points if p.kind == way and p.group == kind]
-            rows: list[dict[str, float]] = []
+            rows: list[dict[str, float | None]] = []
             for t in sorted({p.t for p in members if p.t is not None}):
                 values = [_loss(p, losses) for p in members if p.t == t]
                 if np.isfinite(values).all():  # far out, activations overflow
-                    mean, low, high = mean_interval(values)
+                    mean, (low, high) = mean_interval(values)
                     rows.append({"t": t, "mean": mean, "low": low, "high": high})
             lost[way][kind] = {"points": rows}
             if way == EXTRAPOLATION:

@@ -144,8 +144,8 @@ def _by_dataset(rows: Sequence[OddsResult]) -> dict[str, dict[str, float]]:
     """Dataset -> group of models -> mean loss."""
     losses: dict[str, dict[str, float]] = {}
     for row in (row for row in rows if row["level"] == "dataset"):
-        pair = {str(row["a"]): float(row["loss_a"]), str(row["b"]): float(row["loss_b"])}
-        losses.setdefault(str(row["group"]), {}).update(pair)
+        pair = {row["a"]: row["loss_a"], row["b"]: row["loss_b"]}
+        losses.setdefault(row["group"], {}).update(pair)
     return losses
 
 
@@ -153,8 +153,8 @@ def _mean(gains: Sequence[float]) -> str:
     """A mean with its interval, where there are several values."""
     if not gains:
         return DASH
-    mean, low, high = t_interval(gains)
-    return f"{mean:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if len(gains) > 1 else "")
+    mean, (low, high) = t_interval(gains)
+    return f"{mean:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
 
 
 def between(paths: Sequence[PathsResults]) -> Table:
@@ -223,8 +223,9 @@ def transfer(rows: Sequence[TransferResult]) -> Table:
             spread = f" ± {row['sd']:.2f}" if several and dataset != "all" else ""
             line.append(points(row["mean"]) + spread)
             if start != first:
-                noise = f" ({row['low']:+.2f} to {row['high']:+.2f})"
-                line.append(f"{row['gain']:+.2f}" + (noise if several else ""))
+                known = row["low"] is not None
+                noise = f" ({row['low']:+.2f} to {row['high']:+.2f})" if known else ""
+                line.append(f"{row['gain']:+.2f}{noise}")
         cells.append(line)
     columns = [
         "dataset",
@@ -293,7 +294,10 @@ def sources(survey: SurveyResults) -> Table:
 
 
 def _odds(row: OddsResult | None) -> str:
-    return DASH if row is None else f"{row['p']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
+    if row is None:
+        return DASH
+    noise = "" if row["low"] is None else f" ({row['low']:.2f}-{row['high']:.2f})"
+    return f"{row['p']:.2f}{noise}"
 
 
 def _with_values(values: Mapping[str, float]) -> str:
