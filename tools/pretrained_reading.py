@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from dfwe.data.batches import IGNORED, padded
+from dfwe.data.tokenization import as_tokenizer
 from dfwe.pretraining.span_corruption import Blocks, pretraining_texts
 from dfwe.weights.loading import load
 
@@ -31,7 +32,7 @@ def main(name: str, folder: str) -> None:
     for whole, target in ((0.0, "hidden spans"), (1.0, "whole text")):
         blocks = Blocks(
             texts,
-            tokenizer,  # pyright: ignore[reportArgumentType]  # has its ids by __getattr__
+            as_tokenizer(tokenizer),
             block=sizes.block,
             batch=sizes.batch,
             density=sizes.density,

@@ -39,13 +39,15 @@ def trained(store: Path) -> dict[str, Trained]:
     models: dict[str, Trained] = {}
     for path in sorted(store.glob(f"{Train.kind}-*/{RECIPE}")):
         recipe, folder = StoredRecipe.read(path), path.parent
+        tasks = recipe.settings["train"]
+        assert isinstance(tasks, dict)
         if recipe.parents and (folder / WEIGHTS).is_file():
             models[folder.name] = Trained(
                 folder,
                 recipe.parents[0],
                 Provenance.read(folder / PROVENANCE).label,
                 TrainRecord.read(folder / RECORD).monitor,
-                len(recipe.settings["train"]),
+                len(tasks),
             )
     return models
 

@@ -19,7 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dfwe.config import build, check_targets, config_folder, context_of, ensembling_study
+from dfwe.config import (
+    build,
+    check_complete,
+    check_targets,
+    config_folder,
+    context_of,
+    ensembling_study,
+)
 from dfwe.errors import UserError, machine_failed, reason
 from dfwe.pipeline.disk import refusal
 from dfwe.signals import stopped_by
@@ -95,9 +102,12 @@ def _log_start(cfg: DictConfig) -> None:
 def _run(cfg: DictConfig) -> None:
     _quiet()
     os.chdir(hydra.utils.get_original_cwd())  # paths are those of the command, chdir or not
-    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    check_complete(cfg)
+    OmegaConf.to_container(cfg, resolve=True)  # every reference leads somewhere
     check_targets(cfg, HydraConfig.get().overrides.task)
-    stage = build(cfg.stage)
+    from dfwe.pipeline.executor import Stage
+
+    stage = build("stage", cfg.stage, Stage)
     if cfg.push and stage.work is not None:
         raise UserError(
             f"push= takes DFWE's final model to the Hub; stage={stage.name} makes none."

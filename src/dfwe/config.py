@@ -6,34 +6,50 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeVar
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, DictKeyType, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dfwe.errors import UserError
 from dfwe.pipeline.disk import check_writable, refusal
+from dfwe.plain import is_list, is_mapping
 
 if TYPE_CHECKING:
     from dfwe.data.corpus import Corpus
     from dfwe.pipeline.context import Context
+    from dfwe.pipeline.deferred import Deferred
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
 DEFERRED = "dfwe.pipeline.deferred.Deferred"
 TRUSTED = ("dfwe", "torch.optim", "lightning", "transformers")
-Plain: TypeAlias = "dict[DictKeyType, Plain] | list[Plain] | str | float | bool | None"
+T = TypeVar("T")
 
 
-def build(config: Any) -> Any:
-    """The objects that a configuration declares.
+def build(key: str, config: object, kind: type[T]) -> T:
+    """The object that a configuration declares, with those inside it.
 
     A node with `_partial_: true` becomes a `Deferred`: nothing is imported before it is called.
+
+    Args:
+        key: what the configuration calls it, for messages.
+        config: a node, or a plain value.
+        kind: what is needed there.
+
+    Raises:
+        UserError: it declares something else.
     """
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    return hydra.utils.instantiate(_deferring(plain), _convert_="all")
+    built: object = hydra.utils.instantiate(_deferring(plain), _convert_="all")
+    if not isinstance(built, kind):
+        raise UserError(
+            f"{key}= declares a {type(built).__name__} where a {kind.__name__} is needed; correct "
+            "its _target_ and _partial_."
+        )
+    return built
 
 
 def check_targets(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -58,21 +74,21 @@ def check_targets(cfg: DictConfig, overrides: Sequence[str]) -> None:
             )
 
 
-def _targets(node: Plain) -> Iterator[str]:
+def _targets(node: object) -> Iterator[str]:
     """Every dotted path that is to be imported."""
-    if isinstance(node, dict):
+    if is_mapping(node):
         if "_target_" in node:
             yield str(node["_target_"])
         node = list(node.values())
-    for item in node if isinstance(node, list) else ():
+    for item in node if is_list(node) else ():
         yield from _targets(item)
 
 
-def _deferring(node: Plain) -> Plain:
+def _deferring(node: object) -> object:
     """The node with every `_partial_` one inside as a `Deferred`."""
-    if isinstance(node, list):
+    if is_list(node):
         return [_deferring(item) for item in node]
-    if not isinstance(node, dict):
+    if not is_mapping(node):
         return node
     fields = {key: _deferring(value) for key, value in node.items()}
     if not fields.pop("_partial_", False):
@@ -90,10 +106,10 @@ def config_folder() -> str:
 class OutputFolder(Callback):
     """Makes the run's folder before Hydra does, which would end in a traceback where it cannot."""
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
         self._make(config.hydra.run.dir, "hydra.run.dir")
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         self._make(config.hydra.sweep.dir, "hydra.sweep.dir")
 
     def _make(self, folder: str, key: str) -> None:
@@ -106,20 +122,40 @@ class OutputFolder(Callback):
             sys.exit(1)
 
 
+def check_complete(cfg: DictConfig) -> None:
+    """Raise UserError for a key that is left open by what was chosen."""
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        group = key.partition(".")[0]
+        chosen = HydraConfig.get().runtime.choices.get(group)
+        if chosen is None:
+            raise UserError(f"{key}= is missing; set it.")
+        others = [name for name in _options(group) if name != chosen]
+        raise UserError(
+            f"{group}={chosen} is what others share and leaves {key} open; choose one of "
+            f"{', '.join(others)}."
+        )
+
+
 def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
     """The part of the configuration that decides weights, as objects."""
-    sources = tuple(build(source) for source in _sources(cfg))
+    from dfwe.tasks.task import Task
+
+    sources = tuple(build("task", source, Task) for source in _sources(cfg))
+    from dfwe.models.family import ModelFamily
     from dfwe.pipeline.context import device_kind
+    from dfwe.scoring.decoding import Decoding
+    from dfwe.search.config import Search
     from dfwe.studies.ensembling.plan import EnsemblingStudy
+    from dfwe.training.config import TrainingConfig
 
     return EnsemblingStudy(
         corpus=_corpus(OmegaConf.to_yaml(cfg.corpus, resolve=True)),
-        task=build(cfg.task),
+        task=build("task", cfg.task, Task),
         sources=sources,
-        model=build(cfg.model),
-        decoding=build(cfg.decoding),
-        training=build(cfg.training),
-        search=build(cfg.search),
+        model=build("model", cfg.model, ModelFamily),
+        decoding=build("decoding", cfg.decoding, Decoding),
+        training=build("training", cfg.training, TrainingConfig),
+        search=build("search", cfg.search, Search),
         seed=cfg.seed,
         device=device_kind(cfg.trainer.get("accelerator", "auto")),
         checkpoints=tuple(_listed(cfg.checkpoints)),
@@ -128,20 +164,26 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
     )
 
 
-def _built(cfg: DictConfig, key: str) -> dict[str, Any]:
+def _built(cfg: DictConfig, key: str) -> "dict[str, Deferred]":
     """Name -> what is configured under it."""
+    from dfwe.pipeline.deferred import Deferred
+
     if not isinstance(cfg[key], DictConfig):
         raise UserError(
             f"{key}={cfg[key]} is no set of named {key}; experiment=controls sets "
             f"them, '~{key}.NAME' drops one."
         )
-    return {str(name): build(config) for name, config in cfg[key].items()}
+    return {
+        str(name): build(f"{key}.{name}", config, Deferred) for name, config in cfg[key].items()
+    }
 
 
 @cache
 def _corpus(config: str) -> "Corpus":
     """Read and kept in memory once, however many studies of a process are on it."""
-    return build(OmegaConf.create(config))
+    from dfwe.data.corpus import Corpus
+
+    return build("corpus", OmegaConf.create(config), Corpus)
 
 
 def study_of(task: str, seed: int) -> "EnsemblingStudy":
@@ -183,11 +225,11 @@ def source_names(cfg: DictConfig) -> list[str]:
     return _listed(cfg.sources.of.get(cfg.task.name) if names is None else names)
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: object) -> list[str]:
     """What is given without brackets is a list of one, null an empty one."""
     if value is None:
         return []
-    return [value] if isinstance(value, str) else [str(item) for item in value]
+    return [str(item) for item in value] if is_list(value) else [str(value)]
 
 
 def _task(name: str, given: str) -> DictConfig:
@@ -199,22 +241,27 @@ def _task(name: str, given: str) -> DictConfig:
 
 def _check_option(group: str, name: str, given: str) -> None:
     """Raises UserError unless `given` names an option of a group in conf/."""
-    known = GlobalHydra.instance().config_loader().get_group_options(group)
+    known = _options(group)
     if name not in known:
         raise UserError(f"{given} has the unknown {group} '{name}'; known: {', '.join(known)}.")
+
+
+def _options(group: str) -> list[str]:
+    return GlobalHydra.instance().config_loader().get_group_options(group)
 
 
 def context_of(cfg: DictConfig) -> "Context":
     """How and where the plan runs."""
     from dfwe.pipeline.context import Context
+    from dfwe.pipeline.deferred import Deferred
     from dfwe.pipeline.store import Store
 
     overrides = list(HydraConfig.get().overrides.task)
     names = {key: cfg[key].get("name") for key in ("task", "corpus", "model")}
     return Context(
         store=Store(cfg.store),
-        trainer=build(cfg.trainer),
-        loggers=(build(cfg.logger),),
+        trainer=build("trainer", cfg.trainer, Deferred),
+        loggers=(build("logger", cfg.logger, Deferred),),
         output=Path(HydraConfig.get().runtime.output_dir),
         command=_command_for(overrides),
         study={**names, "seed": cfg.seed, "overrides": overrides},

@@ -30,8 +30,8 @@ def check_whole(name: str, value: object, least: int = 0) -> None:
         raise UserError(f"{name}={value} must be a whole number of at least {least}.")
 
 
-def check_number(name: str, value: object) -> None:
-    """Check that a setting is a number.
+def check_number(name: str, value: object) -> float:
+    """A setting that is a number.
 
     Args:
         name: the setting's key, for the message.
@@ -42,6 +42,7 @@ def check_number(name: str, value: object) -> None:
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise UserError(f"{name}={value} must be a number.")
+    return value
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -8,26 +8,24 @@ does not fit is a UserError that names the key. Settings pickle without what is 
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache, wraps
 from types import UnionType
 from typing import (
     Annotated,
-    Any,
     Literal,
     TypeVar,
     Union,
-    cast,
     dataclass_transform,
     get_args,
     get_origin,
 )
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from dfwe.errors import UserError
+from dfwe.plain import is_list, is_mapping
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -36,11 +34,11 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Points = Annotated[int, Field(ge=2)]  # of a line, ends included
 Compatibility = Literal["tlidb", None]  # with the paper's code, its defects included
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
-Class = TypeVar("Class", bound=type[Any])
+Class = TypeVar("Class")
 
 
 @dataclass_transform(frozen_default=True)
-def settings(key: str, *, eq: bool = True) -> Callable[[Class], Class]:
+def settings(key: str, *, eq: bool = True) -> Callable[[type[Class]], type[Class]]:
     """A frozen dataclass whose fields are checked as their annotations say.
 
     Args:
@@ -48,32 +46,37 @@ def settings(key: str, *, eq: bool = True) -> Callable[[Class], Class]:
         eq: as in `dataclasses.dataclass`.
     """
 
-    def decorate(cls: Class) -> Class:
+    def decorate(cls: type[Class]) -> type[Class]:
         checked = dataclass(cls, frozen=True, eq=eq, config=STRICT)
-        build = checked.__init__
+        assert checked is cls
+        build = cls.__init__
         names = [item.name for item in fields(checked) if item.init]
 
         @wraps(build)
-        def init(self: Any, *args: Any, **values: Any) -> None:
+        def init(self: Class, *args: object, **values: object) -> None:
             given = {**dict(zip(names, args, strict=False)), **values}
             try:
                 build(self, **given)
             except ValidationError as error:
                 raise wrong_setting(key, error, given) from None
 
-        checked.__init__ = init
-        checked.__getstate__ = _declared
-        return cast(Class, checked)
+        cls.__init__ = init
+        cls.__getstate__ = _declared
+        return cls
 
     return decorate
 
 
-def _declared(self: Any) -> dict[str, Any]:
+def _declared(self: object) -> dict[str, object]:
     """The fields of settings, as pickle takes them."""
+    assert is_dataclass(self)
+    assert not isinstance(self, type)
     return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
-def check_arguments(key: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+def check_arguments(
+    key: str, function: Callable[..., object], arguments: Mapping[str, object]
+) -> None:
     """Check keywords that a configuration gives a function.
 
     Args:
@@ -91,28 +94,29 @@ def check_arguments(key: str, function: Callable[..., Any], arguments: Mapping[s
 
 
 @cache
-def _model(function: Callable[..., Any], names: tuple[str, ...]) -> type[BaseModel]:
+def _model(function: Callable[..., object], names: tuple[str, ...]) -> type[BaseModel]:
     """A model of those of the function's keywords that are given."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    kinds: dict[str, Any] = {
-        name: (_annotation(function, known), ...)
+    kinds = {
+        name: _annotation(function, known)
         for name, known in inspect.signature(function).parameters.items()
         if known.kind in named and name in names
     }
-    return create_model(function.__name__, __config__=STRICT, **kinds)
+    members = {"__module__": __name__, "__annotations__": kinds, "model_config": STRICT}
+    return type(function.__name__, (BaseModel,), members)
 
 
-def _annotation(function: Callable[..., Any], known: inspect.Parameter) -> Any:
-    """A parameter's type; Any where it has none, or one that is imported for type checkers."""
+def _annotation(function: Callable[..., object], known: inspect.Parameter) -> object:
+    """A parameter's type; any where it has none, or one that is imported for type checkers."""
     if not isinstance(known.annotation, str):
-        return Any if known.annotation is known.empty else _unchecked_calls(known.annotation)
+        return object if known.annotation is known.empty else _unchecked_calls(known.annotation)
     try:
         return eval(known.annotation, inspect.unwrap(function).__globals__)
     except NameError:
-        return Any
+        return object
 
 
-def _unchecked_calls(annotation: Any) -> Any:
+def _unchecked_calls(annotation: object) -> object:
     """The annotation, with the arguments of callables left out: they are not checked."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Callable:
@@ -122,7 +126,7 @@ def _unchecked_calls(annotation: Any) -> Any:
     return Sequence[_unchecked_calls(inner[0])] if origin is Sequence else annotation
 
 
-def wrong_setting(key: str, error: ValidationError, given: Mapping[str, Any]) -> UserError:
+def wrong_setting(key: str, error: ValidationError, given: Mapping[str, object]) -> UserError:
     """The sentence about the first setting that does not fit.
 
     Of a setting with several types, each with an error, the one that fits furthest is meant.
@@ -148,11 +152,12 @@ def wrong_setting(key: str, error: ValidationError, given: Mapping[str, Any]) ->
     return UserError(f"{place}={value} is wrong: {message[0].lower()}{message[1:]}.")
 
 
-def _place(location: Sequence[int | str], given: Any) -> list[str]:
+def _place(location: Sequence[int | str], given: object) -> list[str]:
     """The keys and numbers that lead to a value; pydantic also names the type it tried."""
     place: list[str] = []
     for part in location:
-        with suppress(LookupError, TypeError):
-            given = given[part]
+        inner = dict(enumerate(given)) if is_list(given) else given
+        if is_mapping(inner) and part in inner:
+            given = inner[part]
             place.append(str(part))
     return place

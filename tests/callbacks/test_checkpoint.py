@@ -1,5 +1,6 @@
 """The best epoch, the checkpoint to go on from, early stopping and the bar of a training."""
 
+from dataclasses import replace
 from pickle import UnpicklingError
 
 import lightning as L
@@ -88,7 +89,7 @@ def train(build_trainer, tmp_path):
         module = Scripted(scripted)
         trainer.fit(module, ckpt_path=last.resumable, weights_only=True)
         best.restore(module.network)
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in scored.epochs]
+        rows = [replace(row, seconds=0.0) for row in scored.epochs]
         return rows, scored.best, module.network.weight.item()
 
     return train
@@ -101,7 +102,7 @@ def files(folder):
 @pytest.mark.parametrize(("scripted", "best"), SCORES.values(), ids=SCORES)
 def test_the_best_epochs_weights_are_kept(train, scripted, best, tmp_path):
     rows, index, weight = train(scripted)
-    assert [(row["score"], row["log_likelihood"]) for row in rows] == scripted
+    assert [(row.dev.score, row.dev.log_likelihood) for row in rows] == scripted
     assert (index, weight) == (best, best + 1)
     kept = [f"best-{best}.safetensors", f"resume-{len(scripted) - 1}.ckpt", "resume.json"]
     assert files(tmp_path / "work") == kept

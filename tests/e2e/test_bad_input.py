@@ -32,6 +32,10 @@ MISTAKES = {
         ["stage=report", "report.tasks=emory", "report.seeds=0"],
         "has no finished run of emory;",
     ),
+    "what searches share": (
+        ["search=base"],
+        "search=base is what others share and leaves search.strategy open; choose one of cma_es,",
+    ),
     "a search's setting": (["search.strategy.evaluations=many"], "should be a valid integer"),
     "a search that cannot start": (
         ["search.strategy.start=middle"],

@@ -11,7 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from dfwe.config import build, ensembling_study
+from dfwe.pipeline.executor import Stage
 from dfwe.studies.ensembling.plan import Plan
+from dfwe.studies.region.config import Settings
 from dfwe.studies.region.plan import RegionPlan
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -38,7 +40,9 @@ def planned():
             HydraConfig.instance().set_config(cfg)
             study = ensembling_study(cfg)
             if name == "region":
-                return list(RegionPlan(study, build(cfg.region)).steps(build(cfg.stage).computes))
+                stage = build("stage", cfg.stage, Stage)
+                region = build("region", cfg.region, Settings)
+                return list(RegionPlan(study, region).steps(stage.computes))
         return list(Plan(study).steps)
 
     yield plan

@@ -5,30 +5,52 @@ import re
 
 from huggingface_hub import ModelCard
 
+from dfwe.pipeline.recipe import Recipe
 from dfwe.reporting.model_card import model_card
+from dfwe.reporting.results import (
+    DfweResult,
+    ExpertResult,
+    MixtureResult,
+    ModelScores,
+    Named,
+    Results,
+)
 
-RESULTS = {
-    "task": "emory",
-    "seed": 3,
-    "model": "flan_t5_base",
-    "corpus": "feta_friends",
-    "sources": ["meld", "qa"],
-    "experts": [
-        {"label": label, "address": f"ab{i}", "dev": 40.0 + i, "test": None}
-        for i, label in enumerate(("emory", "meld"))
-    ],
-    "baseline": {"dev": 39.0, "test": None},
-    "uniform": {"dev": 41.0, "test": None},
-    "dfwe": {"alpha": {"emory": 0.25, "meld": 0.75}, "dev": 44.0, "test": None},
-}
-RECIPE = {
-    "stage": "interpolate",
-    "address": "abcd",
-    "settings": {"search": {"name": "single_experts"}},
-}
+RECIPE = Recipe("interpolate", 1, {"search": {"name": "single_experts"}})
 
 
-TESTED = {**RESULTS, "dfwe": {**RESULTS["dfwe"], "test": 43.5}}
+def results(alpha: Named, test: float | None = None) -> Results:
+    """Of two experts; only this mixture may have a test score."""
+    untried = MixtureResult(alpha=None, dev=None, test=None)
+    return Results(
+        task="emory",
+        seed=3,
+        model="flan_t5_base",
+        corpus="feta_friends",
+        sources=["meld", "qa"],
+        experts=[
+            ExpertResult(label=label, address=f"ab{i}", dev=40.0 + i, test=None)
+            for i, label in enumerate(("emory", "meld"))
+        ],
+        baseline=ModelScores(dev=39.0, test=None),
+        uniform=ModelScores(dev=41.0, test=None),
+        dfwe=DfweResult(alpha=alpha, dev=44.0, test=test, evaluations=9, iterations=2),
+        one_standard_error=untried,
+        likeliest=untried,
+        cross_fitted=None,
+        selection=None,
+        optimism=None,
+        delta=None,
+        methods=None,
+        interval=None,
+        parts=None,
+        seconds={},
+        model_dir=None,
+    )
+
+
+RESULTS = results({"emory": 0.25, "meld": 0.75})
+TESTED = results({"emory": 0.25, "meld": 0.75}, test=43.5)
 
 
 def test_the_metadata_is_what_the_hub_reads():
@@ -41,7 +63,7 @@ def test_the_metadata_is_what_the_hub_reads():
 
 def test_the_hub_reads_the_scores_on_dev_and_where_there_is_one_on_test():
     read = [ModelCard(model_card(r, RECIPE, "encoder")).data for r in (RESULTS, TESTED)]
-    assert [data.model_name for data in read] == ["dfwe-emory-abcd"] * 2
+    assert [data.model_name for data in read] == [f"dfwe-emory-{RECIPE.address[:8]}"] * 2
     scores = [{r.dataset_split: r.metric_value for r in data.eval_results} for data in read]
     assert scores == [{"dev": 44.0}, {"dev": 44.0, "test": 43.5}]
     tested = read[1].eval_results[1]
@@ -57,7 +79,7 @@ def test_it_has_alpha_scores_recipe_and_a_word_on_the_licence():
     assert "| meld | 0.750000 | 41.00 | `ab1` |" in text
     assert "| this mixture | 44.00 | – |" in text  # noqa: RUF001
     assert "not tested yet" in text
-    assert json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1]) == RECIPE
+    assert json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1]) == RECIPE.describe()
     assert "## Licence" in text
     assert "AutoModelForSequenceClassification.from_pretrained" in text
 
@@ -70,14 +92,8 @@ def test_a_model_that_is_read_at_the_mean_is_loaded_by_us():
 
 
 def test_test_scores_stand_where_there_are_some_and_groups_have_their_columns():
-    tested = {
-        **RESULTS,
-        "dfwe": {
-            "alpha": {"encoder": {"emory": 1.0, "meld": 0.0}, "head": {"emory": 0.5, "meld": 0.5}},
-            "dev": 44.0,
-            "test": 43.5,
-        },
-    }
+    alpha = {"encoder": {"emory": 1.0, "meld": 0.0}, "head": {"emory": 0.5, "meld": 0.5}}
+    tested = results(alpha, test=43.5)
     text = model_card(tested, RECIPE, "seq2seq")
     assert "| this mixture | 44.00 | 43.50 |" in text
     assert "not tested yet" not in text

@@ -110,7 +110,7 @@ def test_examples_with_fewer_options_have_fewer_likelihoods(
 
 
 def test_packed_option_likelihoods_equal_one_by_one(make_network, tokenizer, label_examples):
-    from dfwe.scoring.backends.t5 import encode_sources, log_likelihoods
+    from dfwe.scoring.backends.t5 import encode
 
     network = make_network(2)
     tokenized = tokenize(label_examples, tokenizer, max_input=80, max_target=16)
@@ -119,7 +119,7 @@ def test_packed_option_likelihoods_equal_one_by_one(make_network, tokenizer, lab
         tokenized.options[i][: 2 + i % 3] for i in batch.index.tolist()
     ]  # of several numbers
     with torch.inference_mode():
-        packed = log_likelihoods(network, encode_sources(network, batch), options)
+        packed = encode(network, batch).log_likelihoods(options)
     for row, (i, chosen) in enumerate(zip(batch.index.tolist(), options, strict=True)):
         for column, option in enumerate(chosen):
             wanted = teacher_forced(network, tokenized.sources[i], option)

@@ -1,13 +1,35 @@
 """What each epoch came to and cost, and which one is the best."""
 
 import time
-from typing import Any
+from dataclasses import dataclass, replace
 
 import lightning as L
+from pydantic import TypeAdapter
 
+from dfwe.pipeline.record import SplitScores
 from dfwe.scoring.scorer import Scores
 
 BEST = "best_epoch"  # the metric that checkpoint and early stopping monitor
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to.
+
+    Args:
+        epoch: its number, from 0.
+        train_loss: the mean over its steps.
+        seconds: what it took.
+        dev: its scores on dev; None of a training that is not scored.
+    """
+
+    epoch: int
+    train_loss: float
+    seconds: float
+    dev: SplitScores | None = None
+
+
+_EPOCHS = TypeAdapter(list[Epoch])
 
 
 class Epochs(L.Callback):
@@ -19,7 +41,7 @@ class Epochs(L.Callback):
     """
 
     def __init__(self) -> None:
-        self.epochs: list[dict[str, Any]] = []
+        self.epochs: list[Epoch] = []
         self.earlier_seconds = 0.0
         self._began = time.monotonic()
 
@@ -27,20 +49,15 @@ class Epochs(L.Callback):
         self._began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.epochs.append(
-            {
-                "epoch": trainer.current_epoch,
-                "train_loss": float(trainer.callback_metrics["train/loss_epoch"]),
-                "seconds": time.monotonic() - self._began,
-            }
-        )
+        loss = float(trainer.callback_metrics["train/loss_epoch"])
+        self.epochs.append(Epoch(trainer.current_epoch, loss, time.monotonic() - self._began))
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs}
+    def state_dict(self) -> dict[str, object]:
+        return {"epochs": _EPOCHS.dump_json(self.epochs).decode()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epochs = list(state_dict["epochs"])
-        self.earlier_seconds = sum(row["seconds"] for row in self.epochs)
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        self.epochs = _EPOCHS.validate_json(str(state_dict["epochs"]))
+        self.earlier_seconds = sum(epoch.seconds for epoch in self.epochs)
 
 
 class ScoredEpochs(Epochs):
@@ -52,16 +69,21 @@ class ScoredEpochs(Epochs):
     @property
     def best(self) -> int:
         """The index of the best epoch so far."""
-        keys = [(row["score"], row["log_likelihood"], row["epoch"]) for row in self.epochs]
+        keys = [
+            (epoch.dev.score, epoch.dev.log_likelihood, epoch.epoch)
+            for epoch in self.epochs
+            if epoch.dev is not None
+        ]
         return max(keys)[2]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         scores = pl_module.scores
         assert isinstance(scores, Scores)
-        self.epochs[-1] |= {
-            "score": scores.score,
-            "log_likelihood": scores.log_likelihood,
-            "metrics": dict(scores.metrics),
-        }
+        dev = SplitScores(
+            score=scores.score,
+            metrics=dict(scores.metrics),
+            log_likelihood=scores.log_likelihood,
+        )
+        self.epochs[-1] = replace(self.epochs[-1], dev=dev)
         pl_module.log(BEST, self.best, logger=False, batch_size=1)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
@@ -75,7 +74,7 @@ class TrainingBar(ProgressBar):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: STEP_OUTPUT,
-        batch: Any,
+        batch: object,
         batch_idx: int,
     ) -> None:
         self.progress.update(self.task, completed=trainer.global_step)

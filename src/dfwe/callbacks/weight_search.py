@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Protocol, runtime_checkable
 
 import lightning as L
 import numpy as np
 from lightning.pytorch import LightningModule
+from transformers import PreTrainedModel
 
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.scoring.decoding import Decoding
@@ -23,10 +24,11 @@ from dfwe.weights.groups import depths
 from dfwe.weights.space import WeightSpace
 
 
+@runtime_checkable
 class ScoredModule(Protocol):
     """What the search needs of a module: `dfwe.training.module.TaskModule`."""
 
-    network: Any
+    network: PreTrainedModel
     task: Task
     decoding: Decoding
     dev: TokenizedSplit
@@ -73,7 +75,8 @@ class WeightSearch(L.Callback):
         return tuple(row for ledger in (self.ledger, *self.folds) for row in ledger.remeasured)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
-        module = cast(ScoredModule, pl_module)
+        assert isinstance(pl_module, ScoredModule)
+        module: ScoredModule = pl_module
         reads_options = self.settings.reads_options(self.space.n)
         scorer = Scorer(
             module.network,
@@ -100,7 +103,8 @@ class WeightSearch(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
         assert self.result is not None
-        scores = cast(ScoredModule, pl_module).scores
+        assert isinstance(pl_module, ScoredModule)
+        scores = pl_module.scores
         assert scores is not None
         self.ledger.confirm(self.result.best, _evaluation(scores, "fp32"))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +22,7 @@ UNFOLDS = 100  # times its size that a zip may unfold to; a corpus does so about
 Shots = Literal["few", "full"]
 
 
+@runtime_checkable
 class Corpus(Protocol):
     """The source of a task's dialogues."""
 

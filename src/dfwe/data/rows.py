@@ -14,10 +14,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn
 
 from dfwe.data.strict_json import HALF, decode, decoder
 from dfwe.errors import UserError, reason
+from dfwe.plain import is_list, is_mapping
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -314,12 +315,12 @@ def _decoded(path: Path, text: str, at: int, number: int) -> tuple[object, int]:
 
 
 def _object(place: str, value: object) -> Mapping[str, Cell]:
-    if not isinstance(value, dict):
+    if not is_mapping(value):
         raise UserError(
             f"{place} is no row, which is an object of columns such as "
             '{"text": "fine", "label": "good"}; write it so.'
         )
-    return {name: _json_cell(cell) for name, cell in cast(dict[str, object], value).items()}
+    return {str(name): _json_cell(cell) for name, cell in value.items()}
 
 
 def _json_cell(value: object) -> Cell:
@@ -329,8 +330,8 @@ def _json_cell(value: object) -> Cell:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
-        return _texts([_json_cell(item) for item in cast(list[object], value)])
+    if is_list(value):
+        return _texts([_json_cell(item) for item in value])
     return NoText("an object; write the text that is meant as a column of its own")
 
 
@@ -419,15 +420,15 @@ def _arrow_cells(column: "Array", names: Sequence[str] | None) -> Sequence[Cell]
     if types.is_list(kind) or types.is_large_list(kind):
         if not _is_text(kind.value_type):
             return [NoText(_to_cast(kind))] * len(column)
-        rows = cast(list[list[object] | None], column.to_pylist())
-        return [None if row is None else _texts([_spelled(item) for item in row]) for row in rows]
+        rows = column.to_pylist()
+        return [_texts([_spelled(item) for item in row]) if is_list(row) else None for row in rows]
     if not _is_text(kind):
         return [NoText(_to_cast(kind))] * len(column)
     values = column.to_pylist()
     if names is None:
         return [_spelled(value) for value in values]
-    known = dict(enumerate(names))
-    return [known.get(cast(int, value)) for value in values]  # a hidden class is -1
+    known: dict[object, str] = dict(enumerate(names))
+    return [known.get(value) for value in values]  # a hidden class is -1
 
 
 def _is_text(kind: "DataType") -> bool:

@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol, overload
+from typing import TYPE_CHECKING, Protocol, cast, overload
 
 from dfwe.data.dialogue import Example, fingerprint
 from dfwe.data.id_rows import IdRows
 from dfwe.pipeline.manifest import cached_folder
 from dfwe.pipeline.recipe import digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENIZATION = 2  # part of recipes and of cached tables; raised when the ids change
 TABLE = 2  # part of the name of a cached table; raised when its files change
@@ -67,6 +70,11 @@ class Tokenizer(Protocol):
     def batch_decode(
         self, sequences: list[list[int]], skip_special_tokens: bool = False
     ) -> list[str]: ...
+
+
+def as_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
+    """A tokenizer of transformers with types: it looks its ids up by name."""
+    return cast(Tokenizer, tokenizer)
 
 
 @dataclass(frozen=True, eq=False)

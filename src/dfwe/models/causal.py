@@ -1,13 +1,18 @@
 """Causal language models as a family: the answer continues the prompt."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.tokenization import TokenizedSplit, tokenize_continued
+from dfwe.data.tokenization import TokenizedSplit, as_tokenizer, tokenize_continued
 from dfwe.models.family import ModelFamily
+from dfwe.plain import Plain
 from dfwe.settings import settings
 from dfwe.tasks.task import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @settings("model")
@@ -16,15 +21,20 @@ class CausalLM(ModelFamily):
 
     family: ClassVar[str] = "causal"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Plain]:
         return {"family": self.family, **super().settings()}
 
     def tokenize(
-        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+        self,
+        task: Task,
+        corpus: Corpus,
+        split: str,
+        tokenizer: "PreTrainedTokenizerBase",
+        cache: Path | None = None,
     ) -> TokenizedSplit:
         return tokenize_continued(
             task.examples(corpus, split),
-            tokenizer,
+            as_tokenizer(tokenizer),
             max_input=self.max_input,
             max_target=self.max_target,
             cache=cache,

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Example
-from dfwe.data.tokenization import TokenizedSplit, tokenize_labels
+from dfwe.data.tokenization import TokenizedSplit, as_tokenizer, tokenize_labels
 from dfwe.errors import UserError
 from dfwe.models.family import Config, ModelFamily
 from dfwe.pipeline.files import file_digest
+from dfwe.plain import Plain
 from dfwe.scoring.decoding import Decoding
 from dfwe.settings import settings
 from dfwe.tasks.task import Task
@@ -50,7 +51,7 @@ class SequenceClassifier(ModelFamily):
 
     family: ClassVar[str] = "encoder"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Plain]:
         return {
             **super().settings(),
             "family": self.family,
@@ -157,7 +158,7 @@ class SequenceClassifier(ModelFamily):
             layer.bias.zero_()
         return network
 
-    def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
+    def origin(self, task: Task, corpus: Corpus, seed: int) -> Mapping[str, Plain]:
         labels = task.examples(corpus, "train")[0].options
         head = {"task": task.name, "labels": labels, "seed": seed, "pooler": self.pooler}
         return {
@@ -167,14 +168,21 @@ class SequenceClassifier(ModelFamily):
         }
 
     def tokenize(
-        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+        self,
+        task: Task,
+        corpus: Corpus,
+        split: str,
+        tokenizer: "PreTrainedTokenizerBase",
+        cache: Path | None = None,
     ) -> TokenizedSplit:
         """A split of a task; a prompt that never varies is left out, a head needs no asking."""
         examples = task.examples(corpus, split)
         golds = [_gold(task, examples[0].options, example) for example in examples]
         if len({example.prompt for example in task.examples(corpus, "train")}) == 1:
             examples = tuple(replace(example, prompt="") for example in examples)
-        return tokenize_labels(examples, golds, tokenizer, max_input=self.max_input, cache=cache)
+        return tokenize_labels(
+            examples, golds, as_tokenizer(tokenizer), max_input=self.max_input, cache=cache
+        )
 
     def module(
         self,

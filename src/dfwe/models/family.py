@@ -4,15 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import JsonValue
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
-from dfwe.data.tokenization import TOKENIZATION, TokenizedSplit, tokenize
+from dfwe.data.tokenization import TOKENIZATION, TokenizedSplit, as_tokenizer, tokenize
 from dfwe.errors import UserError
 from dfwe.pipeline.files import file_digest
+from dfwe.plain import Plain
 from dfwe.pretraining.config import PretrainingConfig
 from dfwe.scoring.decoding import Decoding
 from dfwe.settings import Count, settings
@@ -78,7 +79,7 @@ class ModelFamily(ABC):
             )
         return folder
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Plain]:
         """What decides weights: the digest of the files, not where they lie."""
         limits = {**self._limits, "tokenization": TOKENIZATION}
         return limits if self.path is None else {**limits, "weights": self.digest}
@@ -92,7 +93,7 @@ class ModelFamily(ABC):
 
     def scoring(
         self, task: Task, corpus: Corpus, split: str, decoding: Decoding
-    ) -> dict[str, Any]:
+    ) -> Mapping[str, Plain]:
         """What decides a score on a split besides the weights."""
         return {
             split: fingerprint(task.examples(corpus, split)),
@@ -169,13 +170,18 @@ class ModelFamily(ABC):
         """The pretrained network, changed in place to what trainings start from."""
         return network
 
-    def origin(self, task: Task, corpus: Corpus, seed: int) -> dict[str, Any]:
+    def origin(self, task: Task, corpus: Corpus, seed: int) -> Mapping[str, Plain]:
         """What decides the network that `start` returns for this model's folder."""
         return {} if self.path is None else {"weights": self.digest}
 
     @abstractmethod
     def tokenize(
-        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+        self,
+        task: Task,
+        corpus: Corpus,
+        split: str,
+        tokenizer: "PreTrainedTokenizerBase",
+        cache: Path | None = None,
     ) -> TokenizedSplit:
         """A split of a task as models of this family read it."""
 
@@ -207,11 +213,16 @@ class Seq2SeqLM(ModelFamily):
     family: ClassVar[str] = "seq2seq"
 
     def tokenize(
-        self, task: Task, corpus: Corpus, split: str, tokenizer: Any, cache: Path | None = None
+        self,
+        task: Task,
+        corpus: Corpus,
+        split: str,
+        tokenizer: "PreTrainedTokenizerBase",
+        cache: Path | None = None,
     ) -> TokenizedSplit:
         return tokenize(
             task.examples(corpus, split),
-            tokenizer,
+            as_tokenizer(tokenizer),
             max_input=self.max_input,
             max_target=self.max_target,
             cache=cache,

@@ -1,7 +1,6 @@
 """How Lightning writes a training's checkpoint; imported only when a trainer is built."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
@@ -12,6 +11,6 @@ class PlainCheckpointIO(TorchCheckpointIO):
     first."""
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+        self, checkpoint: dict[str, object], path: str | Path, storage_options: object = None
     ) -> None:
         torch.save(checkpoint, path)

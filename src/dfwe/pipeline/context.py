@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dfwe.errors import UserError, check_choice, check_whole, reason
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.loggers import check_loggers
 from dfwe.pipeline.store import Store
+from dfwe.plain import Plain
 
 if TYPE_CHECKING:
     import lightning as L
@@ -69,7 +70,7 @@ class Context:
     loggers: tuple[Deferred, ...]
     output: Path
     command: Callable[[str], str]
-    study: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    study: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
     workers: int = 1
     resume: Literal["check", "anyway"] = "check"
 
@@ -108,12 +109,13 @@ class Context:
         """Where tokenised splits are cached."""
         return self.store.cache("tokens")
 
-    def build_trainer(self, **settings: Any) -> "L.Trainer":
+    def build_trainer(self, **settings: object) -> "L.Trainer":
         """Lightning's trainer with what a step needs of it; imported only when work starts.
 
         Raises:
             UserError: it would train on several devices, or there is no such device.
         """
+        import lightning as L
         from lightning.fabric.plugins.environments.lightning import LightningEnvironment
         from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -123,7 +125,7 @@ class Context:
         for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and products
             logging.getLogger(name).setLevel(logging.ERROR)
         # Each process trains separate models, under SLURM's srun too: each is the first.
-        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        rank_zero_only.rank = 0  # pyright: ignore[reportFunctionMemberAccess]
         fixed = {
             "plugins": [LightningEnvironment(), PlainCheckpointIO()],
             "enable_checkpointing": False,  # a training has its callbacks: callbacks/checkpoint.py
@@ -139,6 +141,7 @@ class Context:
             raise UserError(
                 f"trainer=: Lightning says: {reason(error)}; set trainer=auto, or trainer=cpu."
             ) from None
+        assert isinstance(trainer, L.Trainer)
         if trainer.world_size > 1:
             raise UserError(
                 f"A model is trained on one device, not on the {trainer.world_size} given; "

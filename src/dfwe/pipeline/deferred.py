@@ -14,14 +14,16 @@ import inspect
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TypeGuard
 
 from dfwe.errors import UserError
+from dfwe.pipeline.recipe import canonical
+from dfwe.plain import Plain, is_list, is_mapping
 from dfwe.settings import check_arguments
 
 
@@ -35,12 +37,12 @@ class Deferred:
     """
 
     target: str
-    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    arguments: Mapping[str, object] = field(default_factory=dict[str, object])
 
-    def __call__(self, *positional: Any, **keywords: Any) -> Any:
+    def __call__(self, *positional: object, **keywords: object) -> object:
         return self.resolve()(*positional, **{**self.arguments, **keywords})
 
-    def resolve(self) -> Callable[..., Any]:
+    def resolve(self) -> Callable[..., object]:
         """What the path names, imported.
 
         Raises:
@@ -50,7 +52,7 @@ class Deferred:
 
 
 @functools.cache
-def _resolved(target: str) -> Callable[..., Any]:
+def _resolved(target: str) -> Callable[..., object]:
     module, _, name = target.rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)
@@ -61,7 +63,7 @@ def _resolved(target: str) -> Callable[..., Any]:
     return value
 
 
-def parts(part: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+def parts(part: Callable[..., object]) -> tuple[Callable[..., object], dict[str, object]]:
     """A function or class, and the keywords that are bound to it."""
     if isinstance(part, Deferred):
         return part.resolve(), dict(part.arguments)
@@ -70,7 +72,11 @@ def parts(part: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]
     return part, {}
 
 
-def check_part(key: str, part: Callable[..., Any]) -> None:
+def _is_part(value: object) -> TypeGuard[Callable[..., object]]:
+    return isinstance(value, Deferred | functools.partial)
+
+
+def check_part(key: str, part: Callable[..., object]) -> None:
     """Check the keywords of a part, and of the parts among them, by the functions' signatures.
 
     Args:
@@ -84,11 +90,11 @@ def check_part(key: str, part: Callable[..., Any]) -> None:
     function, keywords = parts(part)
     check_arguments(key, function, keywords)
     for name, value in keywords.items():
-        if isinstance(value, Deferred | functools.partial):
-            check_part(f"{key}.{name}", cast(Callable[..., Any], value))
+        if _is_part(value):
+            check_part(f"{key}.{name}", value)
 
 
-def describe(part: Any) -> dict[str, Any]:
+def describe(part: object) -> dict[str, Plain]:
     """A chosen part as plain data for a recipe: name, version or source, arguments.
 
     Args:
@@ -101,11 +107,13 @@ def describe(part: Any) -> dict[str, Any]:
     if is_dataclass(part) and not isinstance(part, type | Deferred):
         values = {item.name: getattr(part, item.name) for item in fields(part)}
         return {**_identity(type(part)), "arguments": _plain(values)}
+    if not callable(part):
+        raise _undescribed(part)
     function, keywords = parts(part)
     return {**_identity(function), "arguments": _plain(_bound(function, keywords))}
 
 
-def _bound(function: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+def _bound(function: Callable[..., object], keywords: Mapping[str, object]) -> dict[str, object]:
     """The keywords with the signature's defaults: a default that is spelled out is the same."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -115,29 +123,32 @@ def _bound(function: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[st
     return {**defaults, **keywords}
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[str, object]) -> dict[str, Plain]:
     """Arguments as recipes hold them."""
     return {name: _ordered(value) for name, value in values.items()}
 
 
-def _ordered(value: Any) -> Any:
+def _ordered(value: object) -> Plain:
     """Mappings as pairs: the order of their keys counts, and that of a recipe's does not."""
-    if isinstance(value, Mapping):
-        pairs = cast(Mapping[Any, Any], value).items()
-        return [[str(key), _ordered(item)] for key, item in pairs]
-    if isinstance(value, list | tuple):
-        return [_ordered(item) for item in cast(Sequence[Any], value)]
+    if is_mapping(value):
+        return [[str(key), _ordered(item)] for key, item in value.items()]
+    if is_list(value):
+        return [_ordered(item) for item in value]
     if callable(value) or is_dataclass(value):
         return describe(value)
-    return value
+    return canonical(value)
 
 
-def _identity(function: Callable[..., Any]) -> dict[str, Any]:
+def _undescribed(part: object) -> UserError:
+    return UserError(
+        f"{type(part).__qualname__} is no dataclass, so nothing says what decides its "
+        "result; write @dataclass(frozen=True) above the class and its settings as fields."
+    )
+
+
+def _identity(function: Callable[..., object]) -> dict[str, Plain]:
     if not hasattr(function, "__qualname__"):
-        raise UserError(
-            f"{type(function).__qualname__} is no dataclass, so nothing says what decides its "
-            "result; write @dataclass(frozen=True) above the class and its settings as fields."
-        )
+        raise _undescribed(function)
     name, module = function.__qualname__, function.__module__
     root = module.partition(".")[0]
     if root == "dfwe":

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
@@ -154,7 +153,7 @@ def _lacking(wanted: Sequence[Step], context: Context) -> list[Step]:
 
 def _claim(
     pending: dict[str, Step], context: Context
-) -> tuple[Step, AbstractContextManager[Any]] | None:
+) -> tuple[Step, AbstractContextManager[object]] | None:
     """The first step with stored parents that no other process computes; waits for one.
 
     Steps that others have computed leave `pending`; None when it is empty.

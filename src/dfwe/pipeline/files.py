@@ -8,7 +8,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -103,7 +102,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON as `write_text` does."""
     write_text(path, json.dumps(value, indent=1))
 

@@ -1,10 +1,13 @@
 """The loggers that a configuration names: what is known of them before any work."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dfwe.errors import UserError, check_choice, reason
 from dfwe.pipeline.deferred import Deferred
+
+if TYPE_CHECKING:
+    import wandb
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 CSV = "lightning.pytorch.loggers.CSVLogger"
@@ -25,7 +28,7 @@ def check_loggers(loggers: Sequence[Deferred]) -> None:
                 wandb_api("logger.mode=online")
 
 
-def wandb_api(what: str) -> Any:
+def wandb_api(what: str) -> "wandb.Api":
     """W&B's API.
 
     Args:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +11,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Va
 from dfwe.errors import UserError
 
 
-def _array(value: Any) -> NDArray[np.float64]:
+def _array(value: object) -> NDArray[np.float64]:
     array = np.asarray(value, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError("it holds a value that is not finite")
     return array
 
 
-def _nested(array: NDArray[np.float64]) -> Any:
-    return array.tolist()
-
-
 # A float64 array of any shape; nested lists in JSON.
 Array = Annotated[
-    NDArray[np.float64], BeforeValidator(_array), PlainSerializer(_nested, return_type=list[Any])
+    NDArray[np.float64],
+    BeforeValidator(_array),
+    PlainSerializer(np.ndarray.tolist, return_type=list[object]),
 ]
 
 

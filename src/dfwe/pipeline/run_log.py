@@ -1,7 +1,7 @@
 """The log of one step's run, by every configured logger (imports Lightning).
 
 Loggers are Lightning's. What they have no common word for (tables, pictures, a run's end, lineage)
-goes through `functools.singledispatch` on the logger's class; a logger without such a function is
+goes through `functools.singledispatch` on the logger's class; a logger without such a function
 gets scalars alone, and the files in the run's folder have the rest.
 """
 
@@ -13,16 +13,20 @@ from dataclasses import dataclass
 from functools import singledispatch
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
-from dfwe.errors import UserError, reason
+from dfwe.errors import UserError, check_number, reason
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.files import write_json
 from dfwe.pipeline.loggers import CSV, WANDB
 from dfwe.pipeline.recipe import Recipe
 from dfwe.pipeline.store import WEIGHTS, StoredRecipe
+from dfwe.plain import Plain
+
+if TYPE_CHECKING:
+    from wandb import Artifact
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ class RunOf:
     recipe: Recipe
     name: str
     group: str
-    study: Mapping[str, Any]
+    study: Mapping[str, Plain]
     folder: Path
 
 
@@ -58,7 +62,7 @@ class RunLog:
         for logger in self.lightning:
             logger.log_metrics(known, step=step)
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         for logger in self.lightning:
             log_table(logger, name, columns, rows)
 
@@ -66,7 +70,7 @@ class RunLog:
         for logger in self.lightning:
             log_images(logger, pictures)
 
-    def summary(self, values: Mapping[str, Any]) -> None:
+    def summary(self, values: Mapping[str, object]) -> None:
         for logger in self.lightning:
             log_summary(logger, values)
 
@@ -95,9 +99,9 @@ def _open_wandb(logger: Deferred, run: RunOf) -> Logger:
     from wandb.errors import Error, UsageError
 
     given = dict(logger.arguments)
-    tags: str | list[str] = given.pop("tags", None) or []
-    timeout = given.pop("init_timeout", 20.0)
-    arguments: dict[str, Any] = {
+    tags: object = given.pop("tags", None) or []
+    timeout = check_number("logger.init_timeout", given.pop("init_timeout", 20.0))
+    arguments: dict[str, object] = {
         **given,
         "tags": [tags] if isinstance(tags, str) else tags,
         "id": run.recipe.address,
@@ -111,8 +115,9 @@ def _open_wandb(logger: Deferred, run: RunOf) -> Logger:
         "settings": wandb.Settings(init_timeout=timeout, silent=True, console="off"),
     }
     opened = Deferred(logger.target, arguments)()
+    assert isinstance(opened, WandbLogger)
     try:
-        opened.experiment  # noqa: B018  opens the run
+        _wandb_run(opened)  # opens it
     except Error as error:
         if isinstance(error, UsageError):
             raise UserError(
@@ -130,20 +135,25 @@ def _open_csv(logger: Deferred, run: RunOf) -> Logger:
     folder = run.folder / "csv" / run.recipe.name
     shutil.rmtree(folder, ignore_errors=True)  # of a step that this command computes again
     folder.mkdir(parents=True, exist_ok=True)
-    return logger(save_dir=folder, name="", version="")
+    opened = logger(save_dir=folder, name="", version="")
+    assert isinstance(opened, Logger)
+    return opened
 
 
 def _open_any(logger: Deferred, run: RunOf) -> Logger:
     """Any other logger gets what its signature takes of a folder and names."""
     known = signature(logger.resolve()).parameters
     offered = {"save_dir": run.folder, "name": run.recipe.kind, "version": run.recipe.address}
-    return logger(
+    opened = logger(
         **{
             name: value
             for name, value in offered.items()
             if name in known and name not in logger.arguments
         }
     )
+    if not isinstance(opened, Logger):
+        raise UserError(f"logger=: {logger.target} makes no logger of Lightning; name one.")
+    return opened
 
 
 OPENERS: dict[str, Callable[[Deferred, RunOf], Logger]] = {WANDB: _open_wandb, CSV: _open_csv}
@@ -151,7 +161,7 @@ OPENERS: dict[str, Callable[[Deferred, RunOf], Logger]] = {WANDB: _open_wandb, C
 
 @singledispatch
 def log_table(
-    logger: Logger, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    logger: Logger, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> None:
     """A table; a logger without tables ignores it."""
 
@@ -162,7 +172,7 @@ def log_images(logger: Logger, pictures: Mapping[str, Path]) -> None:
 
 
 @singledispatch
-def log_summary(logger: Logger, values: Mapping[str, Any]) -> None:
+def log_summary(logger: Logger, values: Mapping[str, object]) -> None:
     """Final values of a run, as scalars where the logger has no summary."""
     logger.log_metrics({k: v for k, v in values.items() if isinstance(v, int | float)})
 
@@ -178,13 +188,33 @@ def finish(logger: Logger, failed: bool) -> None:
     logger.finalize("failed" if failed else "success")
 
 
-def _wandb_run(logger: WandbLogger) -> Any:
+class _Summary(Protocol):
+    def update(self, d: dict[str, object]) -> None: ...
+
+
+class _WandbRun(Protocol):
+    """What is used of a run of Weights & Biases."""
+
+    @property
+    def summary(self) -> _Summary: ...
+
+    @property
+    def offline(self) -> bool: ...
+
+    def use_artifact(self, artifact_or_name: str) -> object: ...
+
+    def log_artifact(self, artifact_or_path: "Artifact") -> object: ...
+
+    def finish(self, exit_code: int) -> None: ...
+
+
+def _wandb_run(logger: WandbLogger) -> _WandbRun:
     return logger.experiment  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 @log_table.register
 def _(
-    logger: WandbLogger, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    logger: WandbLogger, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> None:
     logger.log_table(name, columns=list(columns), data=[list(row) for row in rows])
 
@@ -196,7 +226,7 @@ def _(logger: WandbLogger, pictures: Mapping[str, Path]) -> None:
 
 
 @log_summary.register
-def _(logger: WandbLogger, values: Mapping[str, Any]) -> None:
+def _(logger: WandbLogger, values: Mapping[str, object]) -> None:
     run = _wandb_run(logger)
     run.summary.update(dict(values))
 
@@ -232,7 +262,9 @@ def _(logger: WandbLogger, failed: bool) -> None:
 
 
 @log_table.register
-def _(logger: CSVLogger, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _(
+    logger: CSVLogger, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
     path = Path(logger.log_dir) / f"{name.replace('/', '_')}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
@@ -240,7 +272,7 @@ def _(logger: CSVLogger, name: str, columns: Sequence[str], rows: Sequence[Seque
 
 
 @log_summary.register
-def _(logger: CSVLogger, values: Mapping[str, Any]) -> None:
+def _(logger: CSVLogger, values: Mapping[str, object]) -> None:
     folder = Path(logger.log_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "summary.json", dict(values))

@@ -2,20 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from dfwe.errors import UserError
 from dfwe.pipeline.recipe import Recipe
 from dfwe.pipeline.record import Record
+from dfwe.plain import Plain
 
 if TYPE_CHECKING:
     from dfwe.pipeline.context import Context
     from dfwe.pipeline.run_log import RunLog
 
-Settings = Mapping[str, Any]
+Settings = Mapping[str, Plain]
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
@@ -76,9 +77,10 @@ class Step(ABC):
     def __hash__(self) -> int:
         return hash(self.recipe.name)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """The declared fields: what was computed from them stays behind."""
-        names = {item.name for item in fields(self)}  # type: ignore[arg-type]
+        assert is_dataclass(self)
+        names = {item.name for item in fields(self)}
         return {name: value for name, value in self.__dict__.items() if name in names}
 
 

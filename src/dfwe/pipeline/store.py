@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 from uuid import uuid4
+
+from pydantic import JsonValue
 
 from dfwe.errors import UserError
 from dfwe.pipeline.files import locks_work, sync, write_text
@@ -39,7 +41,7 @@ class StoredRecipe(Record):
     kind: str
     version: int
     address: str
-    settings: dict[str, Any]
+    settings: dict[str, JsonValue]
     parents: list[str]
     files: dict[str, FileEntry]
 
@@ -101,7 +103,7 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def claim(self, recipe: Recipe) -> AbstractContextManager[Any] | None:
+    def claim(self, recipe: Recipe) -> AbstractContextManager[object] | None:
         """The right to work on a recipe, returned on exit; None while another process has it.
 
         The system takes it back from a process that dies.

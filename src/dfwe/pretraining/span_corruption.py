@@ -7,7 +7,7 @@ section 3.3.2. Under the first alone a small decoder learns only late to attend 
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from dfwe.data.dialogue import Dialogue
 from dfwe.data.friends import render
 from dfwe.data.tokenization import Tokenizer
+from dfwe.weights.untyped import seed_all
 
 if TYPE_CHECKING:
     import tokenizers
-    from transformers import T5ForConditionalGeneration
+    from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
 SENTINELS = 100
 SPECIAL = ("<pad>", "</s>", "<unk>")
@@ -40,7 +41,7 @@ class _Model(BaseModel):
     merges: list[tuple[str, str]]
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> "PreTrainedTokenizerFast":
     """A byte-pair tokenizer with byte fallback: no text becomes `<unk>`, frequent words are whole.
 
     Byte pairs rather than T5's unigrams: the unigram trainer of `tokenizers` counts a piece once
@@ -50,9 +51,6 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     Args:
         texts: what the pieces are learned from.
         vocabulary: the number of tokens, bytes and sentinels included.
-
-    Returns:
-        A `PreTrainedTokenizerFast`.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -127,7 +125,7 @@ def build(
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
+    seed_all(seed)
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=d_model,

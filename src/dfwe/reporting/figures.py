@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,6 @@ from dfwe.reporting.plots import (
     COLOURS,
     GREY,
     INK,
-    Axes,
-    Figure,
     best_so_far,
     caption,
     colours,
@@ -20,6 +19,10 @@ from dfwe.reporting.plots import (
     save,
 )
 from dfwe.search.evaluation import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Trials = Sequence[Trial]
 
@@ -147,8 +150,8 @@ def _markers(names: Iterable[str]) -> dict[str, str]:
 
 
 def _contours(
-    figure: Figure,
-    axes: Axes,
+    figure: "Figure",
+    axes: "Axes",
     alpha: NDArray[np.float64],
     score: NDArray[np.float64],
     labels: Sequence[str],
@@ -179,12 +182,12 @@ def _contours(
     axes.axis("off")
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def _panels(count: int) -> "tuple[Figure, list[Axes]]":
     """A grid of at most three panels a row; those not needed stay away."""
     columns = min(3, count)
     rows = -(-count // columns)
     figure, grid = figure_of(rows, columns, (3.4 * columns + 0.6, 2.5 * rows + 0.3), sharex=False)
-    panels: list[Axes] = list(grid.flat)
+    panels = [axes for row in grid for axes in row]
     for axes in panels[count:]:
         axes.set_visible(False)
     return figure, panels[:count]

@@ -1,9 +1,10 @@
 """The model card of a mixture: what a stranger needs to use it, and to compute it again."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dfwe.pipeline.recipe import Recipe
+from dfwe.reporting.results import ModelScores, Results
 from dfwe.reporting.terminal import DASH, points
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ HUB_TASK = {
 
 
 def model_card(
-    results: Mapping[str, Any],
-    recipe: Mapping[str, Any],
+    results: Results,
+    recipe: Recipe,
     family: str,
     base: str | None = None,
     *,
@@ -43,7 +44,7 @@ def model_card(
 
     Args:
         results: the content of `results.json`; test scores are given where it has them.
-        recipe: the mixture's `recipe.json`.
+        recipe: the mixture's.
         family: seq2seq, causal or encoder.
         base: Hub id of the model that the experts started from, where there is one.
         reads_mean: whether an encoder's head reads the mean of the tokens.
@@ -54,7 +55,7 @@ def model_card(
         library_name="transformers",
         base_model=base,
         tags=["dfwe", "weight-averaging", "merge"],
-        model_name=f"dfwe-{results['task']}-{recipe['address'][:8]}",
+        model_name=f"dfwe-{results.task}-{recipe.address[:8]}",
         eval_results=_eval_results(results, family),
     )
     lines = [
@@ -70,17 +71,17 @@ def model_card(
     return str(ModelCard(f"---\n{data}\n---\n\n{text}"))
 
 
-def _eval_results(results: Mapping[str, Any], family: str) -> "list[EvalResult]":
+def _eval_results(results: Results, family: str) -> "list[EvalResult]":
     """The mixture's scores on the splits that it has been scored on."""
     from huggingface_hub import EvalResult
 
-    scores = {split: results["dfwe"][split] for split in ("dev", "test")}
+    scores = {"dev": results.dfwe.dev, "test": results.dfwe.test}
     return [
         EvalResult(
             task_type=HUB_TASK[family],
-            task_name=results["task"],
-            dataset_type=results["corpus"],
-            dataset_name=results["corpus"],
+            task_name=results.task,
+            dataset_type=results.corpus,
+            dataset_name=results.corpus,
             dataset_split=split,
             metric_type="score",
             metric_name="mean of the task's metrics, in points",
@@ -91,9 +92,9 @@ def _eval_results(results: Mapping[str, Any], family: str) -> "list[EvalResult]"
     ]
 
 
-def _head(results: Mapping[str, Any]) -> list[str]:
+def _head(results: Results) -> list[str]:
     return [
-        f"# {results['task']}, a mixture of {len(results['experts'])} models",
+        f"# {results.task}, a mixture of {len(results.experts)} models",
         "",
         "The weights are a convex combination of the models below, `theta(alpha) = sum_i alpha_i "
         "theta_i`. A search without gradients chose the alpha with the best score on the dev "
@@ -115,62 +116,62 @@ def _use(family: str) -> list[str]:
     ]
 
 
-def _mixture(results: Mapping[str, Any]) -> list[str]:
-    alpha = results["dfwe"]["alpha"]
-    grouped = any(isinstance(value, Mapping) for value in alpha.values())
-    groups = alpha if grouped else {"alpha": alpha}
+def _mixture(results: Results) -> list[str]:
+    alpha = results.dfwe.alpha or {}
+    single = {label: weight for label, weight in alpha.items() if isinstance(weight, float)}
+    grouped = {name: weights for name, weights in alpha.items() if isinstance(weights, dict)}
+    groups = grouped or {"alpha": single}
     lines = [
         "## Mixture",
         f"| model | {' | '.join(groups)} | dev | recipe |",
         "|---|" + "---:|" * (len(groups) + 1) + "---|",
     ]
-    for row in results["experts"]:
-        weights = [f"{weights[row['label']]:.6f}" for weights in groups.values()]
-        cells = [row["label"], *weights, points(row["dev"]), f"`{row['address']}`"]
+    for row in results.experts:
+        weights = [f"{weights[row.label]:.6f}" for weights in groups.values()]
+        cells = [row.label, *weights, points(row.dev), f"`{row.address}`"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
-def _scores(results: Mapping[str, Any]) -> list[str]:
-    named = {
-        "baseline": results["baseline"],
-        "uniform average": results["uniform"],
-        "this mixture": results["dfwe"],
+def _scores(results: Results) -> list[str]:
+    named: dict[str, ModelScores] = {
+        "baseline": results.baseline,
+        "uniform average": results.uniform,
+        "this mixture": results.dfwe,
     }
     lines = [
         "## Scores",
-        f"Points of the task `{results['task']}` on `{results['corpus']}`; the "
-        "search used dev alone.",
+        f"Points of the task `{results.task}` on `{results.corpus}`; the search used dev alone.",
         "",
         "| model | dev | test |",
         "|---|---:|---:|",
     ]
     for name, row in named.items():
-        lines.append(f"| {name} | {points(row['dev'])} | {points(row['test'])} |")
-    if all(row["test"] is None for row in named.values()):
+        lines.append(f"| {name} | {points(row.dev)} | {points(row.test)} |")
+    if all(row.test is None for row in named.values()):
         lines += ["", f"{DASH}: not tested yet."]
     return [*lines, ""]
 
 
-def _recipe(results: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+def _recipe(results: Results, recipe: Recipe) -> list[str]:
     return [
         "## Recipe",
-        f"Data: corpus `{results['corpus']}`, target `{results['task']}`, from "
-        f"{', '.join(results['sources'])}; model `{results['model']}`, seed {results['seed']}. "
+        f"Data: corpus `{results.corpus}`, target `{results.task}`, from "
+        f"{', '.join(results.sources)}; model `{results.model}`, seed {results.seed}. "
         "What decided these weights, data by digest and parents by address; `mergekit.yml`, where "
         "there is one, computes them from the parents alone:",
         "",
         "```json",
-        json.dumps(recipe, indent=1),
+        json.dumps(recipe.describe(), indent=1),
         "```",
         "",
     ]
 
 
-def _licence(results: Mapping[str, Any], base: str | None) -> list[str]:
+def _licence(results: Results, base: str | None) -> list[str]:
     origin = f"[{base}](https://huggingface.co/{base})" if base else "the models it consists of"
     return [
         "## Licence",
-        f"None is given here. The terms of {origin} and of the data (`{results['corpus']}`) apply "
+        f"None is given here. The terms of {origin} and of the data (`{results.corpus}`) apply "
         "to a mixture too: read them before you share it.",
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from dfwe.pipeline.files import written_aside
 from dfwe.search.evaluation import Alpha, Trial
 
-# matplotlib's stubs leave keyword arguments without types, so its objects are Any here.
-Axes: TypeAlias = Any
-Figure: TypeAlias = Any
-Grid = NDArray[np.object_]  # (rows, columns) of Axes
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, which the colour-blind tell apart; one an expert, in the experts' order.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#555555")
@@ -73,7 +72,7 @@ def learning_curves(curves: Sequence[LearningCurve], path: Path) -> Path:
         loss.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     grid[0][0].set_ylabel("dev score (points)")
     grid[1][0].set_ylabel("training loss\n(nats a token)")
-    figure.align_ylabels(grid[:, 0])
+    figure.align_ylabels([row[0] for row in grid])
     for label, c in colour.items():
         grid[0][0].plot([], [], color=c, lw=2, label=caption(label))
     grid[0][0].plot([], [], "o", mfc="none", mec=GREY, ms=9, label="kept epoch")
@@ -101,7 +100,7 @@ def search_trajectory(
     log_likelihood = _column([trial.log_likelihood for trial in trials])
     heights = [3.2, 1.1, 1.8] if np.isfinite(log_likelihood).any() else [3.2, 1.8]
     figure, grid = figure_of(len(heights), 1, (9.2, 1.1 * sum(heights)), heights)
-    axes = list(grid[:, 0])
+    axes = [row[0] for row in grid]
     named = np.any([_pure(alphas), _centroid(alphas)], axis=0)
     initial_alphas = len(named) if named.all() else int(named.argmin())
     for ax in axes:
@@ -164,7 +163,7 @@ def _group_bars(alpha: Alpha, labels: Sequence[str], groups: Sequence[str], path
     return save(figure, path)
 
 
-def _draw_curve(score: Axes, loss: Axes, curve: LearningCurve, colour: str) -> None:
+def _draw_curve(score: "Axes", loss: "Axes", curve: LearningCurve, colour: str) -> None:
     epochs = range(1, len(curve.scores) + 1)
     line = ".-" if len(epochs) <= 20 else "-"
     score.plot(epochs, curve.scores, line, color=colour)
@@ -186,7 +185,7 @@ def best_so_far(trials: Sequence[Trial]) -> NDArray[np.float64]:
 
 
 def _dots(
-    axes: Axes,
+    axes: "Axes",
     trials: Sequence[Trial],
     alphas: NDArray[np.float64],
     chosen: int,
@@ -237,7 +236,7 @@ def _dots(
     legend(axes)
 
 
-def _areas(axes: Axes, alphas: NDArray[np.float64], labels: Sequence[str]) -> None:
+def _areas(axes: "Axes", alphas: NDArray[np.float64], labels: Sequence[str]) -> None:
     """alpha (m, n) stacked, one evaluation wide each."""
     edges = np.arange(len(alphas) + 1) - 0.5
     tops = alphas.cumsum(axis=1)
@@ -255,7 +254,7 @@ def _areas(axes: Axes, alphas: NDArray[np.float64], labels: Sequence[str]) -> No
     legend(axes, reverse=True)  # in the order in which the areas lie
 
 
-def legend(axes: Axes, reverse: bool = False) -> None:
+def legend(axes: "Axes", reverse: bool = False) -> None:
     """A small legend, to the right of the axes."""
     axes.legend(
         loc="upper left",
@@ -287,20 +286,25 @@ def figure_of(
     heights: Sequence[float] | None = None,
     *,
     sharex: bool = True,
-) -> tuple[Figure, Grid]:
-    """A figure on Agg, apart from pyplot, which would keep it and could open a window."""
-    from matplotlib import figure as matplotlib
+) -> "tuple[Figure, list[list[Axes]]]":
+    """A figure on Agg, apart from pyplot, which would keep it and could open a window.
 
-    figure = matplotlib.Figure(figsize=size, layout="constrained")
+    Its axes are in rows.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
         rows, columns, squeeze=False, sharex="col" if sharex else False, height_ratios=heights
     )
-    for axes in grid.flat:
-        _plain(axes)
-    return figure, grid
+    axes: list[list[Axes]] = grid.tolist()
+    for row in axes:
+        for one in row:
+            _plain(one)
+    return figure, axes
 
 
-def _plain(axes: Axes) -> None:
+def _plain(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(color=GREY, labelsize=9)
@@ -308,7 +312,7 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: "Figure", path: Path) -> Path:
     """Write it, aside first, as the ending of `path` says: .png or .svg."""
     kind = path.suffix.removeprefix(".")
     undated = {"Date": None} if kind == "svg" else None  # the same picture is the same file

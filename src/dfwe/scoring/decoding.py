@@ -5,12 +5,14 @@ tokens, end token included), which breaks ties between equal scores, and what it
 options. It is the one place of scoring that knows the network's family.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.errors import UserError
-from dfwe.scoring.backends import Backend
+from dfwe.plain import Plain
+from dfwe.scoring.backends import Backend, Sources
 from dfwe.scoring.lists import floats, integers, table
 from dfwe.search.evaluation import Answers
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dfwe.tasks.task import Task
 
 
+@runtime_checkable
 class Decoding(Protocol):
     """How answers are read off a network; deterministic."""
 
@@ -48,7 +51,7 @@ class Decoding(Protocol):
         """Raise UserError if the answers of a task cannot be given so."""
         ...
 
-    def settings(self) -> dict[str, Any]: ...
+    def settings(self) -> Mapping[str, Plain]: ...
 
     def with_options(self) -> "Decoding":
         """The same answers, with the log-likelihood of every option where examples have any."""
@@ -75,27 +78,27 @@ class Greedy:
         tokenized: TokenizedSplit,
         max_new_tokens: int,
     ) -> Answers:
-        backend, index = backend_of(network), integers(batch.index)
-        encoder_cache = backend.encode_sources(network, batch)
-        gold, options = self._likelihoods(network, encoder_cache, tokenized, index)
-        answers = backend.greedy(network, encoder_cache, max_new_tokens)
+        index = integers(batch.index)
+        sources = backend_of(network).encode(network, batch)
+        gold, options = self._likelihoods(sources, tokenized, index)
+        answers = sources.greedy(max_new_tokens)
         texts = tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return Answers(tuple(texts), gold, options)
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Any text can be generated."""
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Plain]:
         return {"name": "greedy"}
 
     def with_options(self) -> Decoding:
         return _GreedyWithOptions()
 
     def _likelihoods(
-        self, network: Any, encoder_cache: Any, tokenized: TokenizedSplit, index: list[int]
+        self, sources: Sources, tokenized: TokenizedSplit, index: list[int]
     ) -> "_Likelihoods":
         targets = [[tokenized.targets[i]] for i in index]
-        gold = backend_of(network).log_likelihoods(network, encoder_cache, targets)[:, 0]
+        gold = sources.log_likelihoods(targets)[:, 0]
         return tuple(floats(gold)), None
 
 
@@ -104,11 +107,11 @@ class _GreedyWithOptions(Greedy):
     """Greedy answers; the options are read from the same encoded sources as the gold answer."""
 
     def _likelihoods(
-        self, network: Any, encoder_cache: Any, tokenized: TokenizedSplit, index: list[int]
+        self, sources: Sources, tokenized: TokenizedSplit, index: list[int]
     ) -> "_Likelihoods":
         if not all(tokenized.options[i] for i in index):
-            return super()._likelihoods(network, encoder_cache, tokenized, index)
-        return _with_options(network, encoder_cache, tokenized, index)
+            return super()._likelihoods(sources, tokenized, index)
+        return _with_options(sources, tokenized, index)
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,8 @@ class Likelihood:
         index = integers(batch.index)
         if not all(tokenized.options[i] for i in index):
             return Greedy()(network, batch, tokenized, max_new_tokens)
-        encoder_cache = backend_of(network).encode_sources(network, batch)
-        gold, options = _with_options(network, encoder_cache, tokenized, index)
+        sources = backend_of(network).encode(network, batch)
+        gold, options = _with_options(sources, tokenized, index)
         answers = [
             tokenized.examples[i].options[row.index(max(row))]
             for i, row in zip(index, options, strict=True)
@@ -146,7 +149,7 @@ class Likelihood:
                 "have several labels; set decoding=greedy."
             )
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Plain]:
         return {"name": "likelihood"}
 
     def with_options(self) -> Decoding:
@@ -190,7 +193,7 @@ class Classify:
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Labels are checked by the model's family, whose head names them."""
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Plain]:
         return {"name": "classify"}
 
     def with_options(self) -> Decoding:
@@ -203,12 +206,12 @@ _Likelihoods = tuple[tuple[float, ...], _Options | None]
 
 
 def _with_options(
-    network: Any, encoder_cache: Any, tokenized: TokenizedSplit, index: list[int]
+    sources: Sources, tokenized: TokenizedSplit, index: list[int]
 ) -> tuple[tuple[float, ...], _Options]:
     """In one pass of the decoder; all rows have options."""
     texts = [[tokenized.targets[i], *tokenized.options[i]] for i in index]
     # (m, 1 + k): the gold target, then the options
-    likelihoods = backend_of(network).log_likelihoods(network, encoder_cache, texts)
+    likelihoods = sources.log_likelihoods(texts)
     rows = zip(table(likelihoods[:, 1:]), index, strict=True)
     options = tuple(tuple(row[: len(tokenized.options[i])]) for row, i in rows)
     return tuple(floats(likelihoods[:, 0])), options

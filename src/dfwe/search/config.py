@@ -1,13 +1,14 @@
 """What `conf/search/*.yaml` declares."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from dfwe.errors import UserError
 from dfwe.pipeline.deferred import check_part, describe, parts
+from dfwe.plain import Plain
 from dfwe.search.baselines import uniform
 from dfwe.search.loop import Objective, Ties
 from dfwe.search.nelder_mead import cone, parallel_evaluations, parallel_nelder_mead
@@ -110,7 +111,7 @@ class Search:
         """What the strategy asks for first."""
         return next(self(n) if self.groups is None else self(n, groups=2, depths=(0.0, 1.0)))
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Plain]:
         """What decides the trials."""
         return {
             "strategy": describe(self.strategy),
@@ -124,13 +125,14 @@ class Search:
 
     def evaluations(self, n: int) -> int | None:
         """The evaluation cap of a search over n experts, where there is one."""
-        function, _ = parts(self.strategy)
-        if "evaluations" not in signature(function).parameters:
+        function, keywords = parts(self.strategy)
+        known = signature(function).parameters
+        if "evaluations" not in known:
             return None
         together = function is parallel_nelder_mead
         default = parallel_evaluations(n) if together else default_evaluations(n)
-        given = describe(self.strategy)["arguments"]["evaluations"]
-        return default if given is None else given
+        given = keywords.get("evaluations", known["evaluations"].default)
+        return given if isinstance(given, int) else default
 
     @property
     def is_sloped(self) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import ValidationError
@@ -160,7 +160,9 @@ class Ledger:
         trial = None if row is None else self._trial(row)
         return None if trial is None else replace(trial, index=index)
 
-    def best(self, key: Callable[[Trial], Any], shape: tuple[int, ...]) -> Trial | None:
+    def best(
+        self, key: Callable[[Trial], tuple[float, ...]], shape: tuple[int, ...]
+    ) -> Trial | None:
         """The best trial that an earlier process has recorded, the screen's left out.
 
         Args:

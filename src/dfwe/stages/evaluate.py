@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dfwe.search.simplex import grouped
 from dfwe.stages.interpolate import Choice, Interpolate, SearchRecord
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import load
+from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
     from dfwe.scoring.scorer import Scores
@@ -134,7 +135,7 @@ class Evaluate(Evaluation):
         }
         folders = {name: run.weights(step) for name, step in steps.items()}
         network, tokenizer = load(folders[self.mixture.recipe.name])
-        network.to(run.context.device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+        place(network, run.context.device)
         flatten(network)
         cache = run.context.store.cache("flat")
         space = WeightSpace.from_results(list(folders.values()), list(folders), cache)
@@ -214,7 +215,7 @@ class Test(Evaluation):
         from dfwe.scoring.scorer import Scorer
 
         network, tokenizer = load(run.weights(self.tested))
-        network.to(run.context.device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+        place(network, run.context.device)
         split = self.model.tokenize(self.task, self.corpus, "test", tokenizer, run.context.tokens)
         scorer = Scorer(network, split, self.task, self.decoding, workers=run.context.workers)
         with scorer, scoring_bar(f"test {self.label}", 1) as advance:
@@ -296,7 +297,7 @@ def _write_answers(path: Path, scores: list["Scores"]) -> None:
 
 def _log(run: Run, scores: Mapping[Key, "Scores"]) -> None:
     metrics = list(next(iter(scores.values())).metrics)
-    rows: list[list[Any]] = [
+    rows: list[list[object]] = [
         [str(key), value.score, *value.metrics.values()] for key, value in scores.items()
     ]
     run.log.table("test/scores", ["model", "score", *metrics], rows)

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from dfwe.pipeline.context import device_name
 from dfwe.pipeline.deferred import parts
 from dfwe.pipeline.record import Array, Cost, Record, SplitScores
 from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.reporting.results import Named
 from dfwe.scoring.decoding import Decoding
 from dfwe.search.config import Search
 from dfwe.search.evaluation import Alpha, Trial
@@ -28,9 +29,12 @@ from dfwe.statistics.cross_fitting import CrossFitted
 from dfwe.tasks.task import Task
 from dfwe.weights.groups import block
 from dfwe.weights.loading import load
+from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
     from dfwe.callbacks.weight_search import WeightSearch
+    from dfwe.training.module import TaskModule
+    from dfwe.weights.space import WeightSpace
 
 log = logging.getLogger(__name__)
 TRIALS = "trials.jsonl"
@@ -237,7 +241,9 @@ class Interpolate(Step):
             remark=result.remark,
         )
 
-    def _search(self, run: Run, space: Any, folder: Path) -> "tuple[WeightSearch, Any]":
+    def _search(
+        self, run: Run, space: "WeightSpace", folder: Path
+    ) -> "tuple[WeightSearch, TaskModule]":
         """The search, also without each fold, and the module with theta(alpha*)."""
         import torch
 
@@ -275,7 +281,7 @@ class Interpolate(Step):
             trainer = run.context.build_trainer(
                 logger=False, callbacks=[callback], default_root_dir=run.work
             )
-            network.to(device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+            place(network, device)
             flatten(network)
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
         assert callback.result is not None
@@ -339,7 +345,7 @@ class Interpolate(Step):
         return choice(nearest_centroid(close)), choice(likeliest(close))
 
 
-def named(alpha: Alpha, labels: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+def named(alpha: Alpha, labels: Sequence[str], groups: Sequence[str]) -> Named:
     """What a person reads: expert -> weight; with groups, group -> expert -> weight."""
     if alpha.ndim == 1:
         return dict(zip(labels, alpha.tolist(), strict=True))
@@ -375,7 +381,7 @@ def _cross_fitted(crossed: CrossFitted, result: Result) -> CrossFittedRecord:
 
 def _table(
     result: Result, labels: Sequence[str], groups: Sequence[str]
-) -> tuple[list[str], list[list[Any]]]:
+) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
     weights = [f"{group}/{label}" for group in groups for label in labels]
     columns = [
         "index",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.models.family import ModelFamily
@@ -14,6 +14,7 @@ from dfwe.weights.loading import save
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dfwe.weights.space import WeightSpace
 
@@ -92,7 +93,7 @@ class Merge(Step):
 
         base = self.base
 
-        def start(step: Step) -> tuple[Any, Any]:
+        def start(step: Step) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
             return base.model.start(run.weights(step), base.task, base.corpus, base.seed)
 
         network, tokenizer = start(base)

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from dfwe.data.corpus import Corpus
+from dfwe.data.tokenization import as_tokenizer
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.recipe import digest
 from dfwe.pipeline.record import Record
@@ -12,6 +13,7 @@ from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.pretraining.config import PretrainingConfig
 from dfwe.pretraining.span_corruption import Blocks, build, pretraining_texts, train_tokenizer
 from dfwe.weights.loading import save
+from dfwe.weights.untyped import halve
 
 
 class PretrainRecord(Record):
@@ -72,7 +74,7 @@ class Pretrain(Step):
         config = self.config
         tokenizer = train_tokenizer(self.texts, config.vocabulary)
         network = build(
-            tokenizer,
+            as_tokenizer(tokenizer),
             d_model=config.d_model,
             d_ff=config.d_ff,
             layers=config.layers,
@@ -81,7 +83,7 @@ class Pretrain(Step):
         )
         blocks = Blocks(
             self.texts,
-            tokenizer,
+            as_tokenizer(tokenizer),
             block=config.block,
             batch=config.batch,
             density=config.density,
@@ -105,6 +107,6 @@ class Pretrain(Step):
         data = Passes(blocks, config.seed)
         trainer.fit(module, data, ckpt_path=last.resumable, weights_only=True)
         run.earlier_seconds = passes.earlier_seconds
-        network.half()  # pyright: ignore[reportUnknownMemberType]
+        halve(network)
         save(network, tokenizer, run.output)  # half the size; `load` gives float32
-        return PretrainRecord(loss=passes.epochs[-1]["train_loss"])
+        return PretrainRecord(loss=passes.epochs[-1].train_loss)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,11 @@ from dfwe.scoring.lists import integers
 from dfwe.stages.merge import Base
 from dfwe.statistics.logistic_regression import fit
 from dfwe.weights.loading import save
+from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
 
 class ProbeRecord(Record):
@@ -85,7 +87,8 @@ class Probe(Step):
         base = self.base
         folder = run.weights(base)
         network, tokenizer = base.model.start(folder, base.task, base.corpus, base.seed)
-        network.to(run.context.device).eval()  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+        place(network, run.context.device)
+        network.eval()
         layer = _last_layer(network)
         rows: list[NDArray[np.float64]] = []
         labels: list[int] = []
@@ -103,7 +106,7 @@ class Probe(Step):
         return ProbeRecord(examples=len(labels), penalty=regression.penalty)
 
 
-def _last_layer(network: Any) -> "nn.Linear":
+def _last_layer(network: "PreTrainedModel") -> "nn.Linear":
     """The layer that gives the logits: the last linear one with an output for each label."""
     from torch import nn
 
@@ -120,13 +123,15 @@ def _last_layer(network: Any) -> "nn.Linear":
     return layers[-1]
 
 
-def _features(network: Any, layer: "nn.Linear", tokenized: TokenizedSplit) -> NDArray[np.float64]:
+def _features(
+    network: "PreTrainedModel", layer: "nn.Linear", tokenized: TokenizedSplit
+) -> NDArray[np.float64]:
     """What the layer reads of each example, (m, d)."""
     import torch
 
     read: list[Tensor] = []
 
-    def keep(module: Any, inputs: Sequence["Tensor"]) -> None:
+    def keep(module: "nn.Module", inputs: Sequence["Tensor"]) -> None:
         read.append(inputs[0].double().cpu())
 
     order: list[int] = []

@@ -1,7 +1,7 @@
 """Stages `experts` and `finetune`: training on one or more tasks (sections 4.2.1, 4.3)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import fingerprint
@@ -15,8 +15,10 @@ from dfwe.training.config import TrainingConfig
 from dfwe.weights.loading import save
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from dfwe.callbacks.checkpoint import BestEpoch
-    from dfwe.callbacks.epochs import ScoredEpochs
+    from dfwe.callbacks.epochs import Epoch, ScoredEpochs
 
 
 class EpochRecord(Record):
@@ -140,7 +142,9 @@ class Train(Step):
             cost=Cost(tokens=tokens * len(epochs), parameters=network.num_parameters()),
         )
 
-    def _train(self, run: Run, scored: "ScoredEpochs", best: "BestEpoch") -> tuple[Any, Any, int]:
+    def _train(
+        self, run: Run, scored: "ScoredEpochs", best: "BestEpoch"
+    ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase, int]":
         """The trained network, its tokenizer, and the tokens of an epoch."""
         import lightning as L
 
@@ -190,10 +194,8 @@ class Train(Step):
         return network, tokenizer, sum(split.tokens for split in train.values())
 
 
-def _epoch(row: dict[str, Any]) -> EpochRecord:
-    dev = SplitScores(
-        score=row["score"], metrics=row["metrics"], log_likelihood=row["log_likelihood"]
-    )
+def _epoch(row: "Epoch") -> EpochRecord:
+    assert row.dev is not None
     return EpochRecord(
-        epoch=row["epoch"], train_loss=row["train_loss"], dev=dev, seconds=row["seconds"]
+        epoch=row.epoch, train_loss=row.train_loss, dev=row.dev, seconds=row.seconds
     )

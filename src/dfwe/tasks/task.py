@@ -1,6 +1,6 @@
 """A task: how to read it, how to read an answer, what to measure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -10,6 +10,7 @@ from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError, schema_fault
 from dfwe.pipeline.deferred import describe
+from dfwe.plain import Plain
 from dfwe.settings import Compatibility, Count, settings
 from dfwe.tasks.answers import Answer, Value
 from dfwe.tasks.metrics import Metric
@@ -77,7 +78,7 @@ class Task:
         answers = [self.answer(text, e) for text, e in zip(texts, examples, strict=True)]
         return answers, [self.answer.gold(example) for example in examples]
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> Mapping[str, Plain]:
         """What decides a score, besides the examples: how answers are read and measured."""
         return {
             "reader": describe(self.read),

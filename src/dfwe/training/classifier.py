@@ -1,6 +1,7 @@
 """Encoders with a head under training: one backbone, one head per task (TLiDB's encoders)."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,8 +83,8 @@ def fresh_head(network: "PreTrainedModel", labels: int, task: str, seed: int) ->
         task: the task's name.
         seed: decides the values.
     """
-    settings = {**network.config.to_dict(), "num_labels": labels}
-    config = type(network.config).from_dict(settings)  # pyright: ignore[reportUnknownMemberType]
+    config = deepcopy(network.config)
+    config.num_labels = labels
     with torch.device("meta"):
         empty = type(network)(config)
     shapes = {name: parameter.shape for name, parameter in empty.named_parameters()}

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from dfwe.errors import UserError
+from dfwe.plain import Plain
 from dfwe.settings import Count, Positive, Whole, settings
 from dfwe.training.freezing import Trained
 
@@ -92,7 +93,7 @@ class TrainingConfig:
                 "or set training.accumulation=mean."
             )
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> Mapping[str, Plain]:
         """What decides weights; `monitor` shows in a recipe as the task, `noise` as the seed."""
         values = asdict(self)
         del values["monitor"], values["noise"]

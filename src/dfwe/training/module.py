@@ -22,6 +22,7 @@ from dfwe.scoring.scorer import Predictions, Scorer, Scores
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.training.freezing import freeze
+from dfwe.weights.untyped import seed_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -84,7 +85,7 @@ class TaskModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         # Dropout is a function of (seed, epoch): a resumed epoch is the same epoch.
         number = int(digest([self.seed, self.current_epoch])[:15], 16)
-        torch.manual_seed(number)  # pyright: ignore[reportUnknownMemberType]
+        seed_all(number)
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
         """One optimizer step over its micro-batches.

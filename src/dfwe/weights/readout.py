@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from dfwe.errors import UserError
 
@@ -25,6 +25,13 @@ MODES: dict[str, Readout] = {
     "mean": "mean",
     "mean_tokens": "mean",
 }
+
+
+class _Output(Protocol):
+    """What is used of a backbone's output."""
+
+    last_hidden_state: "Tensor"
+    pooler_output: "Tensor"
 
 
 def readout_of(folder: Path) -> Readout:
@@ -114,18 +121,24 @@ def reads_mean(network: "PreTrainedModel") -> bool:
     return _hand_on_mean in hooks.values()
 
 
-def _hand_on_mean(module: "nn.Module", args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+def _hand_on_mean(
+    module: "nn.Module",
+    args: tuple[object, ...],
+    kwargs: dict[str, "Tensor | None"],
+    output: _Output,
+) -> _Output:
     """A forward hook of a backbone, which passes on one state (m, 1, d)."""
     states, mask = output.last_hidden_state, kwargs["attention_mask"]
     mean = states.mean(1) if mask is None else mean_of_tokens(states, mask)
     return _hand_on(module, output, mean[:, None])
 
 
-def _hand_on(module: Any, output: Any, states: "Tensor") -> Any:
+def _hand_on(module: "nn.Module", output: _Output, states: "Tensor") -> _Output:
     """The output of a backbone with other states, of which its pooler, if any, reads the first."""
     output.last_hidden_state = states
-    if getattr(module, "pooler", None) is not None:
-        output.pooler_output = module.pooler(states)
+    pooler = getattr(module, "pooler", None)
+    if pooler is not None:
+        output.pooler_output = pooler(states)
     return output
 
 
@@ -133,7 +146,7 @@ def _reads_one_state(network: "PreTrainedModel") -> bool:
     """Whether different texts have equal logits where the backbone hands on equal states."""
     import torch
 
-    def hand_on_ones(module: Any, args: Any, output: Any) -> Any:
+    def hand_on_ones(module: "nn.Module", args: tuple[object, ...], output: _Output) -> _Output:
         return _hand_on(module, output, torch.ones_like(output.last_hidden_state))
 
     texts = torch.arange(6, device=network.device).view(2, 3)

@@ -129,8 +129,8 @@ class WeightSpace:
             UserError: their parameters differ in name or shape, or their floating-point buffers
                 (running statistics) in value: buffers are not mixed, all are the first module's.
         """
-        # Whoever calls this may use no type checker.
-        if not isinstance(modules, Sequence) or not modules:  # pyright: ignore[reportUnnecessaryIsInstance]
+        # Whoever calls this may use no type checker: a list or tuple, which modules are not.
+        if not hasattr(modules, "index") or not modules:
             raise UserError("A weight space needs a list of at least one module.")
         layout, constants = Layout.of(modules[0]), buffers_of(modules[0])
         for number, module in enumerate(modules):

@@ -132,14 +132,13 @@ def test_tables_are_hand_counts():
         losses[f"in/{i}", owner] = 1.0 + i % 2  # 1 and 2 on its dataset
     for k in range(3):
         losses[f"interior/dataset/a/{k}", "a"] = 1.5
-    table = {
-        (r["level"], r["group"], r["a"], r["b"]): r for r in odds(points, losses, OWNERS, SETTINGS)
-    }
-    assert table["dataset", "a", "In'", "In"]["p"] == 0.5
-    assert table["dataset", "a", "In", "Ex"]["p"] == 1.0
-    assert table["dataset", "b", "In'", "In"]["p"] == 0.0
-    assert table["general", "all", "In", "Ex"]["loss_a"] == pytest.approx((5 + 5 + 1.5) / 3)
-    assert table["general", "all", "In", "pretrained"]["p"] == 1.0
-    shown = curves(points, losses)
-    assert [row["t"] for row in shown["line"]["across"]["points"]] == [0, 0.5, 1]
-    assert shown["extrapolation"]["same dataset"]["breaks"] == [None]
+    table = {(r.level, r.group, r.a, r.b): r for r in odds(points, losses, OWNERS, SETTINGS)}
+    assert table["dataset", "a", "In'", "In"].p == 0.5
+    assert table["dataset", "a", "In", "Ex"].p == 1.0
+    assert table["dataset", "b", "In'", "In"].p == 0.0
+    assert table["general", "all", "In", "Ex"].loss_a == pytest.approx((5 + 5 + 1.5) / 3)
+    assert table["general", "all", "In", "pretrained"].p == 1.0
+    across = curves("line", points, losses)["across"]
+    assert [point.t for point in across.points] == [0, 0.5, 1]
+    assert across.breaks is None
+    assert curves("extrapolation", points, losses)["same dataset"].breaks == (None,)

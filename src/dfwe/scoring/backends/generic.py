@@ -5,79 +5,95 @@ It serves BART and its like, and causal language models.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dfwe.data.batches import IGNORED, Batch, padded
+from dfwe.scoring.lists import integers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 POSITIONS = 4096  # of which the vocabulary is scored at a time: bounds memory
 
 Ids = Sequence[int]
 
 
-@dataclass(frozen=True)
-class EncoderInputs:
-    """A batch's sources: source (m, s) token ids, mask (m, s)."""
+@runtime_checkable
+class _Generates(Protocol):
+    """What is used of transformers' `GenerationMixin`."""
 
-    source: Tensor
-    mask: Tensor
+    def generate(
+        self,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        max_new_tokens: int,
+        do_sample: bool,
+        num_beams: int,
+        pad_token_id: int,
+    ) -> Tensor: ...
 
 
-def encode_sources(network: Any, batch: Batch) -> EncoderInputs:
-    """What `log_likelihoods` and `greedy` need of a batch's sources."""
-    return EncoderInputs(batch.source, batch.mask)
+def encode(network: "PreTrainedModel", batch: Batch) -> "Sources":
+    """The sources of a batch, as the network reads them."""
+    return Sources(network, batch.source, batch.mask)
 
 
-def token_losses(network: Any, batch: Batch) -> Tensor:
+def token_losses(network: "PreTrainedModel", batch: Batch) -> Tensor:
     """-log p of each target token under teacher forcing (m, t); 0 where there is none."""
     return _losses(network, batch.source, batch.mask, batch.target)
 
 
-def log_likelihoods(
-    network: Any, encoder_cache: EncoderInputs, texts: Sequence[Sequence[Ids]]
-) -> Tensor:
-    """log p(text | source) of each row's texts, end tokens included, (m, k); -inf where fewer."""
-    device, forced = encoder_cache.source.device, _forced(network)
-    owner = torch.tensor([i for i, row in enumerate(texts) for _ in row], device=device)
-    place = torch.tensor([j for row in texts for j in range(len(row))], device=device)
-    target = padded([[*forced, *ids] for row in texts for ids in row], IGNORED).to(device)
-    rows = max(1, POSITIONS // (encoder_cache.source.shape[1] + target.shape[1]))
-    parts = zip(torch.split(owner, rows), torch.split(target, rows), strict=True)
-    summed = [
-        -_losses(network, encoder_cache.source[i], encoder_cache.mask[i], part)[
-            :, len(forced) :
-        ].sum(1)
-        for i, part in parts
-    ]
-    empty = torch.full((len(texts), max(map(len, texts))), -torch.inf, device=device)  # (m, k)
-    return empty.index_put((owner, place), torch.cat(summed))
+@dataclass(frozen=True)
+class Sources:
+    """The m sources of a batch: source (m, s) token ids, mask (m, s)."""
+
+    network: "PreTrainedModel"
+    source: Tensor
+    mask: Tensor
+
+    def log_likelihoods(self, texts: Sequence[Sequence[Ids]]) -> Tensor:
+        """log p(text | source) of each row's texts, end tokens included, (m, k)."""
+        device, forced = self.source.device, _forced(self.network)
+        owner = torch.tensor([i for i, row in enumerate(texts) for _ in row], device=device)
+        place = torch.tensor([j for row in texts for j in range(len(row))], device=device)
+        target = padded([[*forced, *ids] for row in texts for ids in row], IGNORED).to(device)
+        rows = max(1, POSITIONS // (self.source.shape[1] + target.shape[1]))
+        parts = zip(torch.split(owner, rows), torch.split(target, rows), strict=True)
+        summed = [
+            -_losses(self.network, self.source[i], self.mask[i], part)[:, len(forced) :].sum(1)
+            for i, part in parts
+        ]
+        empty = torch.full((len(texts), max(map(len, texts))), -torch.inf, device=device)  # (m, k)
+        return empty.index_put((owner, place), torch.cat(summed))
+
+    def greedy(self, max_new_tokens: int) -> list[list[int]]:
+        """Greedy answers: transformers' `generate` with one beam."""
+        network, source, mask = self.network, self.source, self.mask
+        pad = network.config.pad_token_id
+        pad = network.config.eos_token_id if pad is None else pad
+        if not network.config.is_encoder_decoder:  # what is generated stands behind what is padded
+            width = source.shape[1]
+            shift = (mask.sum(1, keepdim=True) + torch.arange(width, device=mask.device)) % width
+            source, mask = source.gather(1, shift), mask.gather(1, shift)
+        assert isinstance(network, _Generates)
+        answers = network.generate(
+            input_ids=source,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=pad,
+        )
+        forced = 1 if network.config.is_encoder_decoder else source.shape[1]
+        return [integers(row) for row in answers[:, forced:]]
 
 
-def greedy(network: Any, encoder_cache: EncoderInputs, max_new_tokens: int) -> list[list[int]]:
-    """Greedy answers: transformers' `generate` with one beam."""
-    source, mask = encoder_cache.source, encoder_cache.mask
-    pad = network.config.pad_token_id
-    pad = network.config.eos_token_id if pad is None else pad
-    if not network.config.is_encoder_decoder:  # what is generated stands behind what is padded
-        width = source.shape[1]
-        shift = (mask.sum(1, keepdim=True) + torch.arange(width, device=mask.device)) % width
-        source, mask = source.gather(1, shift), mask.gather(1, shift)
-    answers = network.generate(
-        input_ids=source,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        pad_token_id=pad,
-    )
-    forced = 1 if network.config.is_encoder_decoder else source.shape[1]
-    return answers[:, forced:].tolist()
-
-
-def _losses(network: Any, source: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+def _losses(network: "PreTrainedModel", source: Tensor, mask: Tensor, target: Tensor) -> Tensor:
     """-log p of each token of target (m, t), which is padded with IGNORED: 0 there."""
     config = network.config
     if config.is_encoder_decoder:
@@ -103,7 +119,7 @@ def _losses(network: Any, source: Tensor, mask: Tensor, target: Tensor) -> Tenso
     )
 
 
-def _forced(network: Any) -> list[int]:
+def _forced(network: "PreTrainedModel") -> list[int]:
     """The token that the model opens every answer with (BART's), where there is one."""
     forced = getattr(network.generation_config, "forced_bos_token_id", None)
     return [] if forced is None or not network.config.is_encoder_decoder else [forced]

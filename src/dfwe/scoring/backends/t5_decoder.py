@@ -5,11 +5,12 @@ reads them.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from dfwe.scoring.backends.t5_network import Attention, Decoder
 
 
 @dataclass
@@ -32,7 +33,7 @@ class EncoderCache:
         return EncoderCache(self.cross[:, :, kept], self.bias[kept])
 
 
-def cross_attention_cache(decoder: Any, states: Tensor, mask: Tensor) -> EncoderCache:
+def cross_attention_cache(decoder: Decoder, states: Tensor, mask: Tensor) -> EncoderCache:
     """Keys and values of the encoder's states (m, s, d) in every layer; mask (m, s)."""
     row, column = mask.nonzero(as_tuple=True)
     tokens = states[row, column]  # (tokens, d)
@@ -46,19 +47,19 @@ def cross_attention_cache(decoder: Any, states: Tensor, mask: Tensor) -> Encoder
     return EncoderCache(cross, bias[:, None, None])
 
 
-def empty_cache(decoder: Any, encoder_cache: EncoderCache, longest: int) -> Tensor:
+def empty_cache(decoder: Decoder, encoder_cache: EncoderCache, longest: int) -> Tensor:
     """Room for keys and values of target tokens, (layers, 2, m, heads, longest, dk)."""
     layers, two, m = encoder_cache.cross.shape[:3]
     return encoder_cache.cross.new_empty(layers, two, m, *_heads(decoder, longest))
 
 
-def position_bias(decoder: Any, length: int) -> Tensor:
+def position_bias(decoder: Decoder, length: int) -> Tensor:
     """(1, heads, length, length): what relative positions add to the scores."""
     return decoder.block[0].layer[0].SelfAttention.compute_bias(length, length)
 
 
 def decode(
-    decoder: Any,
+    decoder: Decoder,
     ids: Tensor,
     bias: Tensor,
     encoder_cache: EncoderCache,
@@ -86,7 +87,7 @@ def decode(
     return decoder.final_layer_norm(hidden)
 
 
-def _attend(attention: Any, normed: Tensor, pair: Tensor, bias: Tensor) -> Tensor:
+def _attend(attention: Attention, normed: Tensor, pair: Tensor, bias: Tensor) -> Tensor:
     """What the tokens (m, t, d) take from keys and values `pair` (2, m, heads, s, dk)."""
     query, (key, value) = _split(attention.q(normed), pair), pair
     read = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
@@ -98,6 +99,6 @@ def _split(projected: Tensor, pair: Tensor) -> Tensor:
     return torch.unflatten(projected, 2, (pair.shape[2], pair.shape[4])).transpose(1, 2)
 
 
-def _heads(decoder: Any, length: int) -> tuple[int, int, int]:
+def _heads(decoder: Decoder, length: int) -> tuple[int, int, int]:
     attention = decoder.block[0].layer[0].SelfAttention
     return attention.n_heads, length, attention.key_value_proj_dim

@@ -4,18 +4,17 @@ Everything but attention looks at one token at a time, so it runs on the tokens 
 laid end to end; attention runs source by source and needs no mask.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from dfwe.scoring.backends.t5_network import Encoder
 from dfwe.scoring.lists import integers
 
 TOKENS = 2048  # laid end to end at a time: more leave the cache
 
 
-def encode_packed(encoder: Any, source: Tensor, mask: Tensor) -> Tensor:
+def encode_packed(encoder: Encoder, source: Tensor, mask: Tensor) -> Tensor:
     """States (m, s, d) of a transformers T5 encoder; 0 where there is no token. No dropout.
 
     Args:
@@ -29,7 +28,7 @@ def encode_packed(encoder: Any, source: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([_encode(encoder, ids, present, bias) for ids, present in parts])
 
 
-def _encode(encoder: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
+def _encode(encoder: Encoder, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
     lengths, real = integers(mask.sum(1)), mask.bool()
     hidden = encoder.embed_tokens(source[real])  # (tokens, d)
     for block in encoder.block:
@@ -37,7 +36,7 @@ def _encode(encoder: Any, source: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         attention, normed = around.SelfAttention, around.layer_norm(hidden)
         shape = (-1, attention.n_heads, attention.key_value_proj_dim)
         projected = (
-            project(normed).view(shape).transpose(0, 1).split(lengths, 1)  # (heads, length, dk)
+            torch.split(project(normed).view(shape).transpose(0, 1), lengths, 1)  # (heads, t, dk)
             for project in (attention.q, attention.k, attention.v)
         )
         read = [

@@ -45,7 +45,7 @@ def dashboard(study: Callable[[], EnsemblingStudy], stage: Stage, context: Conte
     api = wandb_api("stage=dashboard")
     from wandb.errors import Error
 
-    project = logger.arguments.get("project", "dfwe")
+    project = str(logger.arguments.get("project", "dfwe"))
     entity = logger.arguments.get("entity") or api.default_entity
     if entity is None:
         raise UserError(
@@ -53,7 +53,7 @@ def dashboard(study: Callable[[], EnsemblingStudy], stage: Stage, context: Conte
             "team by logger.entity=NAME."
         )
     try:
-        saved = workspace(entity, project).save()
+        saved = workspace(str(entity), project).save()
     except Error as error:
         raise UserError(
             f"The workspace of {entity}/{project} could not be saved ({error}); check "

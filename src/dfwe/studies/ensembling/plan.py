@@ -209,13 +209,15 @@ class Plan:
             if step is None:
                 log.info("%s does not apply to task=%s here.", name, self.study.task.name)
                 continue
+            step = _step(f"controls.{name}", step)
             methods.append(Method(name, step, *self._test_of(step)))
         return (*methods, Method("dfwe", mixture, test, "mixture"))
 
     @cached_property
     def drawn(self) -> tuple[Step, ...]:
         """The searches that show the landscape between three experts."""
-        return tuple(build(self) for build in self.study.landscapes.values())
+        landscapes = self.study.landscapes.items()
+        return tuple(_step(f"landscapes.{name}", build(self)) for name, build in landscapes)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -326,5 +328,15 @@ class Plan:
         )
 
 
-Control = Callable[[Plan], Step | None]  # None: it does not apply to this study
-Landscape = Callable[[Plan], Step]
+Control = Callable[[Plan], object]  # a step; None where it does not apply to this study
+Landscape = Callable[[Plan], object]  # a step
+
+
+def _step(key: str, made: object) -> Step:
+    """What a function of the configuration makes of the plan."""
+    if not isinstance(made, Step):
+        raise UserError(
+            f"{key} gives a {type(made).__name__} where a step is needed; name a function from "
+            "the plan to a step."
+        )
+    return made

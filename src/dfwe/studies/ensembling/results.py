@@ -136,9 +136,8 @@ def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
     model, step = plan.study.model, plan.interpolation
     known = not plan.study.checkpoints and HUB_ID.fullmatch(model.path or "")
     base = model.path if known and not Path(str(model.path)).exists() else None
-    values, recipe = shown.model_dump(mode="json"), step.recipe.describe()
     reads_mean = model.family == "encoder" and readout_of(store.whole(step.recipe)) == "mean"
-    card = model_card(values, recipe, model.family, base, reads_mean=reads_mean)
+    card = model_card(shown, step.recipe, model.family, base, reads_mean=reads_mean)
     files = {"model_card.md": card}
     search = store.record(step.recipe, SearchRecord)
     if search.alpha.ndim == 1:  # mergekit knows no groups of parameters

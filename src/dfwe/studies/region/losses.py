@@ -17,13 +17,14 @@ from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.studies.region.config import Settings as RegionSettings
 from dfwe.studies.region.contents import CurvesResults, PathsResults
-from dfwe.studies.region.points import Point, hulls, lines, singles
+from dfwe.studies.region.points import EXTRAPOLATION, LINE, Point, hulls, lines, singles
 from dfwe.studies.region.probe import Probe, ProbeTexts, Texts
 from dfwe.studies.region.stages import Grid
-from dfwe.studies.region.statistics import Losses, curves, odds
+from dfwe.studies.region.statistics import Curve, Losses, OddsRow, curves, odds
 from dfwe.studies.region.tables import between
 from dfwe.tasks.task import Task
 from dfwe.weights.readout import Readout
+from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,43 +33,6 @@ if TYPE_CHECKING:
 
 LEDGER = "losses.jsonl"
 SIZES = ("texts", "interior", "perturbed", "pairs", "points", "extrapolation", "steps")
-
-
-class OddsRow(Record):
-    """P_B(a, b) of a group: how often a model of a has the lower loss, with its interval; one
-    model each has none."""
-
-    level: str
-    group: str
-    a: str
-    b: str
-    p: float
-    low: float | None
-    high: float | None
-    loss_a: float
-    loss_b: float
-
-
-class CurvePoint(Record):
-    """Mean loss (nats) over pairs at a place t of a line, with its interval; one pair has none."""
-
-    t: float
-    mean: float
-    low: float | None
-    high: float | None
-
-
-class Curve(Record):
-    """Loss along lines of one kind.
-
-    Args:
-        points: by t.
-        breaks: of each line the first t beyond its end at which it is worse than the pretrained
-            model; None for one that never is. None for lines that end at their models.
-    """
-
-    points: tuple[CurvePoint, ...]
-    breaks: tuple[float | None, ...] | None = None
 
 
 class ReadoutLosses(Record):
@@ -163,13 +127,11 @@ class Paths(Step):
         losses = self._measure(run, points, run.work / LEDGER)
         record = LossesRecord(
             readouts=tuple(
-                ReadoutLosses.model_validate(  # lists become tuples
-                    {
-                        "readout": readout,
-                        "odds": odds(points, part, owners, self.region),
-                        **curves(points, part),
-                    },
-                    strict=False,
+                ReadoutLosses(
+                    readout=readout,
+                    odds=tuple(odds(points, part, owners, self.region)),
+                    line=curves(LINE, points, part),
+                    extrapolation=curves(EXTRAPOLATION, points, part),
                 )
                 for readout, part in losses.items()
             )
@@ -202,7 +164,7 @@ class Paths(Step):
         from dfwe.weights.layout import flatten
 
         space, backbone, tokenizer = self.grid.space(run)
-        backbone.to(run.context.device)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+        place(backbone, run.context.device)
         flatten(backbone)
         norms = np.sqrt(np.diag(gram(space.rows[:-1], space.rows[-1])))
         probes = {name: self._probe(run, task, tokenizer) for name, task in self.probed.items()}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfwe.studies.region.config import Settings
+from dfwe.weights.untyped import norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,13 +50,12 @@ def interior(n: int, members: Sequence[int], count: int, seed: int) -> Alphas:
     return alphas
 
 
-def perturbed(base: "Tensor", norm: float, seed: int) -> "Tensor":
-    """The base (P,) moved by `norm` in a random direction: as far away, but nowhere special."""
+def perturbed(base: "Tensor", distance: float, seed: int) -> "Tensor":
+    """The base (P,) moved so far in a random direction: as far away, but nowhere special."""
     import torch
 
     noise = torch.randn(base.shape, generator=torch.Generator().manual_seed(seed))
-    length = torch.as_tensor(noise.norm())  # pyright: ignore[reportUnknownMemberType]
-    return base + noise * (norm / length)
+    return base + noise * (distance / norm(noise))
 
 
 def breaks(t: Sequence[float], losses: Sequence[float], limit: float) -> float | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ from dfwe.scoring.lists import integers
 from dfwe.statistics.logistic_regression import FOLDS, fit
 from dfwe.tasks.task import Task
 from dfwe.weights.readout import Readout, mean_of_tokens
+from dfwe.weights.untyped import encoder_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +123,7 @@ class Probe:
                 "more; raise region.texts."
             )
 
-    def __call__(self, backbone: Any) -> dict[Readout, tuple[float, float]]:
+    def __call__(self, backbone: "PreTrainedModel") -> dict[Readout, tuple[float, float]]:
         """(generalised loss in nats, accuracy 0..1) of a frozen backbone; inf if it overflows."""
         train, dev = (features(backbone, part, self.readouts) for part in (self.train, self.dev))
         return {readout: self._loss(train[readout], dev[readout]) for readout in self.readouts}
@@ -132,15 +136,15 @@ class Probe:
 
 
 def features(
-    backbone: Any, texts: Texts, readouts: Sequence[Readout]
+    backbone: "PreTrainedModel", texts: Texts, readouts: Sequence[Readout]
 ) -> dict[Readout, NDArray[np.float64]]:
     """What heads would read (m, d) at each of these places of the last states.
 
     Of a sequence-to-sequence model they are its encoder's.
     """
     backbone.eval()
-    encoder = backbone.get_encoder() if backbone.config.is_encoder_decoder else backbone.base_model
-    rows: dict[Readout, list[Any]] = {readout: [None] * len(texts.labels) for readout in readouts}
+    encoder = encoder_of(backbone)
+    rows: dict[Readout, dict[int, NDArray[np.float64]]] = {readout: {} for readout in readouts}
     with torch.inference_mode():
         for batch in (batch.to(backbone.device) for batch in texts.batches):
             states = encoder(input_ids=batch.source, attention_mask=batch.mask).last_hidden_state
@@ -149,4 +153,5 @@ def features(
                 values = read.cpu().double().numpy()
                 for position, row in zip(integers(batch.index), values, strict=True):
                     rows[readout][position] = row
-    return {readout: np.stack(part) for readout, part in rows.items()}
+    order = range(len(texts.labels))
+    return {readout: np.stack([part[i] for i in order]) for readout, part in rows.items()}

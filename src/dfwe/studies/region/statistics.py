@@ -1,18 +1,17 @@
 """P_B(A, B): how often a random model of group A is better than one of group B (sec. 4)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfwe.pipeline.record import Record
 from dfwe.statistics.bootstrap import LEVEL, interval, student_quantile
 from dfwe.studies.region.config import Settings
 from dfwe.studies.region.points import (
     EXTRAPOLATION,
     IN,
     INTERIOR,
-    LINE,
     NOISE,
     PRETRAINED,
     Point,
@@ -83,16 +82,53 @@ def t_interval(values: ArrayLike) -> tuple[float, Interval]:
 Losses = dict[tuple[str, str], float]  # (point, dataset) -> generalised loss
 
 
+class OddsRow(Record):
+    """P_B(a, b) of a group: how often a model of a has the lower loss, with its interval; one
+    model each has none."""
+
+    level: str
+    group: str
+    a: str
+    b: str
+    p: float
+    low: float | None
+    high: float | None
+    loss_a: float
+    loss_b: float
+
+
+class CurvePoint(Record):
+    """Mean loss (nats) over pairs at a place t of a line, with its interval; one pair has none."""
+
+    t: float
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class Curve(Record):
+    """Loss along lines of one kind.
+
+    Args:
+        points: by t.
+        breaks: of each line the first t beyond its end at which it is worse than the pretrained
+            model; None for one that never is. None for lines that end at their models.
+    """
+
+    points: tuple[CurvePoint, ...]
+    breaks: tuple[float | None, ...] | None = None
+
+
 def odds(
     points: Sequence[Point], losses: Losses, owners: Sequence[str], settings: Settings
-) -> list[dict[str, Any]]:
+) -> list[OddsRow]:
     """P_B(A, B) of every group: In' against In, both against Ex, In against the pretrained body.
 
     A model's loss is the mean over the group's datasets. Ex are the models of other datasets; for
     all datasets together, bases perturbed by as much as fine-tuning moved them.
     """
     probed = {dataset for _, dataset in losses}
-    rows: list[dict[str, Any]] = []
+    rows: list[OddsRow] = []
     for level, members in groups(list(dict.fromkeys(owners)), settings).items():
         for group, datasets in members.items():
             on = [d for d in datasets if d in probed]
@@ -122,39 +158,40 @@ def odds(
                 if values[a] and values[b]:
                     low, high = better_interval(values[a], values[b])
                     rows.append(
-                        {
-                            "level": level,
-                            "group": group,
-                            "a": a,
-                            "b": b,
-                            "p": float(better(values[a], values[b])),
-                            "low": low,
-                            "high": high,
-                            "loss_a": float(np.mean(values[a])),
-                            "loss_b": float(np.mean(values[b])),
-                        }
+                        OddsRow(
+                            level=level,
+                            group=group,
+                            a=a,
+                            b=b,
+                            p=float(better(values[a], values[b])),
+                            low=low,
+                            high=high,
+                            loss_a=float(np.mean(values[a])),
+                            loss_b=float(np.mean(values[b])),
+                        )
                     )
     return rows
 
 
-def curves(points: Sequence[Point], losses: Losses) -> dict[str, dict[str, Any]]:
-    """line | extrapolation -> kind of line -> loss by t with intervals, and where it breaks.
+def curves(way: str, points: Sequence[Point], losses: Losses) -> dict[str, Curve]:
+    """Kind of line -> loss by t with intervals, and where it breaks.
 
     A line breaks where its loss exceeds the pretrained body's on the same datasets.
+
+    Args:
+        way: `LINE`, or `EXTRAPOLATION` for lines beyond their models.
     """
-    lost: dict[str, dict[str, Any]] = {LINE: {}, EXTRAPOLATION: {}}
-    for way in (LINE, EXTRAPOLATION):
-        for kind in dict.fromkeys(p.group for p in points if p.kind == way):
-            members = [p for p in points if p.kind == way and p.group == kind]
-            rows: list[dict[str, float | None]] = []
-            for t in sorted({p.t for p in members if p.t is not None}):
-                values = [_loss(p, losses) for p in members if p.t == t]
-                if np.isfinite(values).all():  # far out, activations overflow
-                    mean, (low, high) = mean_interval(values)
-                    rows.append({"t": t, "mean": mean, "low": low, "high": high})
-            lost[way][kind] = {"points": rows}
-            if way == EXTRAPOLATION:
-                lost[way][kind]["breaks"] = _breaks(members, losses)
+    lost: dict[str, Curve] = {}
+    for kind in dict.fromkeys(p.group for p in points if p.kind == way):
+        members = [p for p in points if p.kind == way and p.group == kind]
+        rows: list[CurvePoint] = []
+        for t in sorted({p.t for p in members if p.t is not None}):
+            values = [_loss(p, losses) for p in members if p.t == t]
+            if np.isfinite(values).all():  # far out, activations overflow
+                mean, (low, high) = mean_interval(values)
+                rows.append(CurvePoint(t=t, mean=mean, low=low, high=high))
+        ends = tuple(_breaks(members, losses)) if way == EXTRAPOLATION else None
+        lost[kind] = Curve(points=tuple(rows), breaks=ends)
     return lost
 
 

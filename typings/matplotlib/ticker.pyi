@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+
+class Locator:
+    def set_params(self, **kwargs: object) -> None: ...
+
+class LogLocator(Locator):
+    def __init__(self, base: float = ..., subs: Sequence[float] = ...) -> None: ...
+
+class NullLocator(Locator): ...
