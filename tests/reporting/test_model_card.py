@@ -43,6 +43,7 @@ def results(alpha: Named, test: float | None = None) -> Results:
         delta=None,
         methods=None,
         interval=None,
+        no_interval=None,
         parts=None,
         seconds={},
         model_dir=None,
