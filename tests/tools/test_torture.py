@@ -1,0 +1,27 @@
+"""The torture of `make torture`, a minute of it: a disturbed plan ends as an undisturbed one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).parents[2] / "tools" / "torture.py"
+FEW = {"kills": 2, "errors": 1, "sizes": 0, "full-disks": 0, "damages": 1, "crowds": 0}
+
+
+def test_kills_errors_and_damage_change_no_result():
+    options = [word for name, count in FEW.items() for word in (f"--{name}", str(count))]
+    run = subprocess.run(
+        [sys.executable, SCRIPT, "--seed", "3", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = run.stdout.splitlines()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert any(line.startswith("killed in train") for line in lines)
+    assert any(line.split()[:2] == ["killed", "1"] for line in lines)
+    assert all(line.endswith(" 0 failed") for line in lines if line.endswith("failed"))
