@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -39,7 +39,7 @@ class _State:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable() -> Generator[None]:
     """From here on a signal raises `Stopped`; when the block ends so, the process does.
 
     For a command's whole work, in the main thread. Forked processes have the usual handlers.

@@ -114,7 +114,9 @@ def _copied(checkpoint: Checkpoint, layout: Layout, read: "Read", cache: Path | 
     def write(folder: Path) -> None:
         with (folder / FLAT).open("wb") as out:
             for name in layout.names:
-                for block in read(name).flatten().split(BLOCK):
+                values = read(name).flatten()
+                for start in range(0, len(values), BLOCK):
+                    block: Tensor = values[start : start + BLOCK]
                     out.write(raw_bytes(block.float()))
 
     if cache is None:

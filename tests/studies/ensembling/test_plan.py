@@ -153,7 +153,7 @@ def test_a_search_killed_in_its_commit_is_not_repeated(plan, context, monkeypatc
 
     execute(plan.steps, Stage("finetune", BEFORE.computes[:2]), context)
     with monkeypatch.context() as patched:
-        patched.setattr("dfwe.pipeline.store._sync", kill)
+        patched.setattr("dfwe.pipeline.store.sync", kill)
         with pytest.raises(KeyboardInterrupt):
             execute(plan.steps, BEFORE, context)
     timings = context.store.work(plan.interpolation.recipe) / "timings.jsonl"

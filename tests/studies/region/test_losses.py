@@ -87,7 +87,7 @@ def test_probing_killed_in_its_commit_keeps_its_ledger(
 
     text = "".join(recorded)
     with monkeypatch.context() as patched:
-        patched.setattr("dfwe.pipeline.store._sync", kill)
+        patched.setattr("dfwe.pipeline.store.sync", kill)
         with pytest.raises(KeyboardInterrupt):
             resume(plan, elsewhere, text)
     assert (elsewhere.store.work(plan.paths.recipe) / LEDGER).read_text() == text

@@ -16,7 +16,7 @@ from dfwe.data.dialogue import fingerprint
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.studies.region.config import Settings as RegionSettings
-from dfwe.studies.region.contents import CurvesResults, PathsResults
+from dfwe.studies.region.contents import CurvesResults, OddsResult, PathsResults
 from dfwe.studies.region.points import EXTRAPOLATION, LINE, Point, hulls, lines, singles
 from dfwe.studies.region.probe import Probe, ProbeTexts, Texts
 from dfwe.studies.region.stages import Grid
@@ -74,7 +74,7 @@ class LossesRecord(Record):
         return [
             {
                 "readout": losses.readout,
-                "odds": [row.model_dump() for row in losses.odds],
+                "odds": [OddsResult(**row.model_dump()) for row in losses.odds],
                 "curves": losses.curves(),
             }
             for losses in self.readouts
