@@ -26,7 +26,7 @@ def test_a_killed_training_resumes_and_ends_with_the_same_weights(experts, tmp_p
     whole, overrides = experts
     process = start(tmp_path, *overrides)
     deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("multirun/store/.work/*/resume.ckpt")):
+    while not list(tmp_path.glob("multirun/store/.work/*/resume.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)

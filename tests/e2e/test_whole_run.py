@@ -56,6 +56,7 @@ def test_results_have_every_key(results):
         "optimism",
         "delta",
         "interval",
+        "no_interval",
         "methods",
         "parts",
         "seconds",
@@ -63,7 +64,7 @@ def test_results_have_every_key(results):
     }
     assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
     mixture, counts = {"alpha", "dev", "test"}, {"evaluations", "iterations", "failed"}
-    assert set(results["dfwe"]) == {*mixture, *counts, "remeasured"}
+    assert set(results["dfwe"]) == {*mixture, *counts, "remeasured", "remark"}
     assert set(results["seconds"]) == {"experts", "finetune", "interpolate", "evaluate"}
     assert sum(results["dfwe"]["alpha"].values()) == pytest.approx(1)
     assert results["delta"] == results["dfwe"]["test"] - results["baseline"]["test"]
@@ -147,7 +148,8 @@ def test_the_run_folder_has_a_model_card_and_a_mergekit_file(finished, results):
     merge = yaml.safe_load((folder / "mergekit.yml").read_text())
     weights = [model["parameters"]["weight"] for model in merge["models"]]
     assert weights == list(alpha.values())
-    assert all((Path(model["model"]) / "config.json").is_file() for model in merge["models"])
+    parents = [Path(model["model"]["model"]["path"]) for model in merge["models"]]
+    assert all((parent / "config.json").is_file() for parent in parents)
 
 
 def test_the_table_fits_eighty_columns(finished):

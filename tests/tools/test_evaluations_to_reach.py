@@ -48,6 +48,7 @@ def run(folder, scores, address="a", remark=None):
         delta=None,
         methods=None,
         interval=None,
+        no_interval=None,
         parts=None,
         seconds={},
         model_dir=None,

@@ -1,4 +1,4 @@
-"""The torture of `make torture`, a minute of it: a disturbed plan ends as an undisturbed one."""
+"""The torture of `make torture`, one chain of it: a killed plan ends as an undisturbed one."""
 
 import subprocess
 import sys
@@ -9,10 +9,10 @@ import pytest
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "torture.py"
-FEW = {"kills": 2, "errors": 1, "sizes": 0, "full-disks": 0, "damages": 1, "crowds": 0}
+FEW = {"kills": 1, "errors": 0, "sizes": 0, "full-disks": 0, "damages": 0, "crowds": 0}
 
 
-def test_kills_errors_and_damage_change_no_result():
+def test_a_chain_of_kills_changes_no_result():
     options = [word for name, count in FEW.items() for word in (f"--{name}", str(count))]
     run = subprocess.run(
         [sys.executable, SCRIPT, "--seed", "3", *options],

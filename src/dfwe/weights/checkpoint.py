@@ -185,6 +185,12 @@ def has_vocabulary(folder: Path) -> bool:
     return any(_is_any(path.name, VOCABULARIES) for path in folder.iterdir())
 
 
+def lacks_vocabulary(folder: Path) -> bool:
+    """Whether a folder has a tokenizer's settings at most, but no file of its words."""
+    names = {path.name for path in folder.iterdir() if _is_any(path.name, VOCABULARIES)}
+    return names <= {"tokenizer_config.json"}
+
+
 def has_weights(folder: Path) -> bool:
     """Whether a folder has a model's weights in one of the formats that are read."""
     names = (*(WEIGHTS, PICKLED), *(f"{name}.index.json" for name in (WEIGHTS, PICKLED)))

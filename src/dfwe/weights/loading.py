@@ -12,7 +12,15 @@ from pydantic import JsonValue
 from dfwe.errors import UserError, machine_failed, reason
 from dfwe.pipeline.recipe import digest
 from dfwe.weights.adapters import Adapter, Kind, Merge, merge, read_checkpoint, replace
-from dfwe.weights.checkpoint import CONFIG, FLOATS, GENERATION, SAVE_AGAIN, WHOLE, Checkpoint
+from dfwe.weights.checkpoint import (
+    CONFIG,
+    FLOATS,
+    GENERATION,
+    SAVE_AGAIN,
+    WHOLE,
+    Checkpoint,
+    lacks_vocabulary,
+)
 from dfwe.weights.judgement import (
     LoadingInfo,
     check_kinds,
@@ -240,6 +248,8 @@ def load_tokenizer(
     except UserError:
         raise
     except Exception as error:  # whatever a library raises for a file that is not as it should be
+        if lacks_vocabulary(folder):  # a class that needs one is named, and nothing is there
+            return None
         why = CUSTOM if "custom code" in str(error) else f"cannot be read ({reason(error)})"
         raise UserError(f"The tokenizer of {folder} {why}; save the tokenizer again.") from None
     names = set(type(tokenizer).vocab_files_names.values()) - {"tokenizer_config.json"}
