@@ -29,7 +29,7 @@ from scipy.special import softmax
 
 from dfwe.search.simplex import initial_alphas
 from friends import ROOT, show
-from regret import DEFAULT, EXPERTS, TABLES, Cell, contenders, ended, summary
+from regret import DEFAULT, EXPERTS, TABLES, Cell, contenders, ended, markdown_values, summary
 
 from landscapes import Landscape, landscape  # isort: skip  (regret puts tools/ on the path)
 
@@ -303,10 +303,7 @@ def table(rows: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> str:
     for name, row in rows.items():
         optimiser, chart = (f"`{name}`", "") if name == DEFAULT else name.rsplit(", ", 1)
         number = max(row[cell.name]["landscapes"] for cell in cells)
-        shown = [row[cell.name]["regret" if name == DEFAULT else "difference"] for cell in cells]
-        sign = "" if name == DEFAULT else "+"
-        values = [f"{mean:{sign}.2f} ± {error:.2f}" for mean, error in shown]
-        lines.append(f"| {optimiser} | {chart} | {number} | {' | '.join(values)} |")
+        lines.append(f"| {optimiser} | {chart} | {number} | {markdown_values(name, row, cells)} |")
     return "\n".join(lines)
 
 

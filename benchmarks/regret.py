@@ -170,12 +170,15 @@ def table(rows: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> str:
         f"| strategy | {' | '.join(cell.name for cell in cells)} |",
         "|---|" + "---:|" * len(cells),
     ]
-    for name, row in rows.items():
-        shown = [row[cell.name]["regret" if name == DEFAULT else "difference"] for cell in cells]
-        sign = "" if name == DEFAULT else "+"
-        values = [f"{mean:{sign}.2f} ± {error:.2f}" for mean, error in shown]
-        lines.append(f"| `{name}` | {' | '.join(values)} |")
+    lines += [f"| `{name}` | {markdown_values(name, row, cells)} |" for name, row in rows.items()]
     return "\n".join(lines)
+
+
+def markdown_values(name: str, row: dict[str, Any], cells: Sequence[Cell]) -> str:
+    """A row's values in Markdown: the default's regret, another's difference from it."""
+    shown = [row[cell.name]["regret" if name == DEFAULT else "difference"] for cell in cells]
+    sign = "" if name == DEFAULT else "+"
+    return " | ".join(f"{mean:{sign}.2f} ± {error:.2f}" for mean, error in shown)
 
 
 def main() -> None:

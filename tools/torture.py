@@ -21,8 +21,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -123,16 +124,16 @@ class Command:
             if "Traceback" in outcome.text or outcome.code in (0, 99):
                 return outcome
             if "dfwe store repair" in outcome.text:
-                from dfwe.store_command import store_command
-
-                with open(os.devnull, "w") as nowhere:
-                    said, sys.stdout = sys.stdout, nowhere
-                    try:
-                        store_command(["repair", str(self.store)])
-                    finally:
-                        sys.stdout = said
+                self.repair()
             outcome = self.run()
         return outcome
+
+    def repair(self) -> None:
+        """Moves damaged results aside, as a person would."""
+        from dfwe.store_command import store_command
+
+        with redirect_stdout(StringIO()):
+            store_command(["repair", str(self.store)])
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -390,10 +391,7 @@ class Torture:
             kind = FINISHED if finished else "damaged while unfinished"
             outcome = command.finish()
             if finished:  # the last stage reads not everything: what is left must be named
-                from dfwe.pipeline.store import Store
-
-                for folder, _ in list(Store(command.store).damaged()):
-                    Store(command.store).move_aside(folder)
+                command.repair()
                 outcome = command.finish()
             self.table.judge(kind, f"{where} {how}", command, outcome)
             shutil.rmtree(command.folder)

@@ -103,8 +103,7 @@ def _run(cfg: DictConfig) -> None:
     _quiet()
     os.chdir(hydra.utils.get_original_cwd())  # paths are those of the command, chdir or not
     check_complete(cfg)
-    OmegaConf.to_container(cfg, resolve=True)  # every reference leads somewhere
-    check_targets(cfg, HydraConfig.get().overrides.task)
+    check_targets(cfg, HydraConfig.get().overrides.task)  # every reference leads somewhere
     from dfwe.pipeline.executor import Stage
 
     stage = build("stage", cfg.stage, Stage)

@@ -48,10 +48,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verify(store: Store) -> int:
-    damaged = list(store.damaged())
+    damaged, number = list(store.damaged()), len(store.folders())
     for folder, words in damaged:
         _say(f"damaged  {folder.name}: {words}")
-    _say(f"{len(store.folders()) - len(damaged)} of {len(store.folders())} results are whole.")
+    _say(f"{number - len(damaged)} of {number} results are whole.")
     if damaged:
         _say(f"`dfwe store repair {store.root}` moves the damaged ones aside.")
     return 1 if damaged else 0

@@ -4,13 +4,13 @@ import json
 import re
 
 from huggingface_hub import ModelCard
+from unfinished import unfinished
 
 from dfwe.pipeline.recipe import Recipe
 from dfwe.reporting.model_card import model_card
 from dfwe.reporting.results import (
     DfweResult,
     ExpertResult,
-    MixtureResult,
     ModelScores,
     Named,
     Results,
@@ -21,10 +21,8 @@ RECIPE = Recipe("interpolate", 1, {"search": {"name": "single_experts"}})
 
 def results(alpha: Named, test: float | None = None) -> Results:
     """Of two experts; only this mixture may have a test score."""
-    untried = MixtureResult(alpha=None, dev=None, test=None)
-    return Results(
+    return unfinished(
         task="emory",
-        seed=3,
         model="flan_t5_base",
         corpus="feta_friends",
         sources=["meld", "qa"],
@@ -35,18 +33,6 @@ def results(alpha: Named, test: float | None = None) -> Results:
         baseline=ModelScores(dev=39.0, test=None),
         uniform=ModelScores(dev=41.0, test=None),
         dfwe=DfweResult(alpha=alpha, dev=44.0, test=test, evaluations=9, iterations=2),
-        one_standard_error=untried,
-        likeliest=untried,
-        cross_fitted=None,
-        selection=None,
-        optimism=None,
-        delta=None,
-        methods=None,
-        interval=None,
-        no_interval=None,
-        parts=None,
-        seconds={},
-        model_dir=None,
     )
 
 

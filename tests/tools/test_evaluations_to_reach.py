@@ -1,9 +1,10 @@
 """The table of evaluations that a search needs for what another one ends with."""
 
 import pytest
+from unfinished import unfinished
 
 from dfwe.errors import UserError
-from dfwe.reporting.results import DfweResult, ExpertResult, MixtureResult, ModelScores, Results
+from dfwe.reporting.results import DfweResult, ExpertResult, ModelScores
 from dfwe.search.ledger import Ledger
 from dfwe.search.loop import search
 from evaluations_to_reach import row
@@ -22,10 +23,9 @@ def run(folder, scores, address="a", remark=None):
 
     search(strategy(), lambda alpha: next(left), ledger=Ledger(folder / "trials.jsonl"))
     experts = [ExpertResult(dev=1.0, test=None, label=x, address=address + x) for x in "xy"]
-    none, mixed = ModelScores(dev=None, test=None), MixtureResult(dev=None, test=None, alpha=None)
-    Results(
+    none = ModelScores(dev=None, test=None)
+    unfinished(
         task="mood",
-        seed=3,
         model="tiny",
         corpus="toy",
         sources=[],
@@ -40,18 +40,6 @@ def run(folder, scores, address="a", remark=None):
             iterations=None,
             remark=remark,
         ),
-        one_standard_error=mixed,
-        likeliest=mixed,
-        cross_fitted=None,
-        selection=None,
-        optimism=None,
-        delta=None,
-        methods=None,
-        interval=None,
-        no_interval=None,
-        parts=None,
-        seconds={},
-        model_dir=None,
     ).write(folder / "results.json")
     return folder
 

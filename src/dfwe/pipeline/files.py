@@ -73,10 +73,8 @@ def _remove_left(path: Path) -> None:
     """Removes what killed processes left beside `path`, where locks tell them from living ones."""
     from filelock import FileLock, Timeout
 
-    left = {
-        lock.removesuffix(LOCK)
-        for lock in map(str, path.parent.glob(f".{escape(path.name)}.*{PART}*"))
-    }
+    beside = path.parent.glob(f".{escape(path.name)}.*{PART}*")  # files and their locks
+    left = {str(part).removesuffix(LOCK) for part in beside}
     if not left or not locks_work(path.parent):
         return
     for name in left:

@@ -190,15 +190,14 @@ class Ledger:
         if self.resume == "check":
             raise UserError(self._disagreement(trial, again))
         found = Remeasured(alpha=trial.alpha, recorded=trial.value, measured=again.score)
-        attempt = self._attempt or self._begun(None)
+        attempt = self._this_attempt
         remeasured = _distinct((*attempt.remeasured, found))
         self._write(attempt.model_copy(update={"remeasured": remeasured}))
 
     def append(self, trial: Trial) -> None:
         """Record a trial; when this returns it is on disk."""
         if self._attempt is None or self._attempt.first is None:
-            attempt = self._attempt or self._begun(None)
-            self._write(attempt.model_copy(update={"first": trial.index}))
+            self._write(self._this_attempt.model_copy(update={"first": trial.index}))
         if trial.answers is not None:
             _append(self._files["answers"], trial.answers.line())
         _append(self.path, _sealed(row_of(trial)))
@@ -218,9 +217,13 @@ class Ledger:
     def _attempts(self) -> list[AttemptRow]:
         return [*self._earlier, *([] if self._attempt is None else [self._attempt])]
 
-    def _begun(self, first: int | None) -> AttemptRow:
+    @property
+    def _this_attempt(self) -> AttemptRow:
+        """This process's row, which may not be written yet."""
+        if self._attempt is not None:
+            return self._attempt
         here = environment(self.device, self.threads)
-        return AttemptRow(first=first, **here.model_dump())
+        return AttemptRow(first=None, **here.model_dump())
 
     def _write(self, attempt: AttemptRow) -> None:
         self._attempt = attempt
