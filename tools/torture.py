@@ -133,7 +133,7 @@ class Command:
         from dfwe.store_command import store_command
 
         with redirect_stdout(StringIO()):
-            store_command(["repair", str(self.store)])
+            store_command(["repair", "--store", str(self.store)])
 
 
 def _main(arguments: Sequence[str]) -> int:

@@ -154,7 +154,7 @@ def test_a_finished_result_needs_no_ancestors(context):
 def test_pruned_weights_are_computed_again_where_they_are_read(context):
     expert = Counted("experts", "meld")
     execute([expert], EXPERTS, context)
-    context.store.prune(expert.recipe)
+    context.store.prune(context.store.folder(expert.recipe))
     execute([expert, Summary("finetune", "records", (expert,))], ALL, context)
     assert expert.runs == ["meld"]
     execute([expert, Counted("finetune", "weights", (expert,))], ALL, context)

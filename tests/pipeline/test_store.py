@@ -142,8 +142,8 @@ def test_a_recipe_is_claimed_once_at_a_time(store):
 
 def test_pruning_takes_the_weights_alone_and_leaves_a_mark(store):
     folder = commit(store)
-    assert store.prune(EXPERT) == len(b"theta")
-    assert store.prune(EXPERT) == 0
+    assert store.prune(store.folder(EXPERT)) == len(b"theta")
+    assert store.prune(store.folder(EXPERT)) == 0
     assert EXPERT in store
     assert not store.has_weights(EXPERT)
     assert not (folder / WEIGHTS).exists()
@@ -155,7 +155,7 @@ def test_pruning_takes_the_weights_alone_and_leaves_a_mark(store):
 
 def test_recomputed_weights_are_to_be_those_that_were_pruned(store):
     folder = commit(store)
-    store.prune(EXPERT)
+    store.prune(store.folder(EXPERT))
     with pytest.raises(UserError, match="are not those that were pruned"):
         commit(store, **{WEIGHTS: b"thetb"})
     assert not store.has_weights(EXPERT)
@@ -168,7 +168,7 @@ def test_nothing_is_pruned_where_there_are_no_weights(store):
     folder = store.folder(EXPERT)
     store.output(EXPERT)
     store.commit(EXPERT, Score(score=1.0), WHERE)
-    assert store.prune(EXPERT) == 0
+    assert store.prune(store.folder(EXPERT)) == 0
     assert not (folder / PRUNED).exists()
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_description_is_named_with_the_way_out(name, content, store):
 
 
 def test_a_result_that_is_missing_is_named(store):
-    for read in (store.stored, store.provenance, store.weights, store.prune):
+    for read in (store.stored, store.provenance, store.weights):
         with pytest.raises(UserError, match=f"has no {EXPERT.name}; run the command again"):
             read(EXPERT)
 
@@ -257,7 +257,7 @@ def test_a_recipe_of_another_address_is_not_believed(store):
 
 def test_pruned_weights_are_no_damage(store):
     commit(store)
-    store.prune(EXPERT)
+    store.prune(store.folder(EXPERT))
     assert list(store.damaged()) == []
     assert store.whole(EXPERT) == store.folder(EXPERT)
 

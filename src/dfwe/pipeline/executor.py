@@ -81,7 +81,9 @@ def compute(step: Step, context: Context) -> None:
         run = Run(step, context, store.output(recipe), store.work(recipe), run_log)
         record = step.run(run)
         seconds = time.monotonic() - began + run.earlier_seconds
-        where = provenance(step.label, seconds, context.device.type)
+        where = provenance(
+            step.label, seconds, context.device.type, stage=step.stage, group=step.group
+        )
         folder = store.commit(recipe, record, where)
         log.debug("%s took %.1f s, earlier attempts included.", recipe.name, seconds)
         run_log.result(recipe, folder, store.stored(recipe))

@@ -41,10 +41,14 @@ class Provenance(Environment):
     Args:
         seconds: what computing the result took, earlier attempts included.
         label: what the result was called then.
+        stage: which `stage=` computed it.
+        group: what a logger grouped it under.
     """
 
     seconds: float
     label: str
+    stage: str = ""
+    group: str = ""
 
 
 def environment(device: str = "cpu", threads: int | None = None) -> Environment:
@@ -54,9 +58,12 @@ def environment(device: str = "cpu", threads: int | None = None) -> Environment:
     )
 
 
-def provenance(label: str, seconds: float, device: str) -> Provenance:
+def provenance(
+    label: str, seconds: float, device: str, *, stage: str = "", group: str = ""
+) -> Provenance:
     """The provenance of a result that is computed here and now."""
-    return Provenance(seconds=seconds, label=label, **environment(device).model_dump())
+    where = environment(device).model_dump()
+    return Provenance(seconds=seconds, label=label, stage=stage, group=group, **where)
 
 
 @functools.cache

@@ -78,8 +78,13 @@ class Store:
         return path
 
     def output(self, recipe: Recipe) -> Path:
-        """An empty folder for the files of a result; `commit` makes it the result."""
-        path = self.work(recipe) / "result"
+        """An empty folder for the files of a result; `commit` makes it the result.
+
+        `recipe.json` beside it says what is under way and which results that starts from.
+        """
+        work = self.work(recipe)
+        _content(recipe, {}).write(work / RECIPE)
+        path = work / "result"
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
         return path
@@ -134,8 +139,7 @@ class Store:
             path.chmod(shared)
             sync(path)
         files = {path.relative_to(output).as_posix(): entry_of(path) for path in paths}
-        stored = StoredRecipe(format=FORMAT, **recipe.describe(), files=files)
-        stored.write(output / RECIPE)
+        _content(recipe, files).write(output / RECIPE)
         for path in (output / RECIPE, *(p for p in output.rglob("*") if p.is_dir()), output):
             sync(path)
         folder = self.folder(recipe)
@@ -238,10 +242,16 @@ class Store:
         sync(self.root)
         return target
 
-    def prune(self, recipe: Recipe) -> int:
-        """Deletes the weights of a result and marks it; returns the bytes that this frees."""
-        stored, folder = self.stored(recipe), self.folder(recipe)
-        if WEIGHTS not in stored.files or not self.has_weights(recipe):
+    def prune(self, folder: Path) -> int:
+        """Deletes the weights of a result and marks it; returns the bytes that this frees.
+
+        Raises:
+            UserError: the folder's recipe cannot be read or has changed.
+        """
+        stored, words = _described(folder)
+        if stored is None or words is not None:
+            raise self._damaged(folder, words or "")
+        if WEIGHTS not in stored.files or (folder / PRUNED).exists():
             return 0
         write_text(folder / PRUNED, "The weights were pruned; running the stage restores them.\n")
         (folder / WEIGHTS).unlink(missing_ok=True)
@@ -275,9 +285,13 @@ class Store:
 
     def _damaged(self, folder: Path, words: str) -> UserError:
         return UserError(
-            f"{folder} is damaged: {words}; `dfwe store repair {self.root}` moves it aside, and "
-            "the same command then computes it again."
+            f"{folder} is damaged: {words}; `dfwe store repair --store {self.root}` moves it "
+            "aside, and the same command then computes it again."
         )
+
+
+def _content(recipe: Recipe, files: dict[str, FileEntry]) -> StoredRecipe:
+    return StoredRecipe(format=FORMAT, **recipe.describe(), files=files)
 
 
 def _described(folder: Path) -> tuple[StoredRecipe | None, str | None]:
