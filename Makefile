@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 OPTIMISERS := .venv/optimisers
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-fast coverage mutants check format lock torture bench bench-full regret outside tiny clean
+.PHONY: quickstart test test-fast coverage mutants check format lock torture fuzz bench bench-full regret outside tiny clean
 
 # torch goes by version alone, for its file differs between package indexes; all else by hash.
 .venv/.done: pyproject.toml requirements.lock
@@ -72,6 +72,13 @@ lock: .venv/.lock
 # Kills, failing disks, damaged files and crowds of processes: docs/reliability.md (about 15 minutes of one core).
 torture: .venv/.done
 	$(BIN)/python tools/torture.py
+
+# Drawn inputs of every kind, sound and wrong, and what became of them: docs/reliability.md (at most 30 minutes of
+# one core). `make fuzz SEED=1 EACH=5000` draws others, and more.
+fuzz: export DFWE_FUZZ = $(or $(EACH),1000)
+fuzz: export DFWE_FUZZ_SEED = $(or $(SEED),0)
+fuzz: .venv/.done
+	$(TEST) -p no:randomly tests/fuzz
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
 bench bench-full: export OMP_NUM_THREADS = 1

@@ -12,7 +12,20 @@ class UserError(ValueError):
 
     Its message is one sentence: what stands there, what was expected, the way out. `dfwe.cli`
     prints it without a traceback and exits with code 1.
+
+    Args:
+        sentence: whatever characters the names in it have, it stays on one line (`printable`).
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
+
+
+def printable(text: str) -> str:
+    """The text with its line breaks, controls and halves of characters as Python escapes them."""
+    if text.isprintable():
+        return text
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
 
 
 def check_whole(name: str, value: object, least: int = 0) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dfwe.data.dialogue import Dialogue, Example, Turn, known_label
+from dfwe.data.templates import fill
 from dfwe.errors import UserError
 from dfwe.settings import Compatibility
 
@@ -168,7 +169,8 @@ def character(
                         f"{mention.start} of its utterance, where it is not; correct 'start'."
                     )
                 phrase = _phrase(turn.text, mention.start, text)
-                filled = prompt.format(labels=" or ".join(labels), mention=text, phrase=phrase)
+                words = {"labels": " or ".join(labels), "mention": text, "phrase": phrase}
+                filled = fill(prompt, words)
                 name = mention.instance_id
                 label = known_label(mention.normalized_entity, labels, name)
                 examples.append(
@@ -198,7 +200,7 @@ def reading(
         for item in _CLOZES.validate_python(dialogue.annotations[title]):
             name = item.instance_id
             answer = known_label(item.answer, entities, name)
-            filled = prompt.format(query=item.query, entities=" or ".join(entities))
+            filled = fill(prompt, {"query": item.query, "entities": " or ".join(entities)})
             examples.append(
                 _choice(name, dialogue, context, filled, answer=answer, options=entities)
             )
@@ -236,7 +238,7 @@ def question(
                 # TLiDB cuts around the last one
                 around = item.answers[-1].answer_utterance_id if compatibility == "tlidb" else 0
                 context = _context(_cap_around(dialogue.turns, around))
-                filled = prompt.format(question=item.question)
+                filled = fill(prompt, {"question": item.question})
                 name = item.instance_id
                 examples.append(
                     Example(name, dialogue.id, context, filled, golds[0], golds, keep="start")
@@ -265,7 +267,7 @@ def personality(
             for trait, value in sample.personality_characteristics.items():
                 name = f"{sample.instance_id}_{trait}"
                 label = known_label(value, labels, name)
-                filled = prompt.format(speaker=sample.focus_speaker, trait=trait)
+                filled = fill(prompt, {"speaker": sample.focus_speaker, "trait": trait})
                 examples.append(
                     _choice(name, dialogue, context, filled, answer=label, options=labels)
                 )
@@ -302,7 +304,7 @@ def relation(
                 if len(set(relations)) < len(relations):
                     raise UserError(f"{name} names a relation twice; leave it there once.")
                 target = " and ".join(names[label] for label in relations)
-                filled = prompt.format(head=triple.head, tail=triple.tail)
+                filled = fill(prompt, {"head": triple.head, "tail": triple.tail})
                 examples.append(
                     _choice(name, dialogue, context, filled, answer=target, options=options)
                 )

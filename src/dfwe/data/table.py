@@ -11,6 +11,7 @@ from typing import overload
 from dfwe.data.corpus import SPLITS
 from dfwe.data.dialogue import Dialogue, Example, known_label
 from dfwe.data.rows import Row, Table, read_dataset, read_files
+from dfwe.data.templates import fill
 from dfwe.errors import UserError, reason
 from dfwe.settings import Count, settings
 
@@ -260,7 +261,7 @@ def classification(
             golds = tuple(known_label(gold, alone, row.place) for gold in golds)
         golds = alone.get(golds[0], golds) if len(golds) == 1 else golds  # rows share their texts
         fields = _Fields(row, labels=joined)
-        text, question = context.format_map(fields), prompt.format_map(fields)
+        text, question = fill(context, fields), fill(prompt, fields)
         asked = asked if asked == question else question
         name = dialogue.id
         examples.append(Example(name, name, text, asked, golds[0], golds, options, keep="start"))

@@ -126,7 +126,8 @@ def _check_options(task: Task, example: Example) -> None:
         if isinstance(gold, tuple):  # texts, of which none has a number
             return
         exact = task.compatibility is not None or task.answer(option, chosen) == gold
-        if not exact or (isinstance(gold, list) and sum(gold) != 1):
+        split = f"{option} and {option}".split(" and ") == [option, option]  # not so of `x and`
+        if not exact or (isinstance(gold, list) and not (split and sum(gold) == 1)):
             raise UserError(
                 f"The label '{option}' of task={task.name} (in {example.id}) is not read as "
                 "itself: labels have to differ in more than case, must not begin or end with a "

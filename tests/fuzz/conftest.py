@@ -1,0 +1,33 @@
+"""The tests' part of `make fuzz`: forty inputs of each kind, always the same."""
+
+from functools import partial
+
+import fuzzing
+import pytest
+
+
+@pytest.fixture
+def fuzz(record_property):
+    """Kind, judge, sound, unsound: draws the inputs and fails with all faults found."""
+
+    def run(kind, judge, sound, unsound):
+        tally = fuzzing.Tally(kind)
+        try:
+            fuzzing.fuzz(tally, judge, sound, unsound)
+        finally:
+            record_property("fuzz", (kind, dict(tally.ends), tally.seconds))
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of `make fuzz`."""
+    if fuzzing.ASKED is None:
+        return
+    reports = [r for end in ("passed", "failed") for r in terminalreporter.stats.get(end, [])]
+    rows = sorted(value for r in reports for name, value in r.user_properties if name == "fuzz")
+    write = partial(terminalreporter.write_line)
+    write(f"{'kind':24} {'inputs':>7} {'right':>7} {'sentence':>9} {'faults':>7} {'seconds':>8}")
+    for kind, ends, seconds in rows:
+        numbers = (ends.get(end, 0) for end in ("inputs", "right", "sentence", "faults"))
+        write("{:24} {:7} {:7} {:9} {:7} {:8.1f}".format(kind, *numbers, seconds))
