@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dfwe.reporting.html import page, write_report
+from dfwe.reporting.html import Page, Picture
 from dfwe.reporting.table import Table
 
 
@@ -61,14 +61,19 @@ def test_latex_escapes_and_rules_off_the_means(sheet):
 
 def test_html_holds_the_cells(sheet):
     found = Cells(sheet.html())
+    assert sheet.html().count('scope="col"') == len(sheet.columns)
+    assert sheet.html().count('scope="row"') == len(sheet.rows)
     assert found.cells == [*sheet.columns, *(cell for row in sheet.rows for cell in row)]
     assert found.open == []
 
 
 def test_a_raster_picture_is_held_as_data(sheet, tmp_path):
     (tmp_path / "a map.png").write_bytes(b"picture")
-    text = write_report(tmp_path, "Title", "", [sheet], {"Map": [tmp_path / "a map.png"]})
-    assert Cells(text.read_text()).links == ["data:image/png;base64,cGljdHVyZQ=="]
+    pictures = {"Map": [Picture(tmp_path / "a map.png", "Where <all> lie.")]}
+    text = Page("Title", "", "", [sheet], pictures).write(tmp_path).read_text()
+    assert Cells(text).links == ["data:image/png;base64,cGljdHVyZQ=="]
+    assert 'alt="Where &lt;all&gt; lie."' in text
+    assert "<figcaption>Where &lt;all&gt; lie.</figcaption>" in text
     assert (tmp_path / "table.csv").read_text() == sheet.csv()
 
 
@@ -78,7 +83,10 @@ def test_the_page_stands_alone_and_its_pictures_keep_their_ids_apart(sheet, tmp_
             '<?xml version="1.0"?><svg><metadata>x</metadata><defs><g id="a"></g></defs>'
             '<g clip-path="url(#a)"></g><use href="#a"/></svg>'
         )
-    text = page("Title", "Lead.", [sheet], {"Pictures": sorted(tmp_path.iterdir())})
+    pictures = [Picture(path, path.stem) for path in sorted(tmp_path.iterdir())]
+    text = Page("Title", "An answer.", "By a test.", [sheet], {"Pictures": pictures}).html()
+    assert text.index("An answer.") < text.index("By a test.") < text.index("<table>")
+    assert 'role="img" aria-label="two"' in text
     assert text.count('id="p1-a"') == text.count('id="p2-a"') == 1
     assert 'href="#p2-a"' in text
     assert "url(#p1-a)" in text

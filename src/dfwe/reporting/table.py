@@ -68,16 +68,17 @@ class Table:
         return "\n".join(lines)
 
     def html(self) -> str:
-        def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
-            inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-            return f"<tr{kind}>{inner}</tr>"
+        def line(cells: Sequence[str], kind: str = "") -> str:
+            first, *others = map(html.escape, cells)
+            inner = "".join(f"<td>{cell}</td>" for cell in others)
+            return f'<tr{kind}><th scope="row">{first}</th>{inner}</tr>'
 
         cut = len(self.rows) - self.last
-        body = [line(row, "td") for row in self.rows[:cut]]
-        body += [line(row, "td", ' class="last"') for row in self.rows[cut:]]
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
+        body = [line(row) for row in self.rows[:cut]]
+        body += [line(row, ' class="last"') for row in self.rows[cut:]]
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         return (
-            f"<h2>{html.escape(self.title)}</h2><div class=wide><table><thead>"
-            f"{line(self.columns, 'th')}</thead><tbody>{''.join(body)}</tbody></table></div>"
-            f"{note}"
+            f'<div class="wide" tabindex="0"><table><caption>{html.escape(self.title)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}"
         )

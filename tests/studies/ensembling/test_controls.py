@@ -376,7 +376,7 @@ def test_the_page_holds_tables_and_pictures(reported):
     # trajectories, alphas, dev against test, the landscape, cost against gain
     assert text.count("<svg") == text.count("</svg>") == 5
     for heading in ("Table 2", "DFWE and the controls", "What the gain consists of"):
-        assert f"<h2>{heading}</h2>" in text
+        assert f"<caption>{heading}</caption>" in text
     assert (reported / "table2.tex").read_text().startswith(r"\begin{tabular}")
 
 

@@ -212,7 +212,8 @@ def assert_page(folder, tables, pictures):
     for ending in ("md", "csv", "tex"):
         assert {path.stem for path in folder.glob(f"*.{ending}")} == tables
     text = (folder / "report.html").read_text()
-    assert text.count("<table>") == len(tables)
+    assert text.count("<table>") == text.count("<caption>") == len(tables)
+    assert '<p class="answer">' in text
     assert text.count('src="data:image/png;base64,') == text.count("src=") == len(pictures)
     assert "href=" not in text
 

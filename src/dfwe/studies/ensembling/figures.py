@@ -8,6 +8,7 @@ import numpy as np
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
 from dfwe.reporting import figures
+from dfwe.reporting.html import Picture
 from dfwe.reporting.terminal import shown
 from dfwe.search.evaluation import Trial
 from dfwe.search.ledger import read_trials
@@ -15,8 +16,8 @@ from dfwe.stages.interpolate import TRIALS, SearchRecord
 from dfwe.studies.ensembling.runs import Runs, average_gain
 
 
-def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
-    """Heading -> SVG files in `folder`; what no run has is left out."""
+def draw(runs: Runs, folder: Path) -> dict[str, list[Picture]]:
+    """Heading -> pictures, SVG files in `folder`; what no run has is left out."""
     store = runs.store
     searches = {
         task: [_trials(store, plan.interpolation) for plan, _ in group]
@@ -26,37 +27,48 @@ def draw(runs: Runs, folder: Path) -> dict[str, list[Path]]:
         task: [_alpha(store, plan.interpolation) for plan, _ in group]
         for task, group in runs.finished.items()
     }
-    drawn = {
-        "Search: the best dev score so far, a line a seed": [
-            figures.trajectories(searches, folder / "trajectories.svg")
-        ],
-        "Alpha by expert: bars are means over seeds, dots are seeds, dashed is uniform": [
-            figures.alphas(chosen, folder / "alphas.svg")
-        ],
-        "Dev against test, a point a run": [
-            figures.dev_against_test(_points(runs), folder / "dev_test.svg")
-        ],
-    }
     lands = [
-        figures.landscape(
-            _trials(store, step),
-            [expert.label for expert in step.parents],
-            task,
-            folder / f"landscape_{task}_{name}.svg",
+        Picture(
+            figures.landscape(
+                _trials(store, step),
+                [expert.label for expert in step.parents],
+                task,
+                folder / f"landscape_{task}_{name}.svg",
+            ),
+            f"{task}: dev score of mixtures of three fine-tuned experts, first seed. Corners are "
+            "single experts; the middle is their average.",
         )
         for task, group in runs.finished.items()
         for plan, _ in group[:1]
         for name, step in zip(plan.study.landscapes, plan.drawn, strict=True)
         if step.recipe in store
     ]
-    if lands:
-        drawn["Dev score between three fine-tuned experts, first seed"] = lands
-    gains = _gains(runs)
-    if gains:
-        drawn["Cost against gain: training and search of one run, means over tasks and seeds"] = [
-            figures.cost_against_gain(gains, "seconds", folder / "cost.svg")
-        ]
-    return drawn
+    drawn = [
+        Picture(
+            figures.trajectories(searches, folder / "trajectories.svg"),
+            "The best dev score found so far, by evaluation; a line per seed.",
+        ),
+        Picture(
+            figures.alphas(chosen, folder / "alphas.svg"),
+            "The chosen weight of each expert: bars are means over seeds, dots are seeds, the "
+            "dashed line is equal weights.",
+        ),
+        Picture(
+            figures.dev_against_test(_points(runs), folder / "dev_test.svg"),
+            "Dev against test score, a point per run: below the diagonal, dev promised more than "
+            "test kept.",
+        ),
+    ]
+    if gains := _gains(runs):
+        drawn.append(
+            Picture(
+                figures.cost_against_gain(gains, "seconds", folder / "cost.svg"),
+                "What a method costs and gains over fine-tuning: time of training and search of "
+                "one run, means over tasks and seeds.",
+            )
+        )
+    pictures = {"The search, and what it is worth": drawn}
+    return {**pictures, "Between the experts": lands} if lands else pictures
 
 
 def _points(runs: Runs) -> dict[str, list[tuple[float, float]]]:

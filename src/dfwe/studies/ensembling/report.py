@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
 from dfwe.pipeline.files import write_json
-from dfwe.reporting.terminal import show
+from dfwe.reporting.terminal import bounds, show, shown
 from dfwe.studies.ensembling.comparison import described
 from dfwe.studies.ensembling.figures import draw
 from dfwe.studies.ensembling.plan import EnsemblingStudy, Plan
-from dfwe.studies.ensembling.runs import Runs
+from dfwe.studies.ensembling.runs import Runs, average, average_gain
 from dfwe.studies.ensembling.tables import comparison, corrected, split, table2
 
 MOST_HYPOTHESES = 2
@@ -39,7 +41,7 @@ def report(
         published_note: what to know of them, printed below the table that shows them.
         hypotheses: one or two methods over which a gain of DFWE was expected beforehand.
     """
-    from dfwe.reporting.html import write_report
+    from dfwe.reporting.html import Page
 
     tasks = [tasks] if isinstance(tasks, str) else tasks
     seeds = [seeds] if isinstance(seeds, int) else seeds
@@ -71,12 +73,55 @@ def report(
         *corrected(runs),
     ]
     context.output.mkdir(parents=True, exist_ok=True)
-    lead = f"{like.corpus.name}, {like.model.name}; scores in points on the test split."
-    pictures = draw(runs, context.output)
-    title = "Derivative-free weight-space ensembling"
-    path = write_report(context.output, title, lead, tables, pictures)
+    origin = (
+        f"Corpus {like.corpus.name}, model {like.model.name}; scores in points on the test split; "
+        f"by `{context.command(stage.name)}`."
+    )
+    title = f"Derivative-free weight-space ensembling: {_listed(list(runs.finished))}"
+    page = Page(title, answer(runs), origin, tables, draw(runs, context.output))
+    path = page.write(context.output)
     write_json(context.output / "report.json", plain(runs))
     show(tables, path)
+
+
+def answer(runs: Runs) -> str:
+    """What is best, by how much, how sure, at what cost: one sentence."""
+    tasks = list(runs.finished)
+    gained = average_gain(runs, tasks, "dfwe", "baseline")
+    test, base = (average(runs, tasks, name) for name in ("dfwe", "baseline"))
+    whole = [name for name in runs.names if all(runs.of(task, name) for task in tasks)]
+    best = max(whole, key=lambda name: average(runs, tasks, name))
+    first = (
+        f"DFWE has {test:.2f} points on test, fine-tuning {base:.2f}: a difference of "
+        f"{gained.mean:+.2f}"
+    )
+    low, high = gained.interval or (-np.inf, np.inf)
+    sure = {True: "which is above noise", False: "which noise can explain"}[low > 0 or high < 0]
+    if gained.interval is None:
+        sure = "of whose noise nothing is known"
+    spent = [
+        [entry.cost.seconds for task in tasks for entry in runs.of(task, name)]
+        for name in ("dfwe", "baseline")
+    ]
+    mixed, tuned = (sum(second for second in row if second is not None) for row in spent)
+    cost = f", for {mixed / tuned:.1f} times the time" if tuned and None not in spent[0] else ""
+    interval = f" (95 % interval {bounds(gained.interval)})" if gained.interval else ""
+    rival = (
+        "no method here is better"
+        if best == "dfwe"
+        else f"the best method here is {shown(best)}, with {average(runs, tasks, best):.2f}"
+    )
+    over = f"{_listed(tasks)}, {_seeds(runs)}"
+    return f"{first}{interval}, {sure}{cost}; {rival} ({over})."
+
+
+def _seeds(runs: Runs) -> str:
+    number = max(len(group) for group in runs.finished.values())
+    return "one seed" if number == 1 else f"up to {number} seeds"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def plain(runs: Runs) -> dict[str, list[dict[str, object]]]:

@@ -27,16 +27,17 @@ from dfwe.studies.region.losses import LossesRecord
 from dfwe.studies.region.plan import RegionPlan
 from dfwe.studies.region.stages import TRANSFER, GeometryRecord, TransferRecord, TransferRow
 from dfwe.studies.region.statistics import Interval, mean_interval, t_interval
-from dfwe.studies.region.tables import regions, sources, tables
+from dfwe.studies.region.tables import answer, regions, sources, survey_answer, tables
 
 Value = TypeVar("Value")
 TITLE = "Regions in weight space"
 PICTURES = {  # file name without ending -> caption on the page
-    "cosine": "Cosine similarity of the task vectors",
-    "tree": "Average linkage of the task vectors",
-    "plane": "The two directions in which the models differ most",
-    "line": "Generalised loss between two models, with 95 % bands",
-    "extrapolation": "Generalised loss beyond two models, in log steps",
+    "cosine": "How alike the models' task vectors are (what training changed): the cosine of each "
+    "pair; a model with itself is left out of the scale.",
+    "tree": "Which models are closest: the tree of average linkage on 1 - cosine.",
+    "plane": "The models on the two directions in which they differ most; a cross is a centroid.",
+    "line": "Loss on the way from one model to another, over several datasets, with 95 % bands.",
+    "extrapolation": "Loss beyond two models, on the line through them, in log steps.",
 }
 
 
@@ -64,8 +65,11 @@ def region(
         for picture in context.store.files(step.recipe, "*.png"):
             (context.output / picture.name).write_bytes(picture.read_bytes())
     shown = results(plan, stage, context.store)
-    lead = f"{plan.study.corpus.name}, {plan.study.model.name}; {plan.label} seeds."
-    _show(shown, lead, tables(shown), context.output)
+    origin = (
+        f"Corpus {plan.study.corpus.name}, model {plan.study.model.name}, {plan.label} seeds; by "
+        f"`{context.command(stage.name)}`."
+    )
+    _show(shown, answer(shown), origin, tables(shown), context.output)
 
 
 def finetune(
@@ -217,17 +221,22 @@ def _survey(checkpoints: Sequence[str], context: Context, settings: Settings) ->
         "their mean, where models of one region point apart too: name the pretrained model in "
         "region.base to see them together"
     )
-    _show(values, f"{label}, task vectors around {around}.", shown, context.output)
+    origin = f"{label}, task vectors around {around}."
+    _show(values, survey_answer(values), origin, shown, context.output)
 
 
-def _show(results: Mapping[str, object], lead: str, tables: Sequence[Table], output: Path) -> None:
+def _show(
+    results: Mapping[str, object], answer: str, origin: str, tables: Sequence[Table], output: Path
+) -> None:
     """Write results.json, the tables and the page; print the tables and where all that is."""
-    from dfwe.reporting.html import write_report
+    from dfwe.reporting.html import Page, Picture
 
     write_json(output / "results.json", results)
-    drawn = {
-        text: [path]
+    drawn = [
+        Picture(path, text)
         for name, text in PICTURES.items()
         if (path := output / f"{name}.png").is_file()
-    }
-    show(tables, write_report(output, TITLE, lead, tables, drawn), output / "results.json")
+    ]
+    pictures = {"Where the models lie": drawn} if drawn else {}
+    page = Page(TITLE, answer, origin, tables, pictures)
+    show(tables, page.write(output), output / "results.json")

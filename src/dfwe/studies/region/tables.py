@@ -19,6 +19,7 @@ from dfwe.studies.region.geometry import mean_cosine
 from dfwe.studies.region.points import REACH
 from dfwe.studies.region.statistics import t_interval
 
+NAMED = 6  # checkpoints in a sentence
 PLACES = {"first": "first token", "mean": "mean"}  # where a probe reads
 
 
@@ -32,6 +33,55 @@ def tables(study: StudyResults) -> list[Table]:
     if starts := study["transfer"]:
         computed.append(transfer(starts))
     return computed
+
+
+def answer(study: StudyResults) -> str:
+    """What a study shows so far, in a sentence or three."""
+    said: list[str] = []
+    if geometry := study["geometry"]:
+        near = geometry["cosine"]
+        inside = float(np.mean([row[name] for name, row in near.items()]))
+        across = [x for name, row in near.items() for other, x in row.items() if other != name]
+        apart = f", across datasets {np.mean(across):.2f}" if across else ""
+        said.append(
+            f"Models fine-tuned on one dataset changed in one direction: mean cosine {inside:.2f} "
+            f"inside a dataset{apart}."
+        )
+    if paths := study["paths"]:
+        mixed = [
+            row["p"]
+            for row in paths[0]["odds"]
+            if row["level"] == "dataset" and row["a"] == "In'" and row["b"] == "In"
+        ]
+        if mixed:
+            said.append(
+                f"A random mixture of a dataset's models has a lower loss than one of them in "
+                f"{np.mean(mixed):.0%} of pairs."
+            )
+    for row in study["transfer"] or ():
+        if row["dataset"] == "all" and row["start"] == "centroid" and row["low"] is not None:
+            size = "all" if row["size"] is None else str(row["size"])
+            said.append(
+                f"Training that starts from a centroid of other datasets' models ends "
+                f"{row['gain']:+.2f} points from one that starts from the pretrained model "
+                f"({row['low']:+.2f} to {row['high']:+.2f}; {size} rows)."
+            )
+    return " ".join(said) or "Nothing is computed yet."
+
+
+def survey_answer(survey: SurveyResults) -> str:
+    """Which checkpoints belong together, in one sentence."""
+    number, found = len(survey["labels"]), survey["regions"]
+    if not found:
+        return f"None of the {number} checkpoints belong together: averaging them is a risk."
+    largest = found[0]["average"]
+    names = ", ".join(largest[:NAMED]) + (", ..." if len(largest) > NAMED else "")
+    rest = len(survey["outliers"])
+    return (
+        f"Of {number} checkpoints, {number - rest} lie in {len(found)} "
+        f"{'region' if len(found) == 1 else 'regions'}; the {len(largest)} of the largest "
+        f"({names}) can be averaged." + (f" {rest} stand apart." if rest else "")
+    )
 
 
 def clusters(geometry: GeometryResults) -> Table:
