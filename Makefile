@@ -18,8 +18,13 @@ TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 quickstart: .venv/.done
 	$(BIN)/python -m dfwe.run experiment=quickstart
 
-test: .venv/.done
+test: .venv/.browser
 	$(TEST)
+
+# What opens pages in the system's Chromium, where there is one.
+.venv/.browser: .venv/.done
+	! command -v chromium > /dev/null || $(BIN)/pip install --quiet playwright==1.65.2
+	@touch $@
 
 # Without the modules marked slow.
 test-fast: .venv/.done

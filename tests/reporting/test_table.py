@@ -4,6 +4,7 @@ import csv
 import io
 from html.parser import HTMLParser
 
+import browser
 import pytest
 
 from dfwe.reporting.html import Page, Picture
@@ -92,3 +93,18 @@ def test_the_page_stands_alone_and_its_pictures_keep_their_ids_apart(sheet, tmp_
     assert "url(#p1-a)" in text
     assert all(link.startswith("#") for link in Cells(text).links)
     assert "<script" not in text
+
+
+@pytest.mark.browser
+def test_faults_of_a_page_are_found(tmp_path):
+    """What the tests of pages rest on."""
+    path = tmp_path / "page.html"
+    path.write_text(
+        '<!doctype html><html lang="en"><body><img src="missing.png" alt="lost">'
+        '<a href="#nowhere">x</a><p style="width:2000px">wide</p>'
+        "<script>console.error('broken')</script></body></html>"
+    )
+    with browser.chromium() as opened:
+        found = browser.faults(opened, path)
+    for fault in ("lost", "#nowhere", "P: wide", "broken", "missing.png"):
+        assert any(fault in line for line in found), fault

@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import ClassVar
 
+import browser
 import numpy as np
 import pytest
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -378,6 +379,12 @@ def test_the_page_holds_tables_and_pictures(reported):
     for heading in ("Table 2", "DFWE and the controls", "What the gain consists of"):
         assert f"<caption>{heading}</caption>" in text
     assert (reported / "table2.tex").read_text().startswith(r"\begin{tabular}")
+
+
+@pytest.mark.browser
+def test_the_page_opens_in_a_browser(reported):
+    with browser.chromium() as opened:
+        assert browser.faults(opened, reported / "report.html") == []
 
 
 def test_the_plainest_choice_stands_beside_the_best(plan, context, measured):

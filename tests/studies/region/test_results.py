@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields, replace
 
+import browser
 import pytest
 
 from dfwe.pipeline.executor import execute
@@ -33,6 +34,12 @@ def test_a_study_ends_with_tables_pictures_and_results(plan, region_context, che
     pictures = {path.stem for path in output.glob("*.png")}
     assert pictures == {"cosine", "tree", "plane", "line", "extrapolation"}
     check_page(output, {"clusters", "similarity", "odds", "gains", "lines", "transfer"}, pictures)
+
+
+@pytest.mark.browser
+def test_the_page_opens_in_a_browser(plan, region_context):
+    with browser.chromium() as opened:
+        assert browser.faults(opened, region_context.output / "report.html", "dark") == []
 
 
 def test_the_grid_is_dfwes_own_experts(plan, study):
