@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 OPTIMISERS := .venv/optimisers
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-fast coverage mutants check format lock torture fuzz bench bench-full regret outside tiny clean
+.PHONY: quickstart test test-fast coverage mutants check docs format lock torture fuzz bench bench-full regret outside tiny clean
 
 # torch goes by version alone, for its file differs between package indexes; all else by hash.
 .venv/.done: pyproject.toml requirements.lock
@@ -43,12 +43,21 @@ mutants: .venv/.done
 		$(addprefix src/dfwe/weights/,space.py layout.py rows.py) \
 		--tests tests/statistics tests/search tests/weights
 
-# The one gate command: lint, format, import layers and circles, types.
-check: .venv/.done
+# The one gate command: lint, format, import layers and circles, the site, types.
+check: .venv/.done docs
 	$(BIN)/ruff check src tests benchmarks tools typings
 	$(BIN)/ruff format --check src tests benchmarks tools typings
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+# The site, in build/site: a broken link or reference fails.
+docs: .venv/docs/.done
+	.venv/docs/bin/zensical build --strict --clean
+
+.venv/docs/.done: docs/requirements.lock
+	$(PYTHON) -m venv --clear .venv/docs
+	.venv/docs/bin/pip install --quiet --require-hashes --requirement docs/requirements.lock
+	@touch $@
 
 format: .venv/.done
 	$(BIN)/ruff check --fix src tests benchmarks tools typings
@@ -63,6 +72,9 @@ lock: .venv/.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-deps \
 		--generate-hashes $(UPGRADE) --custom-compile-command "make lock" \
 		--output-file benchmarks/optimisers.lock benchmarks/optimisers.in
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes $(UPGRADE) --custom-compile-command "make lock" \
+		--output-file docs/requirements.lock docs/requirements.in
 
 .venv/.lock:
 	$(PYTHON) -m venv .venv
