@@ -14,6 +14,7 @@ from types import UnionType
 from typing import (
     Annotated,
     Literal,
+    ParamSpec,
     TypeVar,
     Union,
     dataclass_transform,
@@ -35,6 +36,8 @@ Points = Annotated[int, Field(ge=2)]  # of a line, ends included
 Compatibility = Literal["tlidb", None]  # with the paper's code, its defects included
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 Class = TypeVar("Class")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 @dataclass_transform(frozen_default=True)
@@ -91,6 +94,22 @@ def check_arguments(
         _model(function, tuple(arguments)).model_validate(dict(arguments))
     except ValidationError as error:
         raise wrong_setting(key, error, arguments) from None
+
+
+def checked(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """A function whose arguments are checked as its annotations say, whoever calls it.
+
+    Raises:
+        UserError: by a call, an argument is of another type or out of its range.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: Given.args, **keywords: Given.kwargs) -> Result:
+        check_arguments(function.__name__, function, signature.bind(*args, **keywords).arguments)
+        return function(*args, **keywords)
+
+    return call
 
 
 @cache

@@ -76,6 +76,11 @@ def test_what_fits_is_accepted(tmp_path, model, config):
         ),
         (SequenceClassifier("m"), head("mad", "sad", "glad"), "in this order, sad, mad, glad"),
         (SequenceClassifier("m"), head("LABEL_0", "LABEL_1"), "has the labels LABEL_0, LABEL_1"),
+        (
+            SequenceClassifier("m"),
+            head("LABEL_1", "LABEL_0", "LABEL_2"),
+            "in this order, sad, mad",
+        ),
         (SequenceClassifier("m"), BERT, "has the labels LABEL_0, LABEL_1"),
         (SequenceClassifier("m"), head(0, 1, 2), "has the labels 0, 1, 2"),
         (SequenceClassifier("m"), {**BERT, "id2label": {"1": "sad", "2": "mad"}}, "labels 1, 2"),

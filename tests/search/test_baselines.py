@@ -1,5 +1,6 @@
 """The proposals beside Nelder-Mead: openings, budgets, seeds and hand-computed choices."""
 
+import re
 from functools import partial
 from itertools import product
 
@@ -10,6 +11,7 @@ from dfwe.errors import UserError
 from dfwe.search import baselines
 from dfwe.search.cma_es import cma_es
 from dfwe.search.evaluation import Evaluations
+from dfwe.search.gaussian_process import gaussian_process
 from dfwe.search.loop import search
 from dfwe.search.nelder_mead import nelder_mead, parallel_nelder_mead
 from dfwe.search.simplex import initial_alphas
@@ -248,6 +250,27 @@ def test_coordinates_count_rounds_until_the_width_is_resolved(n, evaluations, as
     steps, outcome = batches(strategy, lambda alpha: -abs(alpha[0] - 0.7))
     assert sum(map(len, steps)) == asked
     assert outcome.iterations == rounds
+
+
+@pytest.mark.parametrize("strategy", [*CAPPED, gaussian_process])
+def test_a_budget_that_the_opening_spends_is_told(strategy, caplog):
+    assert search(strategy(4, evaluations=5), stepwise).evaluations == 5
+    assert "but only 0 are left after the opening: nothing more is searched" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("strategy", "setting", "sentence"),
+    [
+        (cma_es, {"population": 1}, "cma_es.population=1 should be greater than or equal to 2"),
+        (cma_es, {"sigma": 0.0}, "cma_es.sigma=0.0 should be greater than 0"),
+        (nelder_mead, {"shrink": 2.0}, "nelder_mead.shrink=2.0 should be less than or equal to 1"),
+        (baselines.dirichlet, {"seed": "one"}, "dirichlet.seed=one should be a valid integer"),
+        (baselines.line, {"points": 1}, "line.points=1 should be greater than or equal to 2"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_sentence_from_python_too(strategy, setting, sentence):
+    with pytest.raises(UserError, match=f"^{re.escape(sentence)}"):
+        strategy(4, **setting)
 
 
 def drawn(n, m, seed=0):

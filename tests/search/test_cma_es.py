@@ -59,6 +59,14 @@ def test_one_expert_has_its_shape_and_no_search():
     assert (found.evaluations, found.iterations) == (1, 0)
 
 
+@pytest.mark.parametrize(("evaluations", "population"), [(4, None), (10, None), (30, 40)])
+def test_a_budget_below_one_population_is_told(evaluations, population, caplog):
+    found = search(cma_es(4, evaluations=evaluations, population=population), lambda a: a[0])
+    assert (found.evaluations, found.iterations) == (5, 0)
+    size = 8 if population is None else population  # 4 + floor(3 ln 4)
+    assert f"A population of CMA-ES needs {size} evaluations, but only" in caplog.text
+
+
 def test_it_prints_nothing(capsys):
     search(cma_es(3, evaluations=40), bowl)
     assert capsys.readouterr().out == ""

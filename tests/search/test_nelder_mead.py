@@ -160,12 +160,12 @@ def test_groups_begin_with_a_full_simplex_that_holds_the_plain_one(centre):
 def test_a_budget_below_the_first_simplex_is_told(caplog):
     found = search(nelder_mead(5, evaluations=20, groups=4), lambda alpha: float(alpha[0, 0]))
     assert found.evaluations == 6
-    assert "has 17 alphas, but only 14 evaluations" in caplog.text
+    assert "needs 17 evaluations, but only 14 are left" in caplog.text
     caplog.clear()
     search(nelder_mead(5, evaluations=30, groups=4), lambda alpha: float(alpha[0, 0]))
     assert "first simplex" not in caplog.text
     search(nelder_mead(5, evaluations=3), lambda alpha: float(alpha[0]))
-    assert "simplex of Nelder-Mead has 5 alphas, but only 0 evaluations" in caplog.text
+    assert "simplex of Nelder-Mead needs 5 evaluations, but only 0 are left" in caplog.text
 
 
 def test_groups_find_weights_of_their_own():

@@ -81,10 +81,33 @@ def test_tlidbs_micro_token_f1_ignores_answers_without_overlap():
     assert TokenF1("micro")(said, golds) == pytest.approx(40)  # 2 * 1 / (3 + 2)
 
 
-@pytest.mark.parametrize("metric", [ExactMatch(), TokenF1("micro")])
-def test_a_metric_of_texts_refuses_answers_that_are_none(metric):
-    with pytest.raises(UserError, match=r"got the answer 1 .*FreeText"):
-        metric([1], [2])
+def test_accuracy_of_several_labels_is_scikit_learns():
+    golds, said = RNG.integers(0, 2, (2, 50, 3))
+    wanted = sk.accuracy_score(golds, said)  # of whole rows
+    assert 0 < wanted < 1
+    assert Accuracy()(said.tolist(), golds.tolist()) == pytest.approx(100 * wanted)
+
+
+@pytest.mark.parametrize(
+    ("metric", "answer", "gold", "sentence"),
+    [
+        (ExactMatch(), 1, 2, r"of texts got the answer 1 and the gold answer 2; .*FreeText"),
+        (TokenF1("micro"), 1, 2, r"of texts got the answer 1 .*FreeText"),
+        (
+            F1("micro"),
+            [0, 1],
+            [0, 1],
+            r"of single labels got the answer \[0, 1\] .*answers\.Label}",
+        ),
+        (F1("macro"), "x", ("x", "y"), r"of single labels got .* gold answer \('x', 'y'\)"),
+        (Accuracy(), "x", ("x", "y"), r"of labels got the answer 'x' .*Labels}, or other metrics"),
+        (Accuracy(), 1, [0, 1], r"of labels got the answer 1 and the gold answer \[0, 1\]"),
+        (MultilabelF1(), 1, 1, r"of several labels got the answer 1 .*answers\.Labels}"),
+    ],
+)
+def test_a_metric_refuses_answers_that_it_does_not_compare(metric, answer, gold, sentence):
+    with pytest.raises(UserError, match=sentence):
+        metric([answer], [gold])
 
 
 @pytest.mark.parametrize("average", ["macro", "micro"])

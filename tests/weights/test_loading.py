@@ -338,9 +338,20 @@ def test_a_folder_without_a_tokenizer_does_not_get_an_empty_one(make_t5, save, t
         load(folder)
     (warning,) = preflight([folder]).warnings
     assert "has no tokenizer; mixing goes on" in warning
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+
+
+@pytest.mark.parametrize("name", ["T5Tokenizer", "BertTokenizer", "PreTrainedTokenizerFast"])
+def test_a_tokenizers_settings_without_its_words_are_none(name, make_t5, save, tmp_path):
+    folder = save(make_t5(), tmp_path / "model", tokenizer=None)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+    (warning,) = preflight([folder]).warnings
+    assert "has no tokenizer; mixing goes on" in warning
+    with pytest.raises(UserError, match="has no tokenizer, without which"):
+        load(folder)
+    (folder / "merges.txt").write_text("")  # of a class that it does not name
+    (folder / "vocab.json").write_text("{}")
     (problem,) = preflight([folder]).problems
-    assert "a T5Tokenizer, lacks its vocabulary (spiece.model, tokenizer.json)" in problem
+    assert f"The tokenizer of {folder}" in problem
 
 
 def test_a_tokenizer_of_more_tokens_than_the_embedding_has_rows_starts_no_training(

@@ -207,6 +207,25 @@ def test_what_peft_itself_does_not_merge_alike_is_refused(tuned, base, changes, 
         WeightSpace.from_pretrained([folder])
 
 
+@pytest.mark.parametrize(
+    ("make", "module", "alike"),
+    [
+        (gpt2, "c_attn", True),
+        (gpt2, "wte", False),
+        (gpt2, "lm_head", False),
+        (llama, "lm_head", True),
+    ],
+)
+def test_pefts_merge_of_tied_embeddings_answers_otherwise_than_the_adapter(make, module, alike):
+    import peft
+
+    config = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=[module])
+    model, tokens = peft.get_peft_model(make(), config).eval(), torch.tensor([[3, 5, 8, 1]])
+    before = model(input_ids=tokens).logits
+    after = model.merge_and_unload()(input_ids=tokens).logits
+    assert torch.allclose(before, after, atol=1e-4) == alike
+
+
 def test_embeddings_of_which_one_was_not_saved_are_named_with_both_sizes(tuned):
     from safetensors.torch import save_file
 

@@ -4,19 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit, as_tokenizer, tokenize_continued
-from dfwe.models.family import ModelFamily
+from dfwe.models.family import TextModel
 from dfwe.plain import Plain
 from dfwe.settings import settings
-from dfwe.tasks.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 @settings("model")
-class CausalLM(ModelFamily):
+class CausalLM(TextModel):
     """A pretrained decoder, taught and scored on the tokens of the answer alone."""
 
     family: ClassVar[str] = "causal"
@@ -24,16 +23,14 @@ class CausalLM(ModelFamily):
     def settings(self) -> Mapping[str, Plain]:
         return {"family": self.family, **super().settings()}
 
-    def tokenize(
+    def tokenized(
         self,
-        task: Task,
-        corpus: Corpus,
-        split: str,
+        examples: tuple[Example, ...],
         tokenizer: "PreTrainedTokenizerBase",
         cache: Path | None = None,
     ) -> TokenizedSplit:
         return tokenize_continued(
-            task.examples(corpus, split),
+            examples,
             as_tokenizer(tokenizer),
             max_input=self.max_input,
             max_target=self.max_target,

@@ -96,7 +96,7 @@ class SequenceClassifier(ModelFamily):
         super().fits(checkpoint, config, task, corpus)
         folder, labels = checkpoint.source, _labels(checkpoint.folder, config)
         options = task.examples(corpus, "train")[0].options
-        unnamed = all(label.startswith("LABEL_") for label in labels)
+        unnamed = labels == [f"LABEL_{number}" for number in range(len(labels))]
         same = [label.lower() for label in labels] == [option.lower() for option in options]
         if len(labels) != len(options) or not (unnamed or same):
             raise UserError(

@@ -1,7 +1,8 @@
 """Where a model comes from: a Hub id, a folder, an installed package or `stage=pretrain`."""
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -9,20 +10,22 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import JsonValue
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.dialogue import fingerprint
+from dfwe.data.dialogue import Example, fingerprint
 from dfwe.data.tokenization import TOKENIZATION, TokenizedSplit, as_tokenizer, tokenize
 from dfwe.errors import UserError
 from dfwe.pipeline.files import file_digest
 from dfwe.plain import Plain
 from dfwe.pretraining.config import PretrainingConfig
 from dfwe.scoring.decoding import Decoding
+from dfwe.scoring.labels import check_labels
 from dfwe.settings import Count, settings
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.checkpoint import Checkpoint
+from dfwe.weights.generation import Generation, read_generation
 from dfwe.weights.hub import local_folder
-from dfwe.weights.loading import family_of, load
+from dfwe.weights.loading import complete, family_of, load, no_tokenizer, read_tokenizer
 from dfwe.weights.readout import Readout
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
     from dfwe.training.module import TaskModule
 
-
+log = logging.getLogger(__name__)
 Config = Mapping[str, JsonValue]  # the content of a config.json
 CHOICES = {
     "seq2seq": "model=flan_t5_base",
@@ -160,6 +163,26 @@ class ModelFamily(ABC):
                 f"ask for {wanted}; lower model.max_input."
             )
 
+    def check_answers(  # noqa: B027
+        self,
+        checkpoints: Sequence[Checkpoint],
+        tasks: Sequence[Task],
+        corpus: Corpus,
+        decoding: Decoding,
+    ) -> None:
+        """Check that a model can write the answers; say what of its settings has no part in them.
+
+        Args:
+            checkpoints: the model, or those that are mixed: the first one's settings count, and
+                the first tokenizer that there is.
+            tasks: what it is scored on.
+            corpus: where their examples come from.
+            decoding: how answers are read off it.
+
+        Raises:
+            UserError: it has no tokenizer, or one that cannot write the labels.
+        """
+
     def start(
         self, folder: Path, task: Task, corpus: Corpus, seed: int
     ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
@@ -207,10 +230,17 @@ class ModelFamily(ABC):
 
 
 @settings("model")
-class Seq2SeqLM(ModelFamily):
-    """A pretrained encoder and decoder, which generates the answer."""
+class TextModel(ModelFamily):
+    """A model that answers in text."""
 
-    family: ClassVar[str] = "seq2seq"
+    @abstractmethod
+    def tokenized(
+        self,
+        examples: tuple[Example, ...],
+        tokenizer: "PreTrainedTokenizerBase",
+        cache: Path | None = None,
+    ) -> TokenizedSplit:
+        """Examples as models of this family read them."""
 
     def tokenize(
         self,
@@ -220,8 +250,48 @@ class Seq2SeqLM(ModelFamily):
         tokenizer: "PreTrainedTokenizerBase",
         cache: Path | None = None,
     ) -> TokenizedSplit:
+        return self.tokenized(task.examples(corpus, split), tokenizer, cache)
+
+    def check_answers(
+        self,
+        checkpoints: Sequence[Checkpoint],
+        tasks: Sequence[Task],
+        corpus: Corpus,
+        decoding: Decoding,
+    ) -> None:
+        first = checkpoints[0]
+        tokenizers = (read_tokenizer(checkpoint) for checkpoint in checkpoints)
+        tokenizer = next((x for x in tokenizers if x is not None), None)
+        if tokenizer is None:
+            raise no_tokenizer(first)
+        complete(tokenizer, self.family, first.folder)
+        generating = [task for task in tasks if decoding.generates(task, corpus)]
+        for task in tasks:
+            distinct = {example.options: example for example in task.examples(corpus, "dev")}
+            check_labels(
+                task,
+                self.tokenized(tuple(distinct.values()), tokenizer),
+                generated=task in generating,
+            )
+        note = Generation.of(read_generation(first.source)).note(first.folder)
+        if generating and note is not None:
+            log.info("%s", note)
+
+
+@settings("model")
+class Seq2SeqLM(TextModel):
+    """A pretrained encoder and decoder, which generates the answer."""
+
+    family: ClassVar[str] = "seq2seq"
+
+    def tokenized(
+        self,
+        examples: tuple[Example, ...],
+        tokenizer: "PreTrainedTokenizerBase",
+        cache: Path | None = None,
+    ) -> TokenizedSplit:
         return tokenize(
-            task.examples(corpus, split),
+            examples,
             as_tokenizer(tokenizer),
             max_input=self.max_input,
             max_target=self.max_target,

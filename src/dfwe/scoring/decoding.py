@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dfwe.data.corpus import Corpus
     from dfwe.tasks.task import Task
 
+ANSWERS = 2  # part of recipes; raised when generated answers change
+
 
 @runtime_checkable
 class Decoding(Protocol):
@@ -49,6 +51,10 @@ class Decoding(Protocol):
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Raise UserError if the answers of a task cannot be given so."""
+        ...
+
+    def generates(self, task: "Task", corpus: "Corpus") -> bool:
+        """Whether a task's answers are generated, by the model's generation settings."""
         ...
 
     def settings(self) -> Mapping[str, Plain]: ...
@@ -81,15 +87,18 @@ class Greedy:
         index = integers(batch.index)
         sources = backend_of(network).encode(network, batch)
         gold, options = self._likelihoods(sources, tokenized, index)
-        answers = sources.greedy(max_new_tokens)
+        answers = sources.greedy(max_new_tokens, tokenized.tokenizer)
         texts = tokenized.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return Answers(tuple(texts), gold, options)
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Any text can be generated."""
 
+    def generates(self, task: "Task", corpus: "Corpus") -> bool:
+        return True
+
     def settings(self) -> Mapping[str, Plain]:
-        return {"name": "greedy"}
+        return {"name": "greedy", "version": ANSWERS}
 
     def with_options(self) -> Decoding:
         return _GreedyWithOptions()
@@ -149,8 +158,11 @@ class Likelihood:
                 "have several labels; set decoding=greedy."
             )
 
+    def generates(self, task: "Task", corpus: "Corpus") -> bool:
+        return not all(example.options for example in task.examples(corpus, "dev"))
+
     def settings(self) -> Mapping[str, Plain]:
-        return {"name": "likelihood"}
+        return {"name": "likelihood", "version": ANSWERS}
 
     def with_options(self) -> Decoding:
         return self
@@ -192,6 +204,9 @@ class Classify:
 
     def check(self, task: "Task", corpus: "Corpus") -> None:
         """Labels are checked by the model's family, whose head names them."""
+
+    def generates(self, task: "Task", corpus: "Corpus") -> bool:
+        return False
 
     def settings(self) -> Mapping[str, Plain]:
         return {"name": "classify"}

@@ -13,25 +13,29 @@ from dfwe.search.simplex import (
     Strategy,
     centroid,
     experts,
+    fits,
     initial_alphas,
     left_of,
     shape_of,
 )
-from dfwe.settings import Count, Points, Positive, Share, Whole
+from dfwe.settings import Count, Points, Positive, Share, Whole, checked
 
 
+@checked
 def uniform(n: int, *, groups: int = 1) -> Strategy:
     """The plain average of all experts (uniform soup), whatever the scores are."""
     yield shape_of(n, groups)
     return Outcome(candidates=centroid(n, groups))
 
 
+@checked
 def single_experts(n: int, *, groups: int = 1) -> Strategy:
     """The best single expert."""
     yield shape_of(n, groups)
     return Outcome(candidates=experts(n, groups))
 
 
+@checked
 def greedy_soup(n: int) -> Strategy:
     """Wortsman et al. (2022), recipe 1: experts by score, each kept if the average is no worse."""
     scores = (yield n).values
@@ -44,6 +48,7 @@ def greedy_soup(n: int) -> Strategy:
     return Outcome(iterations=n - 1, candidates=_average(soup, n)[None])
 
 
+@checked
 def line(
     n: int, *, start: int | str = "centroid", end: int | str = "best", points: Points = 11
 ) -> Strategy:
@@ -67,6 +72,7 @@ def line(
     return Outcome(candidates=alphas)
 
 
+@checked
 def rays(n: int, *, end: Positive = 1.0, points: Points = 11) -> Strategy:
     """The best of (1 - t) e_0 + t e_i over t evenly in 0..end and every other expert i.
 
@@ -86,6 +92,7 @@ def rays(n: int, *, end: Positive = 1.0, points: Points = 11) -> Strategy:
     return Outcome(candidates=alphas)
 
 
+@checked
 def lattice(n: int, *, points: Points = 9) -> Strategy:
     """Every alpha whose entries are multiples of 1 / (points - 1): a landscape, for a few experts.
 
@@ -100,6 +107,7 @@ def lattice(n: int, *, points: Points = 9) -> Strategy:
     return Outcome()
 
 
+@checked
 def coordinate(n: int, *, evaluations: Count | None = None, width: Positive = 0.5) -> Strategy:
     """Line searches from the best alpha toward and away from each expert in turn.
 
@@ -108,12 +116,15 @@ def coordinate(n: int, *, evaluations: Count | None = None, width: Positive = 0.
     """
     alphas = initial_alphas(n)
     scores = (yield n).values
-    left, rounds = left_of(evaluations, n), 0
+    budget = left = left_of(evaluations, n)
+    rounds = 0
     best, value = alphas[np.argmax(scores)], scores.max()
     while n > 1 and width > RESOLUTION:
         for corner in experts(n):
             alphas = _toward(best, corner, width)
             if len(alphas) > left:
+                if left == budget:
+                    fits("The first line search", len(alphas), left)
                 return Outcome(rounds)
             if len(alphas) > 0:
                 scores = (yield alphas).values
@@ -124,6 +135,7 @@ def coordinate(n: int, *, evaluations: Count | None = None, width: Positive = 0.
     return Outcome(rounds)
 
 
+@checked
 def dirichlet(
     n: int,
     *,
@@ -135,11 +147,12 @@ def dirichlet(
     """Random search: alphas from the symmetric Dirichlet distribution, uniform at 1."""
     yield shape_of(n, groups)
     draws = left_of(evaluations, n)
-    if draws > 0 and n > 1:
+    if n > 1 and fits("Random search", 1, draws):
         yield _draws(n, draws, concentration, seed, groups)
     return Outcome()
 
 
+@checked
 def dirichlet_nelder_mead(
     n: int,
     *,

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dfwe.errors import UserError
-from dfwe.search.simplex import Outcome, Strategy, initial_alphas, left_of, shape_of
-from dfwe.settings import Count, Positive, Whole
+from dfwe.search.simplex import Outcome, Strategy, fits, initial_alphas, left_of, shape_of
+from dfwe.settings import Count, Positive, Whole, checked
 
 if TYPE_CHECKING:
     import cma
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 WORST = 1e9  # stands for a failed candidate: cma ranks, but does not like infinities
 
 
+@checked
 def cma_es(
     n: int,
     *,
@@ -48,6 +49,8 @@ def cma_es(
     yield shape_of(n, groups)
     budget = left_of(evaluations, n)
     rounds = 0
+    if not fits("A population of CMA-ES", optimizer.popsize, budget):
+        return Outcome()
     while optimizer.popsize <= budget and not optimizer.stop():
         z = np.array(optimizer.ask())
         scores = (yield softmax(z.reshape(len(z), *alphas.shape[1:]), axis=-1)).values

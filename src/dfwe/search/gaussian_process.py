@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dfwe.search.evaluation import Evaluations, Noise, Trial
 from dfwe.search.maximise import argmax
-from dfwe.search.simplex import Alphas, Outcome, Strategy, left_of
-from dfwe.settings import Count, Whole
+from dfwe.search.simplex import Alphas, Outcome, Strategy, fits, left_of
+from dfwe.settings import Count, Whole, checked
 
 if TYPE_CHECKING:
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -22,6 +22,7 @@ MEASURED = 1e-3  # an alpha so near a measured one in every weight needs no meas
 LEAST = 1e-6  # variance of the noise, of the standardised values: keeps the kernel invertible
 
 
+@checked
 def gaussian_process(
     n: int, *, evaluations: Count | None = None, draws: Whole | None = None, seed: Whole = 0
 ) -> Strategy:
@@ -42,7 +43,7 @@ def gaussian_process(
     """
     opening = yield n
     left = left_of(evaluations, n)
-    if n == 1 or left <= 0:
+    if n == 1 or not fits("The Gaussian process", 1, left):
         return Outcome()
     measured = _Measured(opening)
     drawn = min(n if draws is None else draws, left)

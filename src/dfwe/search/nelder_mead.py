@@ -1,6 +1,5 @@
 """Nelder-Mead on the simplex with the adaptive coefficients of Gao & Han (2012)."""
 
-import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
@@ -19,13 +18,13 @@ from dfwe.search.simplex import (
     Strategy,
     centroid,
     default_evaluations,
+    fits,
     grouped,
     left_of,
     shape_of,
 )
-from dfwe.settings import Count, Share, Whole, check_arguments
+from dfwe.settings import Count, Share, Whole, checked
 
-log = logging.getLogger(__name__)
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
 ROUNDING = 1e-12  # a weight so little below its least is that
 RESOLVED = 1.96  # standard errors of a difference that is more than noise
@@ -54,6 +53,7 @@ class Coefficients:
         return cls(rho=1.0, chi=1.0 + 2.0 / d, psi=0.75 - 1.0 / (2.0 * d), sigma=1.0 - 1.0 / d)
 
 
+@checked
 def nelder_mead(
     n: int,
     *,
@@ -90,6 +90,7 @@ def nelder_mead(
     return (yield from _on_face(descend(first, budget, iterations), kept, n))
 
 
+@checked
 def parallel_nelder_mead(
     n: int,
     *,
@@ -116,6 +117,7 @@ def parallel_evaluations(n: int) -> int:
     return 5 * default_evaluations(n) // 3
 
 
+@checked
 def cone(
     n: int,
     *,
@@ -169,7 +171,6 @@ def _opened(
     n: int, start: Start, shrink: float, leave_out: bool, groups: int
 ) -> Asking[tuple[Alphas, NDArray[np.intp]]]:
     """The opening is asked for; then the first simplex, over the experts that are kept."""
-    check_arguments("nelder_mead", nelder_mead, {"start": start, "shrink": shrink})
     opening = yield shape_of(n, groups)
     scores, errors = opening.values, None
     if start == "noise" or leave_out:
@@ -244,14 +245,8 @@ def _descend(
     """Nelder-Mead from the vertices `x` (d + 1, d) of free coordinates."""
     if x.size == 0:  # one expert: nothing to search
         return Outcome()
-    if len(x) > budget:
-        log.warning(
-            "The first simplex of Nelder-Mead has %d alphas, but only %d evaluations are "
-            "left after the opening: nothing more is searched; raise "
-            "search.strategy.evaluations.",
-            len(x),
-            max(budget, 0),
-        )
+    if not fits("The first simplex of Nelder-Mead", int(chart.alphas(x)[1].sum()), budget):
+        return Outcome()
     c = Coefficients.adaptive(x.shape[1])
     asked = _Asked(budget, chart)
     iteration = 0

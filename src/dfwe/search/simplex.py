@@ -1,5 +1,6 @@
 """Points of the simplex, the initial alphas of every search, and what a strategy is."""
 
+import logging
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from dfwe.errors import check_whole
 from dfwe.search.evaluation import Evaluations
 
+log = logging.getLogger(__name__)
 Alphas = NDArray[np.float64]  # (m, n), rows on the simplex; (m, g, n) with g parameter groups
 Shape = int | tuple[int, int]  # n, or (g, n)
 
@@ -93,6 +95,19 @@ def left_of(evaluations: int | None, n: int) -> int:
     """What the opening leaves of so many evaluations; None stands for the default."""
     cap = default_evaluations(n) if evaluations is None else evaluations
     return cap - len(initial_alphas(n))
+
+
+def fits(what: str, size: int, left: int) -> bool:
+    """Whether the first step after the opening fits what is left; the log says where not."""
+    if size > left:
+        log.warning(
+            "%s needs %d evaluations, but only %d are left after the opening: nothing more is "
+            "searched; raise search.strategy.evaluations.",
+            what,
+            size,
+            max(left, 0),
+        )
+    return size <= left
 
 
 def grouped(alphas: Alphas, groups: int) -> Alphas:

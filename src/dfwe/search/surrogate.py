@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dfwe.search.evaluation import Evaluations, OptionScore, Trial
 from dfwe.search.maximise import argmax
 from dfwe.search.nelder_mead import Asking, descend, first_simplex
-from dfwe.search.simplex import Alphas, Opening, Outcome, Strategy, experts, left_of
-from dfwe.settings import Count, Positive, Share, Whole
+from dfwe.search.simplex import Alphas, Opening, Outcome, Strategy, experts, fits, left_of
+from dfwe.settings import Count, Positive, Share, Whole, checked
 
 Floats = NDArray[np.float64]
 ALL_PAIRS = 6  # experts whose pairs all have their midpoint measured
@@ -27,6 +27,7 @@ COOLING = 3.0
 PREDICTIONS = 1 << 22  # at a time: bounds memory
 
 
+@checked
 def surrogate(
     n: int,
     *,
@@ -62,14 +63,16 @@ def surrogate(
     score = opening.options
     assert score is not None
     left = left_of(evaluations, n)
+    if n == 1 or not fits("The surrogate", 1, left):
+        return Outcome()
     measured = _Measured(opening)
-    midpoints = _midpoints(n, opening.values)[: max(left, 0)]
+    midpoints = _midpoints(n, opening.values)[:left]
     if len(midpoints) > 0:
         measured.add((yield midpoints))
         left -= len(midpoints)
     wrong: list[float] = []
     last = coldest * temperature
-    while left > 0 and n > 1 and temperature >= last:
+    while left > 0 and temperature >= last:
         model = measured.model()
         best = _best(model, score, temperature, measured.alphas, seed)
         if np.abs(measured.alphas - best).max(axis=1).min() < MEASURED:

@@ -13,7 +13,7 @@ from dfwe.pipeline.recipe import digest
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Step
 from dfwe.weights.adapters import read_checkpoint
-from dfwe.weights.checkpoint import Checkpoint
+from dfwe.weights.checkpoint import Checkpoint, is_tokenizers
 
 
 class ImportRecord(Record):
@@ -68,7 +68,8 @@ class ImportCheckpoint(Step):
         """What stands beside the weights, another checkpoint's tokenizer if it has none."""
         if self.tokenizer == self.name:
             return self.checkpoint.beside
-        return self.checkpoint.beside | read_checkpoint(self.tokenizer).tokenizer_files
+        own = {x: path for x, path in self.checkpoint.beside.items() if not is_tokenizers(x)}
+        return own | read_checkpoint(self.tokenizer).tokenizer_files
 
     def run(self, run: Run) -> ImportRecord:
         """Exports it alone, with the tokenizer, in the canonical layout."""

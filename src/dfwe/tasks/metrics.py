@@ -18,6 +18,7 @@ from dfwe.settings import Compatibility, settings
 from dfwe.tasks.answers import INVALID, Value
 
 Counts = NDArray[np.float64]
+ONE = (int, float, str)  # types of a single label
 Overlap = tuple[int, int, int]  # words in common, words of the answer, words of the gold text
 
 
@@ -97,6 +98,9 @@ class F1(Summed):
 
     def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         """Right answers, answers and golds of each label, (m, 3 labels)."""
+        for answer, gold in zip(answers, golds, strict=True):
+            if not (isinstance(answer, ONE) and isinstance(gold, ONE)):
+                raise _refused("single labels", answer, gold, "Label")
         answered, wanted = np.asarray(answers), np.asarray(golds)  # (m,) each
         labels = np.unique(np.concatenate([wanted, answered]))
         if self.compatibility is None:
@@ -117,7 +121,7 @@ class F1(Summed):
 
 @settings("task.metrics")
 class Accuracy(Share):
-    """The share of answers equal to the gold one."""
+    """The share of answers equal to the gold one; of several labels all have to be."""
 
     name: str = "accuracy"
 
@@ -126,7 +130,12 @@ class Accuracy(Share):
         return True
 
     def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
-        return _valued(np.asarray(answers) == np.asarray(golds))
+        right: list[bool] = []
+        for answer, gold in zip(answers, golds, strict=True):
+            if isinstance(gold, tuple) or isinstance(answer, list) != isinstance(gold, list):
+                raise _refused("labels", answer, gold, "Label or dfwe.tasks.answers.Labels")
+            right.append(answer == gold)
+        return _valued(right)
 
 
 @settings("task.metrics")
@@ -143,6 +152,9 @@ class MultilabelF1(Summed):
 
     def counts(self, answers: Sequence[Value], golds: Sequence[Value]) -> Counts:
         """Right and wrong cells, (m, 2)."""
+        for given, wanted in zip(answers, golds, strict=True):
+            if not (isinstance(given, list) and isinstance(wanted, list)):
+                raise _refused("several labels", given, wanted, "Labels")
         answer = np.asarray(answers, dtype=np.bool_)  # (m, columns)
         gold = np.asarray(golds, dtype=np.bool_)
         if self.labels is not None:
@@ -235,11 +247,16 @@ def _texts(
     """
     for answer, references in zip(answers, golds, strict=True):
         if not isinstance(answer, str) or not isinstance(references, tuple):
-            raise UserError(
-                f"A metric of texts got the answer {answer!r} and the gold answer {references!r}; "
-                "give the task answer: {_target_: dfwe.tasks.answers.FreeText}, or other metrics."
-            )
+            raise _refused("texts", answer, references, "FreeText")
         yield answer, references
+
+
+def _refused(what: str, answer: Value, gold: Value, reader: str) -> UserError:
+    """The error for answers that a metric does not compare."""
+    return UserError(
+        f"A metric of {what} got the answer {answer!r} and the gold answer {gold!r}; give the "
+        f"task answer: {{_target_: dfwe.tasks.answers.{reader}}}, or other metrics."
+    )
 
 
 def _valued(values: ArrayLike) -> Counts:

@@ -78,6 +78,13 @@ class Task:
         answers = [self.answer(text, e) for text, e in zip(texts, examples, strict=True)]
         return answers, [self.answer.gold(example) for example in examples]
 
+    def check_metrics(self, corpus: Corpus) -> None:
+        """Raise UserError if a metric does not compare such answers as this task's."""
+        example = self.examples(corpus, "dev")[0]
+        answers, golds = self.read_answers([example.target], [example])
+        for metric in self.metrics:
+            metric.counts(answers, golds)
+
     def settings(self) -> Mapping[str, Plain]:
         """What decides a score, besides the examples: how answers are read and measured."""
         return {

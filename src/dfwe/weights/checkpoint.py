@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 CONFIG, GENERATION = "config.json", "generation_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 MODULES = "modules.json"
 FLOATS = ("F64", "F32", "F16", "BF16")  # what is mixed; safetensors' names
 WHOLE = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
@@ -153,9 +154,20 @@ class Checkpoint:
 
     @property
     def tokenizer_folder(self) -> Path | None:
-        """The folder with the tokenizer's files; None where there are none."""
-        has_one = has_vocabulary(self.folder) or self.config.get("tokenizer_class")
-        return self.folder if has_one else None
+        """The folder with the tokenizer's files; None where there are none.
+
+        Its settings without its words are none, unless it is of a class that needs no file.
+        """
+        whole = has_vocabulary(self.folder) or _has_no_words(self._tokenizer_class)
+        return self.folder if whole else None
+
+    @property
+    def _tokenizer_class(self) -> str:
+        try:
+            settings = read_json(self.folder / TOKENIZER_CONFIG)
+        except (OSError, ValueError):
+            settings = {}
+        return str(settings.get("tokenizer_class") or self.config.get("tokenizer_class"))
 
     @property
     def tokenizer_files(self) -> dict[str, Path]:
@@ -181,14 +193,9 @@ def beside(folder: Path) -> dict[str, Path]:
 
 
 def has_vocabulary(folder: Path) -> bool:
-    """Whether a folder has a file that may be a tokenizer's vocabulary or settings."""
-    return any(_is_any(path.name, VOCABULARIES) for path in folder.iterdir())
-
-
-def lacks_vocabulary(folder: Path) -> bool:
-    """Whether a folder has a tokenizer's settings at most, but no file of its words."""
-    names = {path.name for path in folder.iterdir() if _is_any(path.name, VOCABULARIES)}
-    return names <= {"tokenizer_config.json"}
+    """Whether a folder has a file that may be a tokenizer's vocabulary."""
+    names = (path.name for path in folder.iterdir() if path.name != TOKENIZER_CONFIG)
+    return any(_is_any(name, VOCABULARIES) for name in names)
 
 
 def has_weights(folder: Path) -> bool:
@@ -343,6 +350,15 @@ def _module_folders(folder: Path) -> set[str]:
     names = {"1_Pooling", *(module.path for module in modules)} - {""}
     inside = folder.resolve()
     return {name for name in names if inside in (folder / name).resolve().parents}
+
+
+def _has_no_words(name: str) -> bool:
+    """Whether a class of transformers is a tokenizer without a vocabulary file, as ByT5's is."""
+    import transformers
+
+    named = getattr(transformers, name, None)
+    base = transformers.PreTrainedTokenizerBase
+    return isinstance(named, type) and issubclass(named, base) and not named.vocab_files_names
 
 
 def _is_any(name: str, patterns: Sequence[str]) -> bool:

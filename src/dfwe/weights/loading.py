@@ -1,8 +1,7 @@
 """Networks and tokenizers, read as transformers reads them and judged, and back into a folder."""
 
 import logging
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,10 +16,11 @@ from dfwe.weights.checkpoint import (
     FLOATS,
     GENERATION,
     SAVE_AGAIN,
+    TOKENIZER_CONFIG,
     WHOLE,
     Checkpoint,
-    lacks_vocabulary,
 )
+from dfwe.weights.generation import generate, generation_of, read_generation
 from dfwe.weights.judgement import (
     LoadingInfo,
     check_kinds,
@@ -36,6 +36,7 @@ from dfwe.weights.judgement import (
     tied_head,
 )
 from dfwe.weights.readout import read_at_mean, readout_of, reads_mean, write_pooling
+from dfwe.weights.untyped import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +108,16 @@ def load(name: str | Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"
     network, tokenizer = load_as(family, checkpoint)
     if family == "encoder" and readout_of(folder) == "mean":
         read_at_mean(network)
+    complete(tokenizer, family, folder)
+    return fuse_gelu(network), tokenizer
+
+
+def complete(tokenizer: "PreTrainedTokenizerBase", family: str, folder: Path) -> None:
+    """Let the end pad, where a tokenizer has nothing else that does.
+
+    Raises:
+        UserError: it cannot end a text or, for an encoder, pad one.
+    """
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     wanted = "pad_token" if family == "encoder" else "eos_token"
@@ -115,7 +126,6 @@ def load(name: str | Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"
             f"The tokenizer of {folder} has no {wanted}, without which no batch can "
             "be built; set it and save the tokenizer beside the model."
         )
-    return fuse_gelu(network), tokenizer
 
 
 def load_as(
@@ -146,10 +156,7 @@ def load_as(
         raise not_finite(checkpoint.folder, name)
     tokenizer = load_tokenizer(checkpoint, network)
     if tokenizer is None:
-        raise UserError(
-            f"{checkpoint.folder} has no tokenizer, without which no text can be read; save the "
-            "one that the model was trained with beside it."
-        )
+        raise no_tokenizer(checkpoint)
     return network, tokenizer
 
 
@@ -206,13 +213,15 @@ def load_network(
             replace(
                 network, names, state.get(names[0], network.get_parameter(names[0]).data.clone())
             )
-    if cast(Any, network).can_generate() and (folder / GENERATION).is_file():
-        network.generation_config = _generation(folder)
+    if generates := cast(Any, network).can_generate():
+        network.generation_config = read_generation(folder)
     changes, changed = None, {}
     if adapter is not None:
         changes = merge(adapter, network, parts)
         changed = _merged_settings(adapter, network)
     _run(network, checkpoint.folder)
+    if generates:
+        _generate(network, checkpoint.folder)
     tensors = tensors_of(network).items()
     stored = all(name in state and _is_same(state[name], tensor) for name, tensor in tensors)
     return Loaded(network, stored and adapter is None, changes, changed, notes)
@@ -232,32 +241,12 @@ def load_tokenizer(
     """The tokenizer as AutoTokenizer reads it; None where the folder has none.
 
     Raises:
-        UserError: it cannot be read, needs code of its own, lacks its vocabulary, or has more
-            tokens than the network's embedding has rows.
+        UserError: as `read_tokenizer`, or it has more tokens than the network's embedding has
+            rows.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    folder = checkpoint.tokenizer_folder
-    if folder is None or not checkpoint.config:
+    tokenizer = read_tokenizer(checkpoint)
+    if tokenizer is None:
         return None
-    try:
-        with _quiet():
-            tokenizer: PreTrainedTokenizerBase = cast(Any, AutoTokenizer).from_pretrained(
-                folder, config=config_of(checkpoint), trust_remote_code=False
-            )
-    except UserError:
-        raise
-    except Exception as error:  # whatever a library raises for a file that is not as it should be
-        if lacks_vocabulary(folder):  # a class that needs one is named, and nothing is there
-            return None
-        why = CUSTOM if "custom code" in str(error) else f"cannot be read ({reason(error)})"
-        raise UserError(f"The tokenizer of {folder} {why}; save the tokenizer again.") from None
-    names = set(type(tokenizer).vocab_files_names.values()) - {"tokenizer_config.json"}
-    if names and not any((folder / name).is_file() for name in names | {"tokenizer.json"}):
-        raise UserError(
-            f"The tokenizer of {folder}, a {type(tokenizer).__name__}, lacks its vocabulary "
-            f"({', '.join(sorted(names))}); save the tokenizer again."
-        )
     size, rows = 1 + max(tokenizer.get_vocab().values(), default=-1), embedding_rows(network)
     if rows is not None and size > rows:
         raise UserError(
@@ -265,11 +254,49 @@ def load_tokenizer(
             "rows; take the tokenizer that the model was trained with, or resize all models alike "
             "(resize_token_embeddings)."
         )
+    return tokenizer
+
+
+def read_tokenizer(checkpoint: Checkpoint) -> "PreTrainedTokenizerBase | None":
+    """The tokenizer in a folder as AutoTokenizer reads it; None where there is none.
+
+    Raises:
+        UserError: it cannot be read, needs code of its own, or lacks a file of its class.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = checkpoint.tokenizer_folder
+    if folder is None or not checkpoint.config:
+        return None
+    try:
+        with quiet():
+            tokenizer: PreTrainedTokenizerBase = cast(Any, AutoTokenizer).from_pretrained(
+                folder, config=config_of(checkpoint), trust_remote_code=False
+            )
+    except UserError:
+        raise
+    except Exception as error:  # whatever a library raises for a file that is not as it should be
+        why = CUSTOM if "custom code" in str(error) else f"cannot be read ({reason(error)})"
+        raise UserError(f"The tokenizer of {folder} {why}; save the tokenizer again.") from None
+    names = set(type(tokenizer).vocab_files_names.values()) - {TOKENIZER_CONFIG}
+    if names and not any((folder / name).is_file() for name in names | {"tokenizer.json"}):
+        raise UserError(
+            f"The tokenizer of {folder}, a {type(tokenizer).__name__}, lacks its vocabulary "
+            f"({', '.join(sorted(names))}); save the tokenizer again."
+        )
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         # Or they would be saved as the last call happened to leave them.
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def no_tokenizer(checkpoint: Checkpoint) -> UserError:
+    """The error for a model that is to read texts and has no tokenizer."""
+    return UserError(
+        f"{checkpoint.folder} has no tokenizer, without which no text can be read; save the one "
+        "that the model was trained with beside it."
+    )
 
 
 def digest_of(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -341,7 +368,7 @@ def save(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
     head = cast(Any, network).get_output_embeddings()
     tied = head is not None and head.weight is network.get_input_embeddings().weight
     network.config.tie_word_embeddings = tied
-    with _quiet():
+    with quiet():
         network.save_pretrained(folder, save_original_format=False)  # pyright: ignore[reportUnknownMemberType]
     tokenizer.save_pretrained(folder)  # pyright: ignore[reportUnknownMemberType]
     if reads_mean(network):
@@ -361,7 +388,7 @@ def config_of(checkpoint: Checkpoint, **settings: object) -> "PreTrainedConfig":
         state = "damaged" if (folder / CONFIG).exists() else "missing"
         raise UserError(f"{folder / CONFIG} is {state}; {SAVE_AGAIN}.")
     try:
-        with _quiet():
+        with quiet():
             config: PreTrainedConfig = cast(Any, AutoConfig).from_pretrained(
                 folder, trust_remote_code=False, **settings
             )
@@ -422,7 +449,7 @@ def _from_pretrained(
     folder: Path,
 ) -> "tuple[PreTrainedModel, LoadingInfo]":
     try:
-        with _quiet():
+        with quiet():
             return cast(Any, network_class).from_pretrained(
                 None,
                 config=config,
@@ -447,7 +474,7 @@ def _shapes(
     import torch
 
     try:
-        with _quiet(), torch.device("meta"):
+        with quiet(), torch.device("meta"):
             network = cast(Any, network_class)(config)
     except Exception:  # whatever a library raises for a configuration that is not as it should be
         return {}
@@ -506,15 +533,24 @@ def _run(network: "PreTrainedModel", folder: Path) -> None:
         return
 
 
-def _generation(folder: Path) -> Any:
-    from transformers import GenerationConfig
+def _generate(network: "PreTrainedModel", folder: Path) -> None:
+    """Two tokens behind three, where its settings are not those of plain greedy decoding."""
+    import torch
 
+    settings, rows = generation_of(network), embedding_rows(network)
+    known = settings.start is not None or not network.config.is_encoder_decoder
+    if rows is None or network.main_input_name != "input_ids" or (known and not settings.changes):
+        return
+    tokens = torch.arange(3)[None] % rows
     try:
-        with _quiet():
-            return cast(Any, GenerationConfig).from_pretrained(folder)
-    except Exception as error:  # whatever a library raises for a file that is not as it should be
+        generate(network, tokens, torch.ones_like(tokens), 2)
+    except Exception as error:  # whatever a library raises for settings that do not go together
+        if machine_failed(error) or "not implemented for" in str(error):  # for half precision
+            return
+        named = ", ".join(sorted(settings.changes)) or "without decoder_start_token_id"
         raise UserError(
-            f"{folder / GENERATION} cannot be read ({reason(error)}); save the model again."
+            f"{folder} cannot generate by its settings ({named}): {reason(error)}; put them right "
+            f"in its {GENERATION}."
         ) from None
 
 
@@ -530,17 +566,3 @@ def _widest(checkpoint: Checkpoint) -> str:
     kinds = [kind for kind in FLOATS if kind in checkpoint.dtypes]
     names = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
     return names[kinds[0]] if len(kinds) == 1 or kinds[0] == "F64" else "float32"
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Without transformers' warnings and progress: what it would warn of is judged here."""
-    from transformers.utils import logging as library
-
-    library.disable_progress_bar()
-    verbosity = library.get_verbosity()
-    library.set_verbosity_error()
-    try:
-        yield
-    finally:
-        library.set_verbosity(verbosity)

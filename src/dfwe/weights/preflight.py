@@ -12,6 +12,7 @@ from dfwe.errors import UserError
 from dfwe.pipeline.files import file_digest
 from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.checkpoint import CONFIG, FLOATS, Checkpoint, is_tokenizers
+from dfwe.weights.generation import Generation, generation_of
 from dfwe.weights.judgement import (
     check_kinds,
     first_not_finite,
@@ -63,6 +64,7 @@ class Examined:
         settings: what an adapter changes in the base's `config.json`.
         row: its tensors.
         tokenizer: a digest of its tokenizer; None without one.
+        generation: its generation settings; None where it does not generate.
         notes: what is to be said of its tensors, in sentences.
     """
 
@@ -73,6 +75,7 @@ class Examined:
     settings: Mapping[str, JsonValue]
     row: Row
     tokenizer: str | None
+    generation: Generation | None
     notes: tuple[str, ...]
 
     @property
@@ -179,7 +182,7 @@ def _examine(checkpoint: Checkpoint, cache: Path | None, *, bare: bool) -> Exami
         spans = ((name, row.theta[start:stop]) for name, start, stop, _ in row.layout.spans())
         if (wrong := first_not_finite(spans)) is not None:
             raise not_finite(folder, wrong)
-        return Examined(checkpoint, None, frozenset(), {}, {}, row, None, ())
+        return Examined(checkpoint, None, frozenset(), {}, {}, row, None, None, ())
     loaded = load_network(checkpoint)
     network = loaded.network
     row = row_of(checkpoint, loaded, cache)
@@ -193,6 +196,7 @@ def _examine(checkpoint: Checkpoint, cache: Path | None, *, bare: bool) -> Exami
         loaded.settings,
         row,
         None if tokenizer is None else digest_of(tokenizer),
+        generation_of(network) if cast(Any, network).can_generate() else None,
         loaded.notes,
     )
 
@@ -270,6 +274,13 @@ def _differences(first: Examined, other: Examined) -> list[str]:
             f"The tokenizers of {b.folder} and {a.folder} differ; an export "
             "takes the first checkpoint's."
         )
+    if first.generation is not None and other.generation is not None:
+        settings = first.generation.differing(other.generation)
+        if settings:
+            warnings.append(
+                f"The generation settings of {b.folder} and {a.folder} differ in "
+                f"{', '.join(settings)}; answers and an export have the first checkpoint's."
+            )
     modules = _modules(a).keys() & _modules(b).keys()
     changed = sorted(name for name in modules if _modules(a)[name] != _modules(b)[name])
     if changed:

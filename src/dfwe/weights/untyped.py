@@ -1,5 +1,7 @@
 """Calls of torch and transformers whose types are not declared, a function for each."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,3 +39,17 @@ def norm(vector: "Tensor") -> "Tensor":
     import torch
 
     return torch.as_tensor(vector.norm())  # pyright: ignore[reportUnknownMemberType]
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Without transformers' warnings and progress: what it would warn of is judged here."""
+    from transformers.utils import logging as library
+
+    library.disable_progress_bar()
+    verbosity = library.get_verbosity()
+    library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)

@@ -1,4 +1,6 @@
-"""BART-like and causal models, scored by transformers' own passes."""
+"""BART-like and causal models, scored by transformers' own passes; any model's own settings."""
+
+from copy import deepcopy
 
 import pytest
 import torch
@@ -119,6 +121,70 @@ def test_training_losses_are_transformers_own(name, networks, splits):
             labels = torch.cat([torch.full_like(source, -100), text], 1)
             loss = network(input_ids=torch.cat([source, text], 1), labels=labels).loss
         assert losses[row].sum().item() == pytest.approx(loss.item() * text.shape[1], abs=1e-3)
+
+
+OTHER_WAYS = {
+    "num_beams": 4,
+    "num_return_sequences": 3,
+    "length_penalty": 2.0,
+    "early_stopping": True,
+    "do_sample": True,
+    "temperature": 9.0,
+    "top_k": 4,
+    "penalty_alpha": 0.9,
+    "prompt_lookup_num_tokens": 2,
+    "return_dict_in_generate": True,
+    "output_scores": True,
+    "max_time": 1e-9,
+    "max_length": 3,
+}
+ENDS = [1, 83, 253, 297]
+SETTINGS = {
+    "ends": {"eos_token_id": ENDS, "decoder_start_token_id": 4},
+    "others": OTHER_WAYS,
+    "lengths": {"eos_token_id": ENDS, "min_new_tokens": 4, "forced_eos_token_id": 11},
+    "forced": {"forced_bos_token_id": 7, "exponential_decay_length_penalty": [2, 1.5]},
+    "banned": {"suppress_tokens": list(range(200, 300)), "begin_suppress_tokens": [447, 259]},
+    "repeated": {"no_repeat_ngram_size": 1, "repetition_penalty": 1.3, "pad_token_id": -1},
+    "source": {"encoder_repetition_penalty": 20.0},
+    "text": {"stop_strings": ["a", "o"], "eos_token_id": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *(("t5", settings) for settings in SETTINGS if settings != "repeated"),
+        *(("bart", settings) for settings in ("ends", "others", "lengths", "source")),
+        *(("gpt2", settings) for settings in SETTINGS if settings not in ("forced", "source")),
+    ],
+)
+def test_answers_are_those_of_a_models_own_generate(
+    name, settings, networks, splits, make_network, tokenizer
+):
+    split = splits["gpt2" if name == "gpt2" else "bart"]
+    (batch,) = [x for x in evaluation_batches(split, tokens=200) if 0 in x.index]
+    plain = make_network(1) if name == "t5" else networks[name]
+    network = deepcopy(plain)
+    network.generation_config.update(**SETTINGS[settings])
+    with torch.inference_mode():
+        answers = Greedy()(network, batch, split, 6).texts
+        before = Greedy()(plain, batch, split, 6).texts
+    own = plain if settings == "others" else network  # which raises there, or answers otherwise
+    for i, answer in zip(batch.index.tolist(), answers, strict=True):
+        ids = torch.tensor([split.sources[i]])
+        alone = own.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=6,
+            num_beams=1,
+            do_sample=False,
+            num_return_sequences=1,
+            tokenizer=tokenizer,
+        )[0]
+        skipped = len(split.sources[i]) if name == "gpt2" else 1
+        assert answer == tokenizer.decode(alone[skipped:], skip_special_tokens=True)
+    assert (answers == before) == (settings == "others")
 
 
 def test_a_causal_source_ends_in_its_prompt_and_an_answer_in_its_end(splits, tokenizer):

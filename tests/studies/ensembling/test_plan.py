@@ -26,6 +26,7 @@ from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.results import present, results
 from dfwe.tasks.answers import FreeText, Labels
+from dfwe.tasks.metrics import F1, ExactMatch, MultilabelF1
 from dfwe.weights import merge
 from dfwe.weights.groups import block, matching, part
 
@@ -218,22 +219,59 @@ def test_a_search_that_cannot_be_made_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("answer", "sentence"),
+    ("answer", "metric", "sentence"),
     [
-        (FreeText(), "task=mood is answered in free text"),
-        (Labels("calm"), "task=mood may have several labels an example"),
+        (FreeText(), ExactMatch(), "task=mood is answered in free text"),
+        (Labels("calm"), MultilabelF1(), "task=mood may have several labels an example"),
     ],
 )
 def test_a_search_by_options_is_refused_for_tasks_without_one_each(
-    answer, sentence, make_study, context
+    answer, metric, sentence, make_study, context
 ):
     study = make_study(search=Search(surrogate), decoding=Greedy())
     read = partial(without_options, read=study.task.read)
     changed = {"read": read} if isinstance(answer, FreeText) else {}
-    study = replace(study, task=replace(study.task, answer=answer, **changed))
+    task = replace(study.task, answer=answer, metrics=[metric], **changed)
+    study = replace(study, task=task)
     with pytest.raises(UserError, match=sentence):
         Plan(study).check(context.store)
-    Plan(replace(study, search=Search(nelder_mead))).check(context.store)
+    study = replace(study, search=Search(nelder_mead))
+    Plan(study).check(context.store)
+    with pytest.raises(UserError, match="A metric of single labels got the answer"):
+        Plan(replace(study, task=replace(task, metrics=[F1("micro")]))).check(context.store)
+
+
+def mood_with(study, *labels):
+    """The study, whose task has more labels, which no example has."""
+    return replace(study, task=replace(study.task, labels=(*study.corpus.labels("mood"), *labels)))
+
+
+def test_a_label_that_the_tokenizer_cannot_write_is_told_before_any_work(
+    make_study, context, caplog
+):
+    study = mood_with(make_study(), "<pad>")
+    with pytest.raises(UserError, match="cannot write the label '<pad>' of task=mood"):
+        Plan(replace(study, decoding=Greedy())).check(context.store)
+    Plan(study).check(context.store)
+    assert "cannot write the label '<pad>' of task=mood: its likelihood is" in caplog.text
+    with pytest.raises(UserError, match="'<pad>' and '<pad> ' of task=mood alike"):
+        Plan(mood_with(study, "<pad>", "<pad>\u200b")).check(context.store)
+
+
+def test_beams_of_a_models_settings_are_ignored_and_that_is_said(
+    make_study, context, caplog, tmp_path
+):
+    study = make_study(sources=("tone", "air"))
+    folder = shutil.copytree(study.model.folder, tmp_path / "beams")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_beams": 4, "top_k": 9}))
+    study = replace(study, model=replace(study.model, path=str(folder)))
+    with caplog.at_level(logging.INFO):
+        Plan(study).check(context.store)
+        assert "ignored" not in caplog.text  # no text is generated
+        Plan(replace(study, decoding=Greedy())).check(context.store)
+    lines = [record.message for record in caplog.records if "ignored" in record.message]
+    assert lines == [f"Answers are greedy: num_beams=4, top_k=9 of {folder} is ignored."]
 
 
 def test_more_folds_than_dialogues_are_refused_before_any_work(make_study, context):

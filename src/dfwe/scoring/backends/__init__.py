@@ -21,8 +21,13 @@ class Sources(Protocol):
         """
         ...
 
-    def greedy(self, max_new_tokens: int) -> list[list[int]]:
-        """Greedy answers as token ids: transformers' `generate` with one beam."""
+    def greedy(self, max_new_tokens: int, tokenizer: object) -> list[list[int]]:
+        """Greedy answers as token ids, each up to its end: transformers' `generate` with one beam.
+
+        Args:
+            max_new_tokens: the most tokens of an answer, end included.
+            tokenizer: the model's, for stop strings.
+        """
         ...
 
 

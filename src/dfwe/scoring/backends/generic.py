@@ -3,9 +3,9 @@
 It serves BART and its like, and causal language models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from dfwe.data.batches import IGNORED, Batch, padded
 from dfwe.scoring.lists import integers
+from dfwe.weights.generation import Generation, generate, generation_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,22 +21,6 @@ if TYPE_CHECKING:
 POSITIONS = 4096  # of which the vocabulary is scored at a time: bounds memory
 
 Ids = Sequence[int]
-
-
-@runtime_checkable
-class _Generates(Protocol):
-    """What is used of transformers' `GenerationMixin`."""
-
-    def generate(
-        self,
-        *,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        max_new_tokens: int,
-        do_sample: bool,
-        num_beams: int,
-        pad_token_id: int,
-    ) -> Tensor: ...
 
 
 def encode(network: "PreTrainedModel", batch: Batch) -> "Sources":
@@ -71,26 +56,41 @@ class Sources:
         empty = torch.full((len(texts), max(map(len, texts))), -torch.inf, device=device)  # (m, k)
         return empty.index_put((owner, place), torch.cat(summed))
 
-    def greedy(self, max_new_tokens: int) -> list[list[int]]:
-        """Greedy answers: transformers' `generate` with one beam."""
-        network, source, mask = self.network, self.source, self.mask
-        pad = network.config.pad_token_id
-        pad = network.config.eos_token_id if pad is None else pad
-        if not network.config.is_encoder_decoder:  # what is generated stands behind what is padded
-            width = source.shape[1]
-            shift = (mask.sum(1, keepdim=True) + torch.arange(width, device=mask.device)) % width
-            source, mask = source.gather(1, shift), mask.gather(1, shift)
-        assert isinstance(network, _Generates)
-        answers = network.generate(
-            input_ids=source,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=pad,
-        )
-        forced = 1 if network.config.is_encoder_decoder else source.shape[1]
-        return [integers(row) for row in answers[:, forced:]]
+    def greedy(self, max_new_tokens: int, tokenizer: object) -> list[list[int]]:
+        """Greedy answers: transformers' `generate` with one beam, each as if it were alone."""
+        network, settings = self.network, generation_of(self.network)
+        answers: list[list[int]] = [[]] * len(self.source)
+        for rows in self._together(settings):
+            source, mask = self.source[rows], self.mask[rows]
+            width = int(mask.sum(1).max())
+            source, mask = source[:, :width], mask[:, :width]
+            if not network.config.is_encoder_decoder:  # what is generated stands behind it
+                places = torch.arange(width, device=mask.device)
+                shift = (mask.sum(1, keepdim=True) + places) % width
+                source, mask = source.gather(1, shift), mask.gather(1, shift)
+            ids = generate(network, source, mask, max_new_tokens, tokenizer)
+            for row, answer in zip(rows, map(integers, ids), strict=True):
+                answers[row] = cut(answer, settings.ends)
+        return answers
+
+    def _together(self, settings: Generation) -> list[list[int]]:
+        """Rows that are generated in one batch: those whose padding no setting can read."""
+        lengths = integers(self.mask.sum(1))
+        padded = not self.network.config.is_encoder_decoder or settings.reads_source
+        if settings.reads_text:
+            return [[row] for row in range(len(lengths))]
+        if not (padded and settings.changes):
+            return [list(range(len(lengths)))]
+        return [
+            [row for row, length in enumerate(lengths) if length == width]
+            for width in sorted(set(lengths))
+        ]
+
+
+def cut(ids: Sequence[int], ends: Collection[int]) -> list[int]:
+    """What stands before the first end, which is kept: not every end is a special token."""
+    first = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+    return list(ids[: first + 1])
 
 
 def _losses(network: "PreTrainedModel", source: Tensor, mask: Tensor, target: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dfwe.data.batches import IGNORED, Batch, padded
+from dfwe.scoring.backends import generic
 from dfwe.scoring.backends.t5_decoder import (
     EncoderCache,
     cross_attention_cache,
@@ -19,6 +20,7 @@ from dfwe.scoring.backends.t5_decoder import (
 from dfwe.scoring.backends.t5_encoder import encode_packed
 from dfwe.scoring.backends.t5_network import T5, as_t5
 from dfwe.scoring.lists import integers
+from dfwe.weights.generation import Generation, generation_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,8 +44,10 @@ def encoder_states(network: T5, batch: Batch) -> Tensor:
 
 def encode(network: "PreTrainedModel", batch: Batch) -> "Sources":
     """The sources of a batch, as the network reads them."""
-    t5 = as_t5(network)
-    return Sources(t5, cross_attention_cache(t5.decoder, encoder_states(t5, batch), batch.mask))
+    t5, generation = as_t5(network), generation_of(network)
+    cache = cross_attention_cache(t5.decoder, encoder_states(t5, batch), batch.mask)
+    plain = generation.start is not None and not generation.changes
+    return Sources(t5, cache, generation, None if plain else generic.encode(network, batch))
 
 
 def token_losses(network: "PreTrainedModel", batch: Batch) -> Tensor:
@@ -67,10 +71,19 @@ def token_losses(network: "PreTrainedModel", batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class Sources:
-    """The m sources of a batch after the encoder, as the decoder attends to them."""
+    """The m sources of a batch after the encoder, as the decoder attends to them.
+
+    Args:
+        network: the model.
+        cache: what its decoder attends to.
+        generation: its generation settings.
+        generating: the sources for `generate`, where the settings change which token is the best.
+    """
 
     network: T5
     cache: EncoderCache
+    generation: Generation
+    generating: generic.Sources | None
 
     def log_likelihoods(self, texts: Sequence[Sequence[Ids]]) -> Tensor:
         """log p(text | source) of each row's texts, end tokens included, (m, k); -inf where fewer.
@@ -101,17 +114,21 @@ class Sources:
         present = torch.arange(k)[None] < torch.tensor([len(row) for row in texts])[:, None]
         return summed.masked_fill(~present.to(device), -torch.inf)
 
-    def greedy(self, max_new_tokens: int) -> list[list[int]]:
-        """Greedy answers, end tokens left out: transformers' `generate` with one beam.
+    def greedy(self, max_new_tokens: int, tokenizer: object) -> list[list[int]]:
+        """Greedy answers: transformers' `generate` with one beam.
 
         Once half of the rows are finished, they leave the batch and its cache.
         """
+        if self.generating is not None:
+            return self.generating.greedy(max_new_tokens, tokenizer)
         network, sources = self.network, self.cache
-        config, decoder, device = network.config, network.decoder, sources.cross.device
+        start, ends = self.generation.start, self.generation.ends
+        assert start is not None
+        decoder, device = network.decoder, sources.cross.device
         answers: list[list[int]] = [[] for _ in range(len(sources))]
         finished: set[int] = set()
         rows = list(range(len(answers)))  # whose answer a row of the batch is
-        token = torch.full((len(rows), 1), config.decoder_start_token_id, device=device)
+        token = torch.full((len(rows), 1), start, device=device)
         bias = position_bias(decoder, max_new_tokens)
         cache = empty_cache(decoder, sources, max_new_tokens)
         for step in range(max_new_tokens):
@@ -119,10 +136,10 @@ class Sources:
             hidden = decode(decoder, token, around, sources, cache, step)
             token = _head(network, hidden).argmax(-1)  # (rows, 1)
             for row, chosen in zip(rows, integers(token[:, 0]), strict=True):
-                if chosen == config.eos_token_id:
-                    finished.add(row)
-                elif row not in finished:
+                if row not in finished:
                     answers[row].append(chosen)
+                if chosen in ends:
+                    finished.add(row)
             going = [k for k, row in enumerate(rows) if row not in finished]
             if not going:
                 break

@@ -70,7 +70,6 @@ class Decoder(Protocol):
 class Config(Protocol):
     decoder_start_token_id: int
     pad_token_id: int
-    eos_token_id: int
     d_model: int
 
 

@@ -1,7 +1,7 @@
 """The graph of steps behind a target task: S*, its experts, fine-tunings, search, evaluation."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +23,7 @@ from dfwe.statistics.cross_fitting import fold_of
 from dfwe.studies.experiment import Experiment
 from dfwe.tasks.task import Task
 from dfwe.weights.adapters import read_checkpoint
+from dfwe.weights.checkpoint import Checkpoint
 from dfwe.weights.preflight import preflight
 
 log = logging.getLogger(__name__)
@@ -252,7 +253,8 @@ class Plan:
         Checkpoints that a person brings are reported on, unless they were mixed before.
 
         Raises:
-            UserError: the model cannot answer a task, or not by this decoding; a search refuses
+            UserError: the model cannot answer a task, or not by this decoding; its tokenizer
+                cannot write the labels; a metric does not compare such answers; a search refuses
                 its settings; a training split is smaller than an optimizer step; there are more
                 folds than dialogues; the checkpoints do not fit together, or are no `model` of
                 this kind.
@@ -261,20 +263,24 @@ class Plan:
         for task in (study.task, *study.sources):
             study.model.check_task(task, study.corpus)
         study.decoding.check(study.task, study.corpus)
+        start: Sequence[Checkpoint] = ()  # what all that is scored is made of, where it is there
         if study.model.path is not None and not study.checkpoints:
-            folder = study.model.folder
-            study.model.check_length(folder, read_checkpoint(folder).config)
+            start = [read_checkpoint(study.model.folder)]
+            study.model.check_length(start[0].folder, start[0].config)
         if study.search.folds is not None:
             fold_of(study.task.examples(study.corpus, "dev"), study.search.folds)
         if study.checkpoints:
-            self._check_checkpoints(store)
+            start = self._check_checkpoints(store)
         for step in self.steps:
             if isinstance(step, Interpolate) and step.recipe not in store:
                 step.check()
             if isinstance(step, Train):
                 step.check()
+        if self.interpolation.recipe not in store:
+            self._check_answers(start)
 
-    def _check_checkpoints(self, store: Store) -> None:
+    def _check_checkpoints(self, store: Store) -> Sequence[Checkpoint]:
+        """The checkpoints that a person brings, unless they were mixed before."""
         study = self.study
         if len(study.checkpoints) == 1:
             raise UserError(
@@ -282,13 +288,23 @@ class Plan:
             )
         with suppress(UserError):  # the report names all that cannot be read, not one
             if self.interpolation.recipe in store:
-                return
+                return ()
         report = preflight(study.checkpoints, store.cache("flat"))
         log.info("%s", report)
         if report.problems:
             raise UserError(report.problems[0])
         for one in report.checkpoints:
             study.model.fits(one.checkpoint, one.config, study.task, study.corpus)
+        return [one.checkpoint for one in report.checkpoints]
+
+    def _check_answers(self, start: Sequence[Checkpoint]) -> None:
+        """Check what is scored: models can write its answers, and metrics compare them."""
+        study, monitors = self.study, [step.monitor for step in self.experts]
+        tasks = list(dict.fromkeys((study.task, *monitors)))
+        for task in tasks:
+            task.check_metrics(study.corpus)
+        if start:
+            study.model.check_answers(start, tasks, study.corpus, study.decoding)
 
     def _monitor(self, tasks: tuple[Task, ...]) -> Task:
         """The task whose dev score selects the epoch: the target, in the paper.
