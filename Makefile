@@ -16,7 +16,7 @@ TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	@touch $@
 
 quickstart: .venv/.done
-	$(BIN)/python -m dfwe.run experiment=quickstart
+	$(BIN)/dfwe experiment=quickstart
 
 test: .venv/.browser
 	$(TEST)
@@ -128,9 +128,9 @@ outside: $(OPTIMISERS)/.done
 
 # Make the shipped tiny model anew (about 16 minutes on one core).
 tiny: .venv/.done
-	$(BIN)/python -m dfwe.run stage=pretrain model=tiny_made corpus=sample logger=csv
+	$(BIN)/dfwe stage=pretrain model=tiny_made corpus=sample logger=csv
 	rm -rf src/dfwe/assets/tiny
-	cp -r "$$($(BIN)/python -m dfwe.run stage=pretrain model=tiny_made corpus=sample logger=csv | sed -n 's/^base model *//p')" src/dfwe/assets/tiny
+	cp -r "$$($(BIN)/dfwe stage=pretrain model=tiny_made corpus=sample logger=csv | sed -n 's/^base model *//p')" src/dfwe/assets/tiny
 	rm src/dfwe/assets/tiny/scores.json
 
 clean:

@@ -13,7 +13,9 @@ import torch
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
-from dfwe.cli import _sentence, job
+from dfwe.cli import JobFailed, _sentence, check_optimized, job
+from dfwe.errors import UserError
+from dfwe.pipeline.executor import Stage
 from dfwe.signals import Stopped
 
 FULL = [
@@ -75,11 +77,43 @@ def test_the_command_is_the_modules_own_which_other_processes_can_import(monkeyp
     assert called == ["main"]
 
 
+STAGES = {"all": ("interpolate", "evaluate"), "interpolate": ("interpolate",), "experts": ()}
+
+
+@pytest.mark.parametrize(
+    ("stage", "optimized", "folds", "why"),
+    [
+        ("experts", "dev/score", None, "which stage=experts does not compute; give stage=valid"),
+        ("all", "dev/cross_fitted", None, "needs folds; set search.folds=5"),
+        ("all", "dev/cross_fitted", 5, None),
+        ("interpolate", "dev/delta", None, None),
+    ],
+)
+def test_a_sweeper_is_refused_before_any_work_that_ends_without_its_score(
+    stage, optimized, folds, why
+):
+    if why is None:
+        check_optimized(Stage(stage, STAGES[stage]), optimized, folds)
+        return
+    with pytest.raises(UserError, match=why):
+        check_optimized(Stage(stage, STAGES[stage]), optimized, folds)
+
+
+def test_a_failed_job_tells_another_process_why_and_of_which_sweep():
+    failed = pickle.loads(pickle.dumps(JobFailed("The disk is full.", "multirun/now")))
+    assert (str(failed), failed.folder) == ("The disk is full.", "multirun/now")
+
+
+def test_a_sweeper_over_a_report_is_refused():
+    with pytest.raises(UserError, match="stage=report does not compute"):
+        check_optimized(Stage("report", ("evaluate",), lambda: None), "dev/score", None)
+
+
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt, SystemExit(1)], ids=["us", "Lightning"])
 def test_an_interruption_says_how_to_resume(stopped, monkeypatch):
     """In a process of a sweep's launcher, which has Python's handler."""
 
-    def interrupted(cfg):
+    def interrupted(cfg, *, planning):
         raise stopped
 
     monkeypatch.setattr("dfwe.cli._run", interrupted)

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dfwe.config import source_names
+from dfwe.config import build
+from dfwe.schema import Sources
 
 pytestmark = pytest.mark.slow  # composes every file
 
@@ -36,6 +37,10 @@ BUILT = ("corpus", "task", "model", "decoding", "training", "search", "trainer",
 def _hydra():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
+
+
+def source_names(cfg):
+    return list(build("sources", cfg.sources, Sources).named(cfg.task.name))
 
 
 TASKS = {path.stem for path in (CONF / "task").glob("*.yaml")}
@@ -108,7 +113,7 @@ def overrides(command):
 DOCUMENTED = [
     pytest.param(command, id=f"{path.name}: {command[:50]}")
     for path in (CONF.parent / "README.md", *sorted((CONF.parent / "docs").glob("*.md")))
-    for command in re.findall(r"python -m dfwe\.run ([^`\n]*)", path.read_text())
+    for command in re.findall(r"(?:^|`)dfwe ([^`\n]*=[^`\n]*)", path.read_text(), re.MULTILINE)
 ]
 
 
@@ -125,7 +130,11 @@ def test_a_command_in_the_documents_can_be_read_and_names_what_exists(command):
 )
 def test_no_target_of_a_documented_command_is_a_source_of_its_own(command):
     *kept, task = sorted(overrides(command), key=lambda given: given.key_or_group == "task")
-    words = [given.input_line for given in kept if not given.is_sweep_override()]
+    words = [
+        given.input_line
+        for given in kept
+        if not given.is_sweep_override() and not given.is_hydra_override()
+    ]
     targets = task.sweep_string_iterator() if task.is_sweep_override() else [task.value()]
     for target in targets:
         if (CONF / "task" / f"{target}.yaml").is_file():  # else it stands for the reader's own

@@ -2,40 +2,44 @@
 
 import logging
 import os
-import re
 import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
+from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dfwe.command_line import check_words, refused
 from dfwe.config import (
     build,
     check_complete,
+    check_keys,
     check_targets,
     config_folder,
     context_of,
     ensembling_study,
+    run_settings,
+    show_sweep,
 )
 from dfwe.errors import UserError, machine_failed, reason
+from dfwe.help import explain, overview
 from dfwe.pipeline.disk import refusal
 from dfwe.signals import stopped_by
 from dfwe.store_command import store_command
 
 if TYPE_CHECKING:
-    from dfwe.pipeline.context import Context
     from dfwe.pipeline.executor import Stage
-    from dfwe.studies.ensembling.plan import EnsemblingStudy
 
 log = logging.getLogger(__name__)
 CONSOLE = "hydra.job_logging.handlers.console.level"
@@ -47,30 +51,98 @@ OPTIONS = {  # options that Hydra does not know -> the overrides that they stand
 }
 
 
+class JobFailed(CompactHydraException):
+    """A job of a sweep failed.
+
+    Args:
+        sentence: why.
+        folder: the sweep's.
+    """
+
+    def __init__(self, sentence: str, folder: str) -> None:
+        super().__init__(sentence, folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+COMMANDS = {
+    "plan": "what a command would compute, why, and how long it takes",
+    "store": "list, show, prune, verify or repair stored results",
+}
+
+
 def main() -> None:
     """The command: `-v` shows what the log of the run's folder has, `-q` warnings and results.
 
-    `dfwe store ...` looks after a store (`dfwe.store_command`); all else is Hydra's.
+    A first word without `=` and `-` is a subcommand; all else is Hydra's.
     """
-    if sys.argv[1:2] == ["store"]:
-        sys.exit(store_command(sys.argv[2:]))
-    sys.argv[1:] = [OPTIONS.get(word, word) for word in sys.argv[1:]]
-    logging.raiseExceptions = False  # a full disk stops the log without a traceback per line
-    job()
+    try:
+        code = _dispatch(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has what it wanted: dfwe --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except JobFailed as error:  # its sentence has been told
+        show_sweep(error.folder)
+        sys.exit(1)
+    except (UserError, HydraException) as error:
+        given = isinstance(error, UserError)
+        sys.stderr.write(f"Error: {error if given else refused(error, sys.argv[1:])}\n")
+        sys.exit(1)
+    sys.exit(code)
+
+
+def _dispatch(words: list[str]) -> int:
+    """Runs the command; its exit code."""
+    if words[:1] == ["store"]:
+        return store_command(words[1:])
+    if {"--help", "-h"} & {*words}:
+        asked = [word for word in words if word not in ("--help", "-h", "plan")]
+        sys.stdout.write(f"{explain(asked) if asked else overview(COMMANDS)}\n")
+    elif "--version" in words:
+        sys.stdout.write(f"dfwe {version('dfwe')}\n")
+    else:
+        planning = words[:1] == ["plan"]
+        words = words[planning:]
+        check_words(words, COMMANDS)
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds is told here, in one sentence
+        logging.raiseExceptions = False  # a full disk stops the log without a traceback per line
+        sys.argv[1:] = [OPTIONS.get(word, word) for word in words]
+        if not planning:
+            job()
+            return 0
+        with TemporaryDirectory() as folder:  # Hydra's own files
+            sys.argv += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+            plan()
+    return 0
 
 
 @hydra.main(version_base="1.3", config_path=config_folder(), config_name="config")
-def job(cfg: DictConfig) -> None:
-    """Run one job; a user's mistake ends in one sentence and exit code 1.
+def plan(cfg: DictConfig) -> None:
+    """Print what the same words without `plan` would compute, and compute nothing."""
+    _job(cfg, planning=True)
 
-    The other jobs of a sweep continue; it ends with exit code 1 when one of them failed. The
-    log in the run's folder has versions, configuration, timings and any error's traceback.
+
+@hydra.main(version_base="1.3", config_path=config_folder(), config_name="config")
+def job(cfg: DictConfig) -> float | None:
+    """Run one job; the score that `optimized=` names, if the stage ends with it.
+
+    A user's mistake ends in one sentence and exit code 1. The other jobs of a sweep continue; it
+    ends with exit code 1 when one of them failed. The log in the run's folder has versions,
+    configuration, timings and any error's traceback.
     """
+    return _job(cfg)
+
+
+def _job(cfg: DictConfig, *, planning: bool = False) -> float | None:
     began = time.monotonic()
     _log_start(cfg)
     try:
-        _run(cfg)
+        score = _run(cfg, planning=planning)
         log.debug("Finished after %.1f s.", time.monotonic() - began)
+        return score
     except BaseException as error:
         if isinstance(error, SystemExit):  # what Lightning makes of it
             error = KeyboardInterrupt()
@@ -85,7 +157,7 @@ def job(cfg: DictConfig) -> None:
         sys.stdout.flush()
         sys.stderr.write(f"Error: {sentence}\n")
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise CompactHydraException(f"Error: {sentence}") from None
+            raise JobFailed(sentence, HydraConfig.get().sweep.dir) from None
         sys.exit(1)
 
 
@@ -99,49 +171,76 @@ def _log_start(cfg: DictConfig) -> None:
     log.debug("Configuration:\n%s", OmegaConf.to_yaml(cfg))
 
 
-def _run(cfg: DictConfig) -> None:
+def _run(cfg: DictConfig, *, planning: bool) -> float | None:
     _quiet()
     os.chdir(hydra.utils.get_original_cwd())  # paths are those of the command, chdir or not
     check_complete(cfg)
-    check_targets(cfg, HydraConfig.get().overrides.task)  # every reference leads somewhere
-    from dfwe.pipeline.executor import Stage
+    typed = HydraConfig.get().overrides.task
+    check_targets(cfg, typed)  # every reference leads somewhere
+    check_keys(cfg, typed)
+    given = run_settings(cfg)
+    from dfwe.pipeline.executor import Stage, Work, perform
 
     stage = build("stage", cfg.stage, Stage)
-    if cfg.push and stage.work is not None:
+    if given.push and stage.work is not None:
         raise UserError(
             f"push= takes DFWE's final model to the Hub; stage={stage.name} makes none."
         )
-    work = stage.work or partial(_ensemble, push=cfg.push)
-    work(partial(ensembling_study, cfg), stage, context_of(cfg))
+    if _is_optimized():
+        check_optimized(stage, given.optimized, folds=cfg.search.folds)
+    context = context_of(cfg)
+    study = partial(ensembling_study, cfg)
+    if stage.work is None:
+        from dfwe.studies.ensembling.work import ensembling
+
+        work = ensembling(study, stage, context, given.push)
+    else:
+        work = stage.work(study, stage, context)
+    if not isinstance(work, Work):
+        raise UserError(f"stage={stage.name} gives a {type(work).__name__}, not a Work.")
+    if work.steps:
+        from dfwe.pipeline.context import device_kind
+        from dfwe.pipeline.forecast import forecast
+        from dfwe.reporting.plan import planned
+
+        device = device_kind(cfg.trainer.get("accelerator", "auto"))
+        expected = forecast(work.steps, stage, context, device)
+        if planning:
+            sys.stdout.write(f"{planned(expected)}\n")
+        elif expected.lacking:
+            log.info("%s", planned(expected))
+    elif planning:
+        sys.stdout.write(f"stage={stage.name} computes nothing that is stored.\n")
+    if planning:
+        return None
+    return perform(work, stage, context).get(given.optimized)
 
 
-def _ensemble(
-    study: "Callable[[], EnsemblingStudy]", stage: "Stage", context: "Context", push: str | None
-) -> None:
-    """DFWE: experts, fine-tunings, search, evaluation."""
-    from dfwe.pipeline.executor import execute
-    from dfwe.studies.ensembling.plan import Plan
-    from dfwe.studies.ensembling.results import present, publish
-    from dfwe.weights.hub import check_login
+def _is_optimized() -> bool:
+    """Whether a sweeper asks for each run's score, to choose the next by."""
+    hydra_config = HydraConfig.get()
+    target = str(hydra_config.sweeper.get("_target_"))
+    return hydra_config.mode == RunMode.MULTIRUN and not target.endswith(".BasicSweeper")
 
-    plan = Plan(study())
-    if plan.study.checkpoints and "interpolate" not in stage.computes and stage.name != "evaluate":
+
+def check_optimized(stage: "Stage", optimized: str, folds: int | None) -> None:
+    """Refuse before any work a sweeper that would get no score after it.
+
+    Args:
+        stage: what each run computes.
+        optimized: the score that the sweeper is to maximise.
+        folds: those of the search.
+
+    Raises:
+        UserError: the stage ends without it.
+    """
+    if stage.work is not None or not {"interpolate", "evaluate"} & {*stage.computes}:
         raise UserError(
-            f"stage={stage.name} computes nothing of checkpoints=[...], which are mixed "
-            "as they are; give stage=interpolate or stage=all."
+            f"A sweeper chooses by {optimized}, which stage={stage.name} does not compute; give "
+            "stage=validate."
         )
-    plan.check(context.store)
-    if push:
-        check_login()
-        if "interpolate" not in stage.computes and plan.interpolation.recipe not in context.store:
-            raise UserError(
-                "push= needs the final model, which is not computed yet; give "
-                "stage=interpolate or stage=all."
-            )
-    execute(plan.steps, stage, context)
-    present(plan, stage, context)
-    if push:
-        publish(plan, stage, context, push)
+    if optimized == "dev/cross_fitted" and folds is None:
+        raise UserError("optimized=dev/cross_fitted needs folds; set search.folds=5.")
 
 
 def _sentence(error: BaseException, places: Sequence[Path] = ()) -> str | None:
@@ -165,19 +264,6 @@ def _sentence(error: BaseException, places: Sequence[Path] = ()) -> str | None:
             "this was training, or choose a smaller model or another trainer=, and give the "
             "command again: it resumes where it was."
         )
-    return _unknown_setting(error)
-
-
-def _unknown_setting(error: BaseException) -> str | None:
-    """The sentence about a key on the command line that what is built does not take."""
-    call = re.search(r"(\w+)[.\w]*\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if call is None:
-        return None
-    function, keyword = call.groups()
-    given = [item.split("=")[0].lstrip("+") for item in HydraConfig.get().overrides.task]
-    for key in given:
-        if key.split(".")[-1] == keyword:
-            return f"{function} takes no '{keyword}' ({key}=); --cfg job shows what can be set."
     return None
 
 
@@ -187,5 +273,6 @@ def _quiet() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # retries; we report the end
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # that it looked for fonts
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -2,8 +2,9 @@
 
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,9 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, did_you_mean
 from dfwe.pipeline.disk import check_writable, refusal
 from dfwe.plain import is_list, is_mapping
+from dfwe.schema import RunSettings, Sources, check_keywords, find
+from dfwe.settings import listed
 
 if TYPE_CHECKING:
     from dfwe.data.corpus import Corpus
@@ -43,6 +46,7 @@ def build(key: str, config: object, kind: type[T]) -> T:
         UserError: it declares something else.
     """
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    check_keywords(key, plain)
     built: object = hydra.utils.instantiate(_deferring(plain), _convert_="all")
     if not isinstance(built, kind):
         raise UserError(
@@ -63,7 +67,7 @@ def check_targets(cfg: DictConfig, overrides: Sequence[str]) -> None:
     Raises:
         UserError: a `_target_` is none of these.
     """
-    allowed = (*TRUSTED, *_listed(cfg.allow), *os.environ.get("DFWE_ALLOW", "").split(","))
+    allowed = (*TRUSTED, *listed(cfg.allow), *os.environ.get("DFWE_ALLOW", "").split(","))
     for target in _targets(OmegaConf.to_container(cfg, resolve=True)):
         known = any(target == name or target.startswith(f"{name}.") for name in allowed if name)
         if target == DEFERRED or (not known and not any(target in typed for typed in overrides)):
@@ -103,14 +107,24 @@ def config_folder() -> str:
     return str(next((place for place in places if place.is_dir()), places[0]))
 
 
+@cache
+def groups() -> tuple[str, ...]:
+    """What stands at the top of a configuration beside the keys of `RunSettings`."""
+    return tuple(path.name for path in sorted(Path(config_folder()).iterdir()) if path.is_dir())
+
+
 class OutputFolder(Callback):
-    """Makes the run's folder before Hydra does, which would end in a traceback where it cannot."""
+    """Makes the run's folder before Hydra does, which would end in a traceback where it cannot;
+    shows the table of a sweep's runs, where all have ended well."""
 
     def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
         self._make(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         self._make(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
+        show_sweep(config.hydra.sweep.dir)
 
     def _make(self, folder: str, key: str) -> None:
         try:
@@ -120,6 +134,48 @@ class OutputFolder(Callback):
             words = refusal(error, [Path(folder)]) or f"{folder}: {error.strerror}"
             sys.stderr.write(f"Error: {words}; set {key}= to another place.\n")
             sys.exit(1)
+
+
+def show_sweep(folder: str) -> None:
+    """Prints the table of a sweep's runs."""
+    from dfwe.studies.ensembling import sweep
+
+    sweep.show_sweep(Path(folder).absolute())
+
+
+def run_settings(cfg: DictConfig) -> RunSettings:
+    """The keys that belong to no group.
+
+    Raises:
+        UserError: one does not fit, or is unknown.
+    """
+    hydras = {*groups(), "hydra"}
+    kept = [str(key) for key in cfg if key not in hydras]
+    values = {str(key): value for key, value in plain(OmegaConf.masked_copy(cfg, kept)).items()}
+    schema = {"_target_": "dfwe.schema.RunSettings", "_recursive_": False}
+    given: object = hydra.utils.instantiate({**values, **schema}, _convert_="all")
+    assert isinstance(given, RunSettings)
+    return given
+
+
+def check_keys(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses keys that nothing reads: at the top, or added by `+` on the command line.
+
+    Raises:
+        UserError: there is no such key.
+    """
+    whole = plain(cfg)
+    added = [item.partition("=")[0].lstrip("+") for item in overrides if item.startswith("+")]
+    for key in (*whole, *added):
+        if "/" not in str(key):  # a group's choice
+            find(whole, str(key), groups())
+
+
+def plain(cfg: DictConfig) -> Mapping[object, object]:
+    """The configuration without Hydra."""
+    whole = OmegaConf.to_container(cfg, resolve=True)
+    assert is_mapping(whole)
+    return whole
 
 
 def check_complete(cfg: DictConfig) -> None:
@@ -140,6 +196,7 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
     """The part of the configuration that decides weights, as objects."""
     from dfwe.tasks.task import Task
 
+    given = run_settings(cfg)
     sources = tuple(build("task", source, Task) for source in _sources(cfg))
     from dfwe.models.family import ModelFamily
     from dfwe.pipeline.context import device_kind
@@ -156,9 +213,9 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
         decoding=build("decoding", cfg.decoding, Decoding),
         training=build("training", cfg.training, TrainingConfig),
         search=build("search", cfg.search, Search),
-        seed=cfg.seed,
+        seed=given.seed,
         device=device_kind(cfg.trainer.get("accelerator", "auto")),
-        checkpoints=tuple(_listed(cfg.checkpoints)),
+        checkpoints=tuple(given.checkpoints),
         controls=_built(cfg, "controls"),
         landscapes=_built(cfg, "landscapes"),
     )
@@ -168,11 +225,6 @@ def _built(cfg: DictConfig, key: str) -> "dict[str, Deferred]":
     """Name -> what is configured under it."""
     from dfwe.pipeline.deferred import Deferred
 
-    if not isinstance(cfg[key], DictConfig):
-        raise UserError(
-            f"{key}={cfg[key]} is no set of named {key}; experiment=controls sets "
-            f"them, '~{key}.NAME' drops one."
-        )
     return {
         str(name): build(f"{key}.{name}", config, Deferred) for name, config in cfg[key].items()
     }
@@ -211,25 +263,13 @@ def _config_name() -> str:
 
 def _sources(cfg: DictConfig) -> list[DictConfig]:
     """The sources' configurations: as listed, by the target's name, or as a survey recommends."""
-    if cfg.sources.survey is None:
-        return [_task(name, "sources.list") for name in source_names(cfg)]
+    sources = build("sources", cfg.sources, Sources)
+    if sources.survey is None:
+        return [_task(name, "sources.list") for name in sources.named(cfg.task.name)]
     from dfwe.studies.region.survey import recommended
 
     given = "sources.survey, whose checkpoints are to be named after their tasks,"
-    return [_task(name, given) for name in recommended(cfg.sources.survey, cfg.task.name)]
-
-
-def source_names(cfg: DictConfig) -> list[str]:
-    """The source tasks as listed, or those of the target's name."""
-    names = cfg.sources.list
-    return _listed(cfg.sources.of.get(cfg.task.name) if names is None else names)
-
-
-def _listed(value: object) -> list[str]:
-    """What is given without brackets is a list of one, null an empty one."""
-    if value is None:
-        return []
-    return [str(item) for item in value] if is_list(value) else [str(value)]
+    return [_task(name, given) for name in recommended(sources.survey, cfg.task.name)]
 
 
 def _task(name: str, given: str) -> DictConfig:
@@ -243,7 +283,10 @@ def _check_option(group: str, name: str, given: str) -> None:
     """Raises UserError unless `given` names an option of a group in conf/."""
     known = _options(group)
     if name not in known:
-        raise UserError(f"{given} has the unknown {group} '{name}'; known: {', '.join(known)}.")
+        near = did_you_mean(name, known)
+        raise UserError(
+            f"{given} has the unknown {group} '{name}';{near} known: {', '.join(known)}."
+        )
 
 
 def _options(group: str) -> list[str]:
@@ -258,15 +301,16 @@ def context_of(cfg: DictConfig) -> "Context":
 
     overrides = list(HydraConfig.get().overrides.task)
     names = {key: cfg[key].get("name") for key in ("task", "corpus", "model")}
+    given = run_settings(cfg)
     return Context(
-        store=Store(cfg.store),
+        store=Store(given.store),
         trainer=build("trainer", cfg.trainer, Deferred),
         loggers=(build("logger", cfg.logger, Deferred),),
         output=Path(HydraConfig.get().runtime.output_dir),
         command=_command_for(overrides),
-        study={**names, "seed": cfg.seed, "overrides": overrides},
-        workers=cfg.workers,
-        resume=cfg.resume,
+        study={**names, "seed": given.seed, "overrides": overrides},
+        workers=given.workers,
+        resume=given.resume,
     )
 
 
@@ -280,4 +324,12 @@ def _command_for(overrides: Sequence[str]) -> Callable[[str], str]:
     if (name := _config_name()) != "config":
         places.append(f"--config-name {shlex.quote(name)}")
     kept = [shlex.quote(item) for item in overrides if not item.startswith("stage=")]
-    return lambda stage: " ".join(["python -m dfwe.run", *places, f"stage={stage}", *kept])
+    return lambda stage: " ".join([_program(), *places, f"stage={stage}", *kept])
+
+
+def _program() -> str:
+    """How this command was started, for one to be pasted."""
+    called = sys.argv[0]
+    if Path(called).name == "run.py":
+        return "python -m dfwe.run"
+    return "dfwe" if called == shutil.which("dfwe") else called

@@ -1,6 +1,7 @@
 """The one exception that is shown to the user, and checks of plain settings that raise it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,6 +73,29 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         known = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
         raise UserError(f"{name}={value} is unknown; choose {known}.")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question to end a sentence with, ` did you mean X?`; blank where nothing is like it.
+
+    Of dotted keys the last parts are compared, their initials and beginnings too: `training.lr` is
+    like `training.learning_rate`. Keys in the same place come first.
+
+    Args:
+        word: what was typed.
+        known: what could have been.
+    """
+    place, _, typed = word.lower().replace("-", "_").rpartition(".")
+    others = [key for key in known if key != word]
+    beside = [key for key in others if key.rpartition(".")[0] == place]
+    for keys, cutoff in ((beside, 0.7), (others, 0.9)):
+        names = {key.rpartition(".")[2].lower().replace("-", "_"): key for key in reversed(keys)}
+        initials = [n for n in names if "".join(part[:1] for part in n.split("_")) == typed]
+        longer = [name for name in names if len(typed) > 2 and name.startswith(typed)]
+        close = [*initials, *longer, *get_close_matches(typed, names, n=1, cutoff=cutoff)]
+        if close:
+            return f" did you mean {names[close[0]]}?"
+    return ""
 
 
 def machine_failed(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m dfwe.run`: the command line; a signal ends it in order, from its first imports on."""
+"""`dfwe`, or `python -m dfwe.run`; a signal ends it in order, from its first imports on."""
 
 from dfwe.signals import stoppable
 

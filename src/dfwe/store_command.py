@@ -5,18 +5,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import NoReturn
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, did_you_mean
 from dfwe.pipeline.inventory import Inventory, Result, inventory
 from dfwe.pipeline.store import Store
 
 DEFAULT = "multirun/store"
 DASH = "–"  # noqa: RUF001
 DAY = 86_400  # seconds
+QUOTED = re.compile(r"'([^']+)'")
+OPTION = re.compile(r"--[a-z-]+")
 DIGEST = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
 COLUMNS = ("result", "stage", "label", "dev", "size", "age", "used by")
 
@@ -26,8 +29,10 @@ def store_command(arguments: Sequence[str]) -> int:
 
     `verify` ends with 1 where a result is damaged, `repair` where one could not be moved.
     """
-    options = _parser().parse_args(arguments)
     try:
+        options, unknown = _parser().parse_known_args(arguments)
+        if unknown:
+            options.command.error(f"{unknown[0]} is not known")
         store = Store(options.store)
         if not store.root.is_dir():
             raise UserError(f"There is no store in {store.root}; name its folder.")
@@ -37,10 +42,25 @@ def store_command(arguments: Sequence[str]) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence each, with what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        typed = QUOTED.search(message)
+        choices = re.findall(r"[\w-]+", message.partition("choose from")[2])
+        known = choices or OPTION.findall(self.format_help())
+        word = typed[1] if typed else message.partition(" ")[0]
+        message = message.partition(" (choose from")[0]
+        raise UserError(
+            f"{self.prog}: {message};{did_you_mean(word, known)} `{self.prog} --help` shows what "
+            "there is."
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dfwe store", description=__doc__)
+    parser = _Parser(prog="dfwe store", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = partial(_add, commands)
+    add = partial(_add, commands.add_parser)
     add("list", _list, "what is there: dev score, size, age, how many results use it")
     show = add("show", _show, "all about one result: settings, parents, files, where computed")
     show.add_argument("result", help="its name or address, or the beginning of one")
@@ -64,14 +84,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    add_parser: Callable[..., argparse.ArgumentParser],
     name: str,
     action: object,
     text: str,
     more: str = "",
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=f"{text}. {more}".strip())
-    command.set_defaults(action=action)
+    command = add_parser(name, help=text, description=f"{text}. {more}".strip())
+    command.set_defaults(action=action, command=command)
     command.add_argument(
         "--store",
         type=Path,

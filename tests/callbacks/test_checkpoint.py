@@ -82,7 +82,7 @@ def train(build_trainer, tmp_path):
         trainer = build_trainer(
             tmp_path,
             max_epochs=len(scripted),
-            callbacks=[scored, *stopping, TrainingBar("train toy"), best, last],
+            callbacks=[scored, *stopping, TrainingBar("train toy", scored), best, last],
             enable_checkpointing=True,
             enable_progress_bar=True,
         )
@@ -101,18 +101,18 @@ def files(folder):
 
 @pytest.mark.parametrize(("scripted", "best"), SCORES.values(), ids=SCORES)
 def test_the_best_epochs_weights_are_kept(train, scripted, best, tmp_path):
-    rows, index, weight = train(scripted)
+    rows, number, weight = train(scripted)
     assert [(row.dev.score, row.dev.log_likelihood) for row in rows] == scripted
-    assert (index, weight) == (best, best + 1)
+    assert (number, weight) == (best + 1, best + 1)
     kept = [f"best-{best}.safetensors", f"resume-{len(scripted) - 1}.ckpt", "resume.json"]
     assert files(tmp_path / "work") == kept
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 5), (2, 6), (3, 7), (None, 7)])
 def test_a_training_ends_when_so_many_epochs_brought_no_better_one(train, patience, epochs):
-    scripted = [*LONG[:5], (2.0, -1.0), (2.0, -1.0)]  # epoch 3 is the best
-    rows, index, weight = train(scripted, patience)
-    assert (len(rows), index, weight) == (epochs, 3, 4)
+    scripted = [*LONG[:5], (2.0, -1.0), (2.0, -1.0)]  # epoch 4 is the best
+    rows, number, weight = train(scripted, patience)
+    assert (len(rows), number, weight) == (epochs, 4, 4)
 
 
 @pytest.mark.parametrize("kill", range(7))
@@ -126,11 +126,14 @@ def test_a_killed_training_ends_as_one_that_was_not(train, kill, patience, tmp_p
     assert files(tmp_path / "work") == files(tmp_path / "whole")
 
 
-def test_a_killed_training_is_resumed_where_its_folder_was_moved(train, tmp_path):
+def test_a_killed_training_is_resumed_where_its_folder_was_moved(train, tmp_path, caplog):
+    caplog.set_level("INFO", "dfwe")
     with pytest.raises(Killed):
         train(LONG, kill=4)
     (tmp_path / "work").rename(tmp_path / "moved")
     assert train(LONG, folder="moved") == train(LONG, folder="whole")
+    said = [text for text in caplog.messages if "resuming" in text]
+    assert said == ["train toy: resuming at epoch 5 of 7"]
     assert files(tmp_path / "moved") == files(tmp_path / "whole")
 
 
@@ -191,12 +194,12 @@ def test_a_checkpoint_that_somebody_prepared_runs_none_of_its_code(train, tmp_pa
     assert not trace.exists()
 
 
-def test_the_bar_counts_steps_and_ends_with_the_last_epochs_score(train, capsys):
-    train(LONG[:3])
+def test_the_bar_counts_steps_and_ends_with_the_best_epochs_score(train, capsys):
+    train([*LONG[:3], (2.5, -1.0)])
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("train toy ")
-    assert "3/3" in last
-    assert "epoch 3: dev 3.00" in last
+    assert "4/4" in last
+    assert "best 3.00 (epoch 3 of 4)" in last
 
 
 def test_the_bar_of_a_training_that_ended_early_is_full(train, capsys):

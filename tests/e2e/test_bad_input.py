@@ -12,9 +12,9 @@ pytestmark = pytest.mark.slow  # a hundred commands
 
 ASSETS = Path(__file__).parents[2] / "src" / "dfwe" / "assets"
 MISTAKES = {
-    "unknown task": (["task=emori"], "Available options in 'task'"),
-    "unknown stage": (["stage=expert"], "Available options in 'stage'"),
-    "unknown key": (["training.lerning_rate=1"], "lerning_rate"),
+    "unknown task": (["task=emori"], "task=emori is unknown; did you mean emory?"),
+    "unknown stage": (["stage=expert"], "did you mean experts?"),
+    "unknown key": (["training.lerning_rate=1"], "did you mean training.learning_rate?"),
     "unknown source": (["task=emory", "sources.list=[mold]"], "known: "),
     "source equal to target": (["task=emory", "sources.list=[emory]"], "is the target task"),
     "source named twice": (["task=emory", "sources.list=[qa,qa]"], "name each once"),
@@ -30,7 +30,7 @@ MISTAKES = {
     "nothing asked of a report": (["stage=report", "report.tasks=[]"], "report.tasks is empty"),
     "a report of one seed": (
         ["stage=report", "report.tasks=emory", "report.seeds=0"],
-        "has no finished run of emory;",
+        "has no finished run of emory with",
     ),
     "what searches share": (
         ["search=base"],
@@ -50,7 +50,7 @@ MISTAKES = {
         ["stage=experts", "checkpoints=[a,b]"],
         "mixed as they are",
     ),
-    "unknown sources": (["sources=nope"], "Available options in 'sources'"),
+    "unknown sources": (["sources=nope"], "sources=nope is unknown; known: default, labels"),
     "unknown task of a report": (
         ["stage=report", "report.tasks=[emori]"],
         "report.tasks has the unknown task 'emori'",
@@ -58,7 +58,19 @@ MISTAKES = {
     "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
     "unknown setting": (["+search.strategy.foo=1"], "search.strategy.foo= is not known"),
     "what no recipe would see": (["+trainer.max_steps=2"], "trainer.max_steps is not one of"),
-    "a seed that is no number": (["seed=abc"], "seed=abc must be a whole number"),
+    "a seed that is no number": (["seed=abc"], "seed=abc should be a valid integer"),
+    "a key at the top that nothing reads": (["+optimizer=sgd"], "optimizer= is not known"),
+    "a key of a group that nothing reads": (["+report.taks=[qa]"], "did you mean report.tasks?"),
+    "a key of a list's part": (
+        ["task.metrics=[{_target_: dfwe.tasks.metrics.F1, avrage: micro}]"],
+        "task.metrics.avrage= is not known; did you mean task.metrics.average?",
+    ),
+    "a test score to optimize": (["optimized=test/score"], "choose settings by the test split"),
+    "a search without evaluations": (
+        ["search.strategy.evaluations=0"],
+        "search.strategy.evaluations=0 should be greater than or equal to 1",
+    ),
+    "several stages missing": (["stage=evaluate"], "compute them with: dfwe stage=all corpus="),
     "controls without names": (["controls=x"], "is no set of named controls"),
     "a run's folder": (["hydra.run.dir=/dev/null/x"], "is needed; set hydra.run.dir= to"),
     "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "needed; set hydra.sweep.dir="),
@@ -152,7 +164,7 @@ def test_weights_and_biases_without_a_login(asked, tmp_path, dfwe):
 
 def test_a_missing_parent_names_the_command_that_computes_it(tmp_path, dfwe):
     process = dfwe(tmp_path, "stage=finetune", "task=emory", "corpus=sample", "model=tiny")
-    check(process, "python -m dfwe.run stage=experts task=emory corpus=sample model=tiny")
+    check(process, "with: dfwe stage=experts task=emory corpus=sample model=tiny")
 
 
 def test_a_suggested_command_has_the_place_of_ones_own_configuration(tmp_path, dfwe):
@@ -168,7 +180,7 @@ def test_a_suggested_command_has_the_place_of_ones_own_configuration(tmp_path, d
     )
     check(
         process,
-        f"python -m dfwe.run --config-dir {tmp_path / 'mine'} stage=experts task=emory "
+        f"with: dfwe --config-dir {tmp_path / 'mine'} stage=experts task=emory "
         "corpus=sample model=tiny",
     )
 
@@ -195,7 +207,7 @@ def test_a_configuration_of_ones_own_name_decides_everything(tmp_path, dfwe):
     mine = ("--config-dir", "mine", "--config-name", "mine")
     place = f"--config-dir {tmp_path / 'mine'} --config-name mine"
     process = dfwe(tmp_path, *mine, "stage=finetune", "task=emory")
-    check(process, f"python -m dfwe.run {place} stage=experts task=emory")
+    check(process, f"with: dfwe {place} stage=experts task=emory")
     process = dfwe(tmp_path, *mine, "stage=report", "report.tasks=[emory]", "report.seeds=[0]")
     check(process, "has no finished run of emory")
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from dfwe.studies.ensembling.dashboard import PANELS
 
 pytestmark = pytest.mark.slow  # whole runs of the command
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 QUICK = (
     "corpus=sample",
     "model=tiny",
@@ -45,6 +47,8 @@ def test_results_have_every_key(results):
         "model",
         "corpus",
         "sources",
+        "settings",
+        "models",
         "experts",
         "baseline",
         "uniform",
@@ -62,6 +66,12 @@ def test_results_have_every_key(results):
         "seconds",
         "model_dir",
     }
+    assert [row["stage"] for row in results["models"]] == [
+        *["experts"] * 5,
+        *["finetune"] * 5,
+        "interpolate",
+    ]
+    assert results["settings"]["training.epochs"] == "1"
     assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
     mixture, counts = {"alpha", "dev", "test"}, {"evaluations", "iterations", "failed"}
     assert set(results["dfwe"]) == {*mixture, *counts, "remeasured", "remark"}
@@ -251,8 +261,44 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe):
         *QUICK,
     )
     assert process.returncode == 0, process.stderr
+    # A row for each job, over what was swept.
+    assert "Sweep: 2 runs" in process.stdout
+    (table,) = folder.rglob("sweep.csv")
+    header, *rows = table.read_text().splitlines()
+    assert header == "search/groups,dev"
+    assert [row.split(",")[0] for row in rows] == ["none", "part"]
     # One alpha was there, and no expert is trained again.
     (recipe,) = set(store.glob("*/recipe.json")) - before
     alpha = json.loads((recipe.parent / "record.json").read_text())["alpha"]
     assert len(alpha) == 4  # embedding, encoder, decoder, head
     assert all(abs(sum(weights) - 1) < 1e-9 for weights in alpha)
+
+
+SWEEPER = {  # as Optuna's
+    "hydra.sweeper._target_": "hydra_plugins.scores_sweeper.ScoresSweeper",
+    "+hydra.sweeper.tries": "[search/groups=none,search/groups=part]",
+    "hydra.sweeper.max_batch_size": None,
+    "hydra.sweeper.params": None,
+}
+
+
+def test_a_sweeper_gets_the_score_that_it_is_to_maximise(finished, results, dfwe):
+    folder, _ = finished
+    words = [f"~{key}" if value is None else f"{key}={value}" for key, value in SWEEPER.items()]
+    process = dfwe(
+        folder,
+        "-m",
+        *words,
+        "stage=interpolate",
+        "task=relations",
+        "optimized=dev/delta",
+        "logger=csv",
+        *QUICK,
+        PYTHONPATH=os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(HELPERS)]),
+    )
+    assert process.returncode == 0, process.stderr
+    first, second = json.loads((folder / "scores.json").read_text())
+    assert first == results["dfwe"]["dev"] - results["baseline"]["dev"]
+    place = Path(process.stdout.splitlines()[-1]).parent / "1" / "results.json"  # beside sweep.csv
+    grouped = json.loads(place.read_text())
+    assert second == grouped["dfwe"]["dev"] - grouped["baseline"]["dev"]

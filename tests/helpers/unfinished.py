@@ -7,8 +7,8 @@ UNTRIED = MixtureResult(alpha=None, dev=None, test=None)
 
 def unfinished(**known) -> Results:
     """These fields, and of all others that they are not known."""
+    usual = {"seed": 3, "settings": {}, "models": []}
     return Results(
-        seed=3,
         one_standard_error=UNTRIED,
         likeliest=UNTRIED,
         cross_fitted=None,
@@ -21,5 +21,5 @@ def unfinished(**known) -> Results:
         parts=None,
         seconds={},
         model_dir=None,
-        **known,
+        **usual | known,
     )

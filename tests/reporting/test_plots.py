@@ -42,7 +42,7 @@ def trials(n: int, count: int) -> list[Trial]:
 def curve(stage: str, label: str, epochs: int = 4) -> LearningCurve:
     scores = [30.0 + epoch for epoch in range(epochs)]
     losses = [2 / (epoch + 1) for epoch in range(epochs)]
-    return LearningCurve(stage, label, "emory", epochs - 1, scores, losses)
+    return LearningCurve(stage, label, "emory", epochs, scores, losses)
 
 
 def shows(path: Path, colour: str) -> bool:

@@ -1,11 +1,12 @@
 """The terminal's table."""
 
 import re
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from dfwe.pipeline.record import Record
 from dfwe.reporting.results import (
@@ -20,9 +21,10 @@ from dfwe.reporting.results import (
     Named,
     Results,
     SelectionResult,
+    TrainedResult,
 )
 from dfwe.reporting.table import Table
-from dfwe.reporting.terminal import clock, contenders, sheet, summary
+from dfwe.reporting.terminal import clock, contenders, sheet, summary, trained
 
 LABELS = ["characters", "characters+sources", "meld", "qa", "reading"]
 ALPHA = [0.12, 0.41, 0.05, 0.22, 0.2]
@@ -30,10 +32,15 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def render(results: Results, width: int = 80) -> str:
+    """What the terminal shows at the end of a run."""
+    return shown_at(summary(results), width)
+
+
+def shown_at(content: RenderableType, width: int) -> str:
     """What the terminal shows, without the blanks at the ends of lines."""
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(summary(results))
+        console.print(content)
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
@@ -57,6 +64,8 @@ def results() -> Results:
         seed=3,
         model="tiny",
         corpus="sample",
+        settings={},
+        models=[],
         sources=LABELS[2:],
         experts=experts,
         baseline=ModelScores(dev=41.236, test=40.5),
@@ -153,6 +162,37 @@ def test_text_around_the_table_names_the_run_and_its_cost(results: Results) -> N
     assert text.startswith("characters from meld, qa, reading\nsample, tiny, seed 3;")
     assert "88 evaluations, 40 iterations\n" in text
     assert "experts 1h 02m, finetune 3m 04s, interpolate 12s, evaluate 0.4s\n" in text
+
+
+def test_what_was_set_stands_in_the_heading(results: Results) -> None:
+    text = render(changed(results, settings={"training.learning_rate": "1e-3", "search": "line"}))
+    assert "\ntraining.learning_rate=1e-3, search=line\n" in text
+
+
+def test_a_stage_that_trains_shows_its_models_with_dev_epoch_and_folder(results: Results) -> None:
+    models = [
+        TrainedResult(
+            stage=stage,
+            label=label,
+            name=f"train-{stage}{number}",
+            monitor="qa",
+            dev=20.68,
+            best_epoch=2,
+            epochs=4,
+        )
+        for stage in ("experts", "finetune")
+        for number, label in enumerate(LABELS[:2])
+    ]
+    base = TrainedResult(stage="pretrain", label="tiny", name="pretrain-1")
+    results = changed(results, models=[base, *models])
+    text = shown_at(trained(results, ("experts",), Path("/a/store")), 80)
+    assert cells(text, "experts") == ["dev", "on", "epoch", "folder"]
+    assert cells(text, LABELS[1]) == ["20.68", "qa", "2", "of", "4", "train-experts1"]
+    assert "finetune" not in text
+    assert text.rstrip().endswith("/a/store")
+    assert cells(shown_at(trained(results, ("pretrain",), Path("/s")), 80), "tiny") == [
+        "pretrain-1"
+    ]
 
 
 def test_a_search_with_failed_candidates_or_other_scores_is_marked(results: Results) -> None:

@@ -62,9 +62,9 @@ def test_a_training_on_few_examples_has_the_steps_that_it_needs(
     study = make_study()
     training = replace(study.training, batch=4, effective_batch=4, epochs=3, patience=1)
     (expert, *_) = Plan(replace(study, training=replace(training, steps_at_least=least))).experts
-    monkeypatch.setattr("dfwe.callbacks.epochs.ScoredEpochs.best", 0)
+    monkeypatch.setattr("dfwe.callbacks.epochs.ScoredEpochs.best", 1)
     compute(expert, context)
     record = context.store.record(expert.recipe, TrainRecord)
     assert len(study.task.examples(study.corpus, "train")) == 16
     assert len(record.epochs) == epochs
-    assert record.best_epoch == 0
+    assert record.best_epoch == 1

@@ -29,9 +29,9 @@ def keep(make_network, tokenizer, tmp_path):
         scores = SplitScores(score=50.0, metrics={"f1": 50.0}, log_likelihood=-1.0)
         record = TrainRecord(
             monitor=label.split(" ")[0],
-            best_epoch=0,
+            best_epoch=1,
             dev=scores,
-            epochs=(EpochRecord(epoch=0, train_loss=1.0, dev=scores, seconds=1.0),),
+            epochs=(EpochRecord(epoch=1, train_loss=1.0, dev=scores, seconds=1.0),),
             cost=Cost(tokens=1, parameters=1),
         )
         store.commit(recipe, record, provenance(label, 1.0, "cpu"))

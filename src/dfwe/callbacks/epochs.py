@@ -17,7 +17,7 @@ class Epoch:
     """What an epoch came to.
 
     Args:
-        epoch: its number, from 0.
+        epoch: its number, from 1.
         train_loss: the mean over its steps.
         seconds: what it took.
         dev: its scores on dev; None of a training that is not scored.
@@ -50,7 +50,13 @@ class Epochs(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss = float(trainer.callback_metrics["train/loss_epoch"])
-        self.epochs.append(Epoch(trainer.current_epoch, loss, time.monotonic() - self._began))
+        seconds = time.monotonic() - self._began
+        self.epochs.append(Epoch(trainer.current_epoch + 1, loss, seconds))
+
+    @property
+    def note(self) -> str:
+        """How the training goes, in a few words."""
+        return f"loss {self.epochs[-1].train_loss:.3f}" if self.epochs else ""
 
     def state_dict(self) -> dict[str, object]:
         return {"epochs": _EPOCHS.dump_json(self.epochs).decode()}
@@ -61,20 +67,28 @@ class Epochs(L.Callback):
 
 
 class ScoredEpochs(Epochs):
-    """The dev scores of each epoch too; the index of the best so far is the metric `best_epoch`.
+    """The dev scores of each epoch too; the number of the best so far is the metric `best_epoch`.
 
     The best has the highest score; of equal ones the highest dev likelihood, then the latest.
     """
 
     @property
     def best(self) -> int:
-        """The index of the best epoch so far."""
+        """The number of the best epoch so far, from 1."""
         keys = [
             (epoch.dev.score, epoch.dev.log_likelihood, epoch.epoch)
             for epoch in self.epochs
             if epoch.dev is not None
         ]
         return max(keys)[2]
+
+    @property
+    def note(self) -> str:
+        if not self.epochs:
+            return ""
+        dev = self.epochs[self.best - 1].dev
+        assert dev is not None
+        return f"best {dev.score:.2f} (epoch {self.best} of {len(self.epochs)})"
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
@@ -12,12 +13,28 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
+from rich.text import Text
 
+from dfwe.callbacks.epochs import Epochs
 from dfwe.search.ledger import Trial
+
+log = logging.getLogger(__name__)
+
+
+class _Clock(ProgressColumn):
+    """The time left, as far as it is known; of what has ended, the time that it took."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.finished_time if task.finished else task.time_remaining
+        if seconds is None:
+            return Text("-:--:--")
+        left = "" if task.finished else " left"
+        return Text(f"{timedelta(seconds=round(seconds))}{left}")
 
 
 def _is_quiet() -> bool:
@@ -29,9 +46,9 @@ def _is_quiet() -> bool:
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        _Clock(),
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
         disable=_is_quiet(),
@@ -45,11 +62,17 @@ def _fill(progress: Progress, task: TaskID) -> None:
 
 
 class TrainingBar(ProgressBar):
-    """Optimizer steps over all epochs, with the last epoch's dev score or training loss."""
+    """Optimizer steps over all epochs, with the best epoch's dev score or the training loss.
 
-    def __init__(self, title: str) -> None:
+    Args:
+        title: what is trained.
+        epochs: what each epoch came to; stands before the bar in the list of callbacks.
+    """
+
+    def __init__(self, title: str, epochs: Epochs) -> None:
         super().__init__()
         self.title = title
+        self.epochs = epochs
         self.progress = _progress()
         self.task = TaskID(0)
 
@@ -61,11 +84,15 @@ class TrainingBar(ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epochs = trainer.max_epochs or 1
+        if trainer.current_epoch > 0:
+            log.info(
+                "%s: resuming at epoch %d of %d", self.title, trainer.current_epoch + 1, epochs
+            )
         self.progress.start()
         self.task = self.progress.add_task(
             self.title,
             total=epochs * int(self.total_train_batches),
-            note="",
+            note=self.epochs.note,
             completed=trainer.global_step,
         )
 
@@ -80,12 +107,7 @@ class TrainingBar(ProgressBar):
         self.progress.update(self.task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        if "dev/score" in metrics:
-            note = f"epoch {trainer.current_epoch + 1}: dev {float(metrics['dev/score']):.2f}"
-        else:
-            note = f"loss {float(metrics['train/loss_epoch']):.3f}"
-        self.progress.update(self.task, note=note)
+        self.progress.update(self.task, note=self.epochs.note)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         _fill(self.progress, self.task)

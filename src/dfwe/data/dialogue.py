@@ -8,6 +8,8 @@ from typing import Literal
 
 from dfwe.errors import UserError
 
+CHARACTERS = 4  # of a token, in English text by a vocabulary of some 30,000 pieces
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -70,6 +72,21 @@ class Example:
     def source(self) -> str:
         """The model's input when nothing is shortened."""
         return f"{self.context} {self.prompt}".lstrip() if self.prompt else self.context
+
+
+def about_tokens(examples: Iterable[Example], max_input: int) -> int:
+    """About how many tokens a pass over examples reads, without a tokenizer.
+
+    Args:
+        examples: the examples.
+        max_input: the most tokens of an input.
+    """
+    return sum(
+        min(max_input, len(example.source) // CHARACTERS + 1)
+        + len(example.target) // CHARACTERS
+        + 1
+        for example in examples
+    )
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

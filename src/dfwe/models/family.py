@@ -94,6 +94,11 @@ class ModelFamily(ABC):
         files = checkpoint.files | checkpoint.beside
         return {name: file_digest(path) for name, path in files.items() if "/" not in name}
 
+    @cached_property
+    def parameters(self) -> int | None:
+        """How many the pretrained model has; None while stage=pretrain has not made it."""
+        return None if self.path is None else read_checkpoint(self.folder).parameters
+
     def scoring(
         self, task: Task, corpus: Corpus, split: str, decoding: Decoding
     ) -> Mapping[str, Plain]:

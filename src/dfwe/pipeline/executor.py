@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -23,16 +23,37 @@ class Stage:
     Args:
         name: as in `stage=`.
         computes: the stages of the steps that it computes.
-        work: called with what builds the configured study, this stage and the context; None
-            computes DFWE's plan of the study.
+        work: called with what builds the configured study, this stage and the context, gives a
+            `Work`; None is DFWE's of the study.
     """
 
     name: str
     computes: tuple[str, ...]
-    work: Callable[..., None] | None = None
+    work: Callable[..., object] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "computes", tuple(self.computes))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage is to do.
+
+    Args:
+        present: shows what came out, once the steps are computed; gives the scores that a sweeper
+            may maximise, by name.
+        steps: those whose results it needs.
+    """
+
+    present: Callable[[], Mapping[str, float | None]]
+    steps: tuple[Step, ...] = ()
+
+
+def perform(work: Work, stage: Stage, context: Context) -> Mapping[str, float | None]:
+    """Computes what a stage lacks and shows what came out; the scores that `work` gives."""
+    if work.steps:
+        execute(work.steps, stage, context)
+    return work.present()
 
 
 def execute(steps: Iterable[Step], stage: Stage, context: Context) -> None:
@@ -45,8 +66,8 @@ def execute(steps: Iterable[Step], stage: Stage, context: Context) -> None:
     Raises:
         UserError: a parent is missing and this stage does not compute it.
     """
-    wanted = _unique(step for step in steps if step.stage in stage.computes)
-    lacking = _lacking(wanted, context)
+    wanted = wanted_steps(steps, stage)
+    lacking = lacking_steps(wanted, context)
     if not wanted:
         log.info("There is nothing for stage=%s to compute here.", stage.name)
     elif not lacking:
@@ -113,8 +134,16 @@ def _lineage(step: Step, visited: set[str]) -> Iterator[Step]:
     yield step
 
 
-def _unique(steps: Iterable[Step]) -> list[Step]:
-    return list({step.recipe.name: step for step in steps}.values())
+def wanted_steps(steps: Iterable[Step], stage: Stage) -> list[Step]:
+    """The steps that a stage computes, each once."""
+    named = {step.recipe.name: step for step in steps if step.stage in stage.computes}
+    return list(named.values())
+
+
+def final_steps(steps: Sequence[Step]) -> list[Step]:
+    """Those of the steps that no other of them starts from."""
+    inner = {parent.recipe.name for step in steps for parent in lineage(step) if parent != step}
+    return [step for step in steps if step.recipe.name not in inner]
 
 
 def _is_ready(step: Step, store: Store) -> bool:
@@ -122,13 +151,12 @@ def _is_ready(step: Step, store: Store) -> bool:
     return store.has_weights(step.recipe) if step.has_weights else step.recipe in store
 
 
-def _lacking(wanted: Sequence[Step], context: Context) -> list[Step]:
+def lacking_steps(wanted: Sequence[Step], context: Context) -> list[Step]:
     """The steps to compute, parents first.
 
     Raises:
         UserError: one of them is not among the wanted.
     """
-    inner = {parent.recipe.name for step in wanted for parent in lineage(step) if parent != step}
     known = {step.recipe.name: step for step in wanted}
     lacking: dict[str, Step] = {}
 
@@ -142,14 +170,13 @@ def _lacking(wanted: Sequence[Step], context: Context) -> list[Step]:
         elif _is_ready(step, context.store):
             return
         if name not in known:
-            raise _missing(step, child, context)
+            raise _missing(step, child, context, _stages_left(wanted, context.store))
         for parent in step.parents:
             visit(parent, step)
         lacking[name] = known[name]
 
-    for step in wanted:
-        if step.recipe.name not in inner:
-            visit(step, None)
+    for step in final_steps(wanted):
+        visit(step, None)
     return [step for step in wanted if step.recipe.name in lacking]
 
 
@@ -189,8 +216,27 @@ def _has(parent: Step, child: Step, store: Store) -> bool:
     return _is_ready(parent, store) if child.reads_weights else parent.recipe in store
 
 
-def _missing(step: Step, child: Step | None, context: Context) -> UserError:
+def _stages_left(wanted: Sequence[Step], store: Store) -> list[str]:
+    """The stages of what the wanted steps start from and neither they nor the store have."""
+    known = {step.recipe.name for step in wanted}
+    left = (
+        step.stage
+        for final in final_steps(wanted)
+        for step in lineage(final)
+        if step.recipe.name not in known and step.recipe not in store
+    )
+    return list(dict.fromkeys(left))
+
+
+def _missing(
+    step: Step, child: Step | None, context: Context, stages: Sequence[str] = ()
+) -> UserError:
     needed_by = "" if child is None else f"{child.recipe.kind} of '{child.label}' needs "
+    if len(stages) > 1:
+        return UserError(
+            f"{needed_by}results of stage={' and stage='.join(stages)}, which are not in the "
+            f"store {context.store.root}; compute them with: {context.command('all')}"
+        )
     return UserError(
         f"{needed_by}the result of stage={step.stage} for '{step.label}', which is not in the "
         f"store {context.store.root}; compute it with: {context.command(step.stage)}"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfwe.errors import UserError
 from dfwe.pipeline.provenance import Provenance
-from dfwe.pipeline.record import SplitScores
+from dfwe.pipeline.record import Cost, SplitScores
 from dfwe.pipeline.store import PROVENANCE, PRUNED, RECIPE, RECORD, WEIGHTS, Store, StoredRecipe
 
 SHORT = 8  # digits of an address that a person reads and types
@@ -24,6 +24,7 @@ class Result:
         recipe: what decided it.
         provenance: where, when and as what it was computed.
         dev: its dev score in points; None where it has none.
+        cost: of a training or a search.
         changed: when it was committed, in seconds since 1970.
         pruned: whether its weights were deleted.
     """
@@ -32,6 +33,7 @@ class Result:
     recipe: StoredRecipe
     provenance: Provenance
     dev: float | None
+    cost: Cost | None
     changed: float
     pruned: bool
 
@@ -127,11 +129,12 @@ class Inventory:
         ]
 
 
-class _Dev(BaseModel):
+class _Common(BaseModel):
     """What the records of models and searches have in common."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
     dev: SplitScores | None = None
+    cost: Cost | None = None
 
 
 def inventory(store: Store) -> Inventory:
@@ -148,22 +151,23 @@ def inventory(store: Store) -> Inventory:
 
 
 def _result(folder: Path) -> Result:
+    record = _common(folder / RECORD)
     return Result(
         folder,
         StoredRecipe.read(folder / RECIPE),
         Provenance.read(folder / PROVENANCE),
-        _dev(folder / RECORD),
+        None if record.dev is None else record.dev.score,
+        record.cost,
         (folder / RECIPE).stat().st_mtime,
         (folder / PRUNED).exists(),
     )
 
 
-def _dev(path: Path) -> float | None:
+def _common(path: Path) -> _Common:
     try:
-        scores = _Dev.model_validate_json(path.read_bytes()).dev
+        return _Common.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
-        return None
-    return None if scores is None else scores.score
+        return _Common()
 
 
 def _unfinished(store: Store) -> dict[str, Sequence[str]]:

@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from dfwe.pipeline.run_log import RunLog
 
 Settings = Mapping[str, Plain]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much computing a step is, as far as that is known beforehand.
+
+    Args:
+        examples: that are read, over all passes; at most, where it may stop early.
+        tokens: about as many, as `Cost.tokens` counts them.
+        parameters: of the model; None while there is none to look at.
+        unfinished: how many models as large it keeps on disk until it is done.
+    """
+
+    examples: int = 0
+    tokens: int = 0
+    parameters: int | None = None
+    unfinished: int = 0
+
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
@@ -30,6 +49,7 @@ class Step(ABC):
         version: raised when the same settings give another result.
         record: the type of what is stored.
         has_weights: whether the result is a model.
+        timed_as: the kind of step whose stored timings tell how long this one takes.
         stage: which `stage=` computes this step.
         label: what a person calls it; never hashed.
         group: what a logger groups it under; never hashed.
@@ -39,6 +59,7 @@ class Step(ABC):
     version: ClassVar[int] = 1
     record: ClassVar[type[Record]]
     has_weights: ClassVar[bool] = True
+    timed_as: ClassVar[str | None] = None
     stage: str
     label: str
     group: str
@@ -61,6 +82,11 @@ class Step(ABC):
     @abstractmethod
     def settings(self) -> Settings:
         """What decides the result besides the parents, as plain data."""
+
+    @property
+    def size(self) -> Size:
+        """How much computing this is, for a forecast."""
+        return Size()
 
     @abstractmethod
     def run(self, run: "Run") -> Record:

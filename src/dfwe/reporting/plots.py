@@ -44,7 +44,7 @@ class LearningCurve:
         stage: experts or finetune.
         label: the expert's.
         monitor: the task whose dev score selected the epoch.
-        best_epoch: the one whose weights are kept, from 0.
+        best_epoch: the one whose weights are kept, from 1.
         scores: on dev, in points, one an epoch.
         losses: of training, in nats a token, one an epoch.
     """
@@ -168,7 +168,7 @@ def _draw_curve(score: "Axes", loss: "Axes", curve: LearningCurve, colour: str) 
     line = ".-" if len(epochs) <= 20 else "-"
     score.plot(epochs, curve.scores, line, color=colour)
     loss.plot(epochs, curve.losses, line, color=colour)
-    best = curve.best_epoch
+    best = curve.best_epoch - 1
     score.plot(epochs[best], curve.scores[best], "o", mfc="none", mec=colour, ms=9, mew=1.6)
 
 

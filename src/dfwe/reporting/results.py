@@ -20,6 +20,28 @@ class ExpertResult(ModelScores):
     address: str
 
 
+class TrainedResult(Record):
+    """A model that a stage computes: what it is called, and its folder's name in the store.
+
+    Args:
+        stage: as in `stage=`.
+        label: what tables call it.
+        name: kind and address.
+        monitor: the task whose dev score selected the epoch; None of a model without epochs.
+        dev: that score, in points.
+        best_epoch: the epoch that was kept, from 1.
+        epochs: how many were trained.
+    """
+
+    stage: str
+    label: str
+    name: str
+    monitor: str | None = None
+    dev: float | None = None
+    best_epoch: int | None = None
+    epochs: int | None = None
+
+
 class MixtureResult(ModelScores):
     """A mixture and its alpha by label."""
 
@@ -151,6 +173,8 @@ class Results(Record):
     """`results.json`: what the store has of a plan; None for what is not computed yet.
 
     Args:
+        settings: key -> value, of what the command set beside task, corpus, model and seed.
+        models: every model of the plan that is stored.
         optimism: dev minus test of DFWE, in points.
         delta: test of DFWE minus test of the baseline, in points.
         methods: every method on test, with cost.
@@ -166,6 +190,8 @@ class Results(Record):
     model: str
     corpus: str
     sources: list[str]
+    settings: dict[str, str]
+    models: list[TrainedResult]
     experts: list[ExpertResult]
     baseline: ModelScores
     uniform: ModelScores

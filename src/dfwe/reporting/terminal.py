@@ -58,6 +58,32 @@ def summary(results: Results) -> Group:
     return Group(*_head(results), table, *(Text(line, style="dim") for line in _footer(results)))
 
 
+def trained(results: Results, stages: Sequence[str], store: Path) -> Group:
+    """The end of a run that trains: each model of its stages, with dev score, epoch and folder.
+
+    Args:
+        results: of the run.
+        stages: which models are shown.
+        store: the folder that these are in.
+    """
+    rows = [row for row in results.models if row.stage in stages]
+    columns = {
+        "dev": [points(row.dev) for row in rows],
+        "on": [row.monitor or DASH for row in rows],
+        "epoch": [f"{row.best_epoch} of {row.epochs}" if row.epochs else DASH for row in rows],
+        "folder": [row.name for row in rows],
+    }
+    table = RichTable(box=box.SIMPLE, pad_edge=False)
+    table.add_column(" and ".join(dict.fromkeys(row.stage for row in rows)), overflow="fold")
+    known = {name: cells for name, cells in columns.items() if set(cells) != {DASH}}
+    for name in known:
+        right = name in {"dev", "epoch"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for number, row in enumerate(rows):
+        table.add_row(Text(row.label), *(cells[number] for cells in known.values()))
+    return Group(*_head(results), *([table] if rows else []), Text(f"store        {store}"))
+
+
 def contenders(rows: Sequence[MethodResult]) -> RichTable:
     """DFWE and the controls: dev, test, the gain over fine-tuning and its interval, seconds.
 
@@ -140,10 +166,12 @@ def clock(seconds: float | None) -> str:
     return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {rest:02d}s"
 
 
-def _head(results: Results) -> tuple[Text, Text]:
+def _head(results: Results) -> list[Text]:
     sources = ", ".join(results.sources)
     run = f"{results.corpus}, {results.model}, seed {results.seed}; scores in points"
-    return Text(f"{results.task} from {sources}", style="bold"), Text(run, style="dim")
+    settings = ", ".join(f"{key}={value}" for key, value in results.settings.items())
+    lines = [Text(f"{results.task} from {sources}", style="bold"), Text(run, style="dim")]
+    return [*lines, *([Text(settings, style="dim")] if settings else [])]
 
 
 def _footer(results: Results) -> list[str]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.dialogue import Example
+from dfwe.data.dialogue import Example, about_tokens
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.record import Record, SplitScores
-from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.pipeline.step import Run, Settings, Size, Step
 from dfwe.pipeline.store import Store
 from dfwe.scoring.decoding import Decoding
 from dfwe.search.evaluation import Alpha, Answers
@@ -63,6 +63,7 @@ class Evaluation(Step):
 
     record: ClassVar[type[Record]] = TestRecord
     has_weights: ClassVar[bool] = False
+    timed_as: ClassVar[str | None] = "interpolate"
     task: Task
     corpus: Corpus
 
@@ -109,6 +110,12 @@ class Evaluate(Evaluation):
     @property
     def examples(self) -> tuple[Example, ...]:
         return self.task.examples(self.corpus, "test")
+
+    @property
+    def size(self) -> Size:
+        """The experts, the baseline, the mixture, the average and two other choices, at most."""
+        models = len(self.mixture.experts) + 5
+        return _size(models, self.examples, self.model, self.mixture)
 
     def settings(self) -> Settings:
         return self.model.scoring(self.task, self.corpus, "test", self.decoding)
@@ -207,6 +214,10 @@ class Test(Evaluation):
     def examples(self) -> tuple[Example, ...]:
         return self.task.examples(self.corpus, "test")
 
+    @property
+    def size(self) -> Size:
+        return _size(1, self.examples, self.model, self.tested)
+
     def settings(self) -> Settings:
         return self.model.scoring(self.task, self.corpus, "test", self.decoding)
 
@@ -272,6 +283,15 @@ class Vote(Evaluation):
         run.log.summary({"test/model": score})
         scores = SplitScores(score=score, metrics=dict(metrics), log_likelihood=None)
         return TestRecord(roles={"model": scores})
+
+
+def _size(models: int, examples: tuple[Example, ...], model: ModelFamily, like: Step) -> Size:
+    """Of so many passes over a split, by models as large as those of a step."""
+    return Size(
+        examples=models * len(examples),
+        tokens=models * about_tokens(examples, model.max_input),
+        parameters=like.size.parameters,
+    )
 
 
 def test_record(scores: Mapping[Key, "Scores"]) -> TestRecord:

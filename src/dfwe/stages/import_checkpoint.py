@@ -11,7 +11,7 @@ from dfwe.errors import UserError
 from dfwe.pipeline.files import file_digest, read_json
 from dfwe.pipeline.recipe import digest
 from dfwe.pipeline.record import Record
-from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.pipeline.step import Run, Settings, Size, Step
 from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.checkpoint import Checkpoint, is_tokenizers
 
@@ -55,6 +55,10 @@ class ImportCheckpoint(Step):
     @property
     def counts_as_cost(self) -> bool:
         return False
+
+    @property
+    def size(self) -> Size:
+        return Size(parameters=self.checkpoint.parameters, unfinished=1)
 
     def settings(self) -> Settings:
         """By content alone: a checkpoint that moves keeps its address."""

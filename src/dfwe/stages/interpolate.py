@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from dfwe.data.corpus import Corpus
+from dfwe.data.dialogue import about_tokens
 from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.context import device_name
 from dfwe.pipeline.deferred import parts
 from dfwe.pipeline.record import Array, Cost, Record, SplitScores
-from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.pipeline.step import Run, Settings, Size, Step
 from dfwe.reporting.results import Named
 from dfwe.scoring.decoding import Decoding
 from dfwe.search.config import Search
@@ -158,6 +159,18 @@ class Interpolate(Step):
     def settings(self) -> Settings:
         read = self.model.scoring(self.task, self.corpus, "dev", self.decoding)
         return {**read, "search": self.search.settings()}
+
+    @property
+    def size(self) -> Size:
+        """At most: a search may converge, and its folds' searches share what they score."""
+        n, examples = len(self.experts), self.task.examples(self.corpus, "dev")
+        evaluations = (self.search.evaluations(n) or n + 1) * (1 + (self.search.folds or 0))
+        return Size(
+            examples=evaluations * len(examples),
+            tokens=evaluations * about_tokens(examples, self.model.max_input),
+            parameters=self.experts[0].size.parameters,
+            unfinished=1,
+        )
 
     def check(self) -> None:
         """Refuse before any training what the search would refuse after it.

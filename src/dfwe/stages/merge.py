@@ -8,7 +8,7 @@ from dfwe.data.corpus import Corpus
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.deferred import describe
 from dfwe.pipeline.record import Record
-from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.pipeline.step import Run, Settings, Size, Step
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import save
 
@@ -48,6 +48,10 @@ class Base(Step):
     def parents(self) -> tuple[Step, ...]:
         return () if self.pretraining is None else (self.pretraining,)
 
+    @property
+    def size(self) -> Size:
+        return Size(parameters=self.model.parameters)
+
     def settings(self) -> Settings:
         return self.model.origin(self.task, self.corpus, self.seed)
 
@@ -84,6 +88,10 @@ class Merge(Step):
     @property
     def parents(self) -> tuple[Step, ...]:
         return (self.base, *self.experts)
+
+    @property
+    def size(self) -> Size:
+        return self.base.size
 
     def settings(self) -> Settings:
         return {"rule": describe(self.rule)}

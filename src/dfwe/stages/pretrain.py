@@ -98,7 +98,7 @@ class Pretrain(Step):
             max_epochs=config.epochs,
             logger=run.log.lightning,
             default_root_dir=run.work,
-            callbacks=[passes, TrainingBar(f"pretrain {self.label}"), last],
+            callbacks=[passes, TrainingBar(f"pretrain {self.label}", passes), last],
             enable_checkpointing=True,
             enable_progress_bar=True,
             reload_dataloaders_every_n_epochs=1,

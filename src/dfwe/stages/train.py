@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dfwe.data.corpus import Corpus
-from dfwe.data.dialogue import fingerprint
+from dfwe.data.dialogue import about_tokens, fingerprint
 from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.record import Cost, Record, SplitScores
-from dfwe.pipeline.step import Run, Settings, Step
+from dfwe.pipeline.step import Run, Settings, Size, Step
 from dfwe.scoring.decoding import Decoding
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
@@ -25,7 +25,7 @@ class EpochRecord(Record):
     """One epoch.
 
     Args:
-        epoch: from 0.
+        epoch: from 1.
         train_loss: the mean over its steps, in nats per target token.
         dev: the monitored task's scores after it.
         seconds: what it took.
@@ -42,7 +42,7 @@ class TrainRecord(Record):
 
     Args:
         monitor: the task whose dev score selected the epoch.
-        best_epoch: the epoch whose weights are kept, from 0.
+        best_epoch: the epoch whose weights are kept, from 1.
         dev: its scores.
         epochs: all that were trained.
         cost: tokens read in training.
@@ -112,6 +112,19 @@ class Train(Step):
             "head": self.head,
         }
 
+    @property
+    def size(self) -> Size:
+        splits = [task.examples(self.corpus, "train") for task in self.tasks]
+        batches = sum(self.training.batches_of(len(split)) for split in splits)
+        epochs = self.training.epochs_of(max(1, batches // self.training.batches))
+        tokens = sum(about_tokens(split, self.model.max_input) for split in splits)
+        return Size(
+            examples=epochs * sum(map(len, splits)),
+            tokens=epochs * tokens,
+            parameters=self.model.parameters,
+            unfinished=4,  # the last epoch with Adam's two moments, and the best one
+        )
+
     def check(self) -> None:
         """Raise UserError if the training splits are too small for these settings, or dev cannot
         be answered by this decoding."""
@@ -132,7 +145,7 @@ class Train(Step):
         best.restore(network)
         save(network, tokenizer, run.output)
         epochs = tuple(_epoch(row) for row in scored.epochs)
-        dev = epochs[scored.best].dev
+        dev = epochs[scored.best - 1].dev
         run.log.summary({"best_epoch": scored.best, "dev/best_score": dev.score})
         return TrainRecord(
             monitor=self.monitor.name,
@@ -176,7 +189,8 @@ class Train(Step):
         )
         patience = self.training.patience
         stopping = [] if patience is None else [Patience(patience)]
-        bar, last = TrainingBar(f"{self.stage} {self.label}"), EpochCheckpoint(run.work, best)
+        bar = TrainingBar(f"{self.stage} {self.label}", scored)
+        last = EpochCheckpoint(run.work, best)
         trainer = run.context.build_trainer(
             max_epochs=self.training.epochs_of(len(data.steps)),
             min_steps=self.training.steps_at_least or None,

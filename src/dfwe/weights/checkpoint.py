@@ -115,6 +115,11 @@ class Checkpoint:
         names = sorted(name for name, entry in self.tensors.items() if entry.dtype in FLOATS)
         return Layout(tuple(names), tuple(self.tensors[name].shape for name in names))
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return self.layout.size
+
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
         return tuple(sorted({entry.dtype for entry in self.tensors.values()}))

@@ -138,7 +138,7 @@ def generate(
         tokenizer: for stop strings; None leaves them out.
     """
     settings = generation_of(network)
-    neutral: dict[str, object] = dict.fromkeys([*settings.ignored, "max_length"])
+    neutral: dict[str, None] = dict.fromkeys([*settings.ignored, "max_length"])
     if tokenizer is None:
         neutral |= dict.fromkeys(NEEDS_TOKENIZER & settings.changes.keys())
     with quiet(), warnings.catch_warnings():

@@ -25,8 +25,9 @@ from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.ensembling import controls
 from dfwe.studies.ensembling.comparison import entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
-from dfwe.studies.ensembling.report import report
+from dfwe.studies.ensembling.report import ReportSettings, report
 from dfwe.studies.ensembling.runs import Runs
+from dfwe.studies.ensembling.sweep import runs_in
 from dfwe.studies.ensembling.tables import comparison, table2
 from dfwe.weights import merge
 
@@ -323,14 +324,26 @@ def reported(plan, context):
         Stage("report", ()),
         context,
         studies=lambda task, seed: plan.study,
-        tasks=["mood"],
-        seeds=[0],
-        hypotheses=["baseline", "seeds"],
-        published_on="toy",
-        published={"mood": {"baseline": 40.0, "dfwe": 42.5}},
-        published_note="Published: on another copy.",
-    )
+        settings=ReportSettings(
+            tasks=["mood"],
+            seeds=[0],
+            hypotheses=["baseline", "seeds"],
+            published_on="toy",
+            published={"mood": {"baseline": 40.0, "dfwe": 42.5}},
+            published_note="Published: on another copy.",
+        ),
+    ).present()
     return context.output
+
+
+def test_what_a_store_has_is_compared_over_the_settings_that_differ(reported, context):
+    (run,) = runs_in(context.store.root)
+    assert run.settings["task"] == "mood"
+    assert run.settings["seed"] == "0"
+    assert run.settings["training.learning_rate"] == "0.003"
+    (row, _) = table(reported, "table2")
+    assert f"{run.test:.2f}" == row["DFWE"]
+    assert run.dev is not None
 
 
 def table(folder, name):
@@ -408,24 +421,23 @@ def test_a_control_that_was_not_run_is_named(plan, context, caplog):
     assert "mood: not every seed has a test score of best_of_two; left out" in caplog.text
 
 
+ASKED = {"tasks": ["mood"], "seeds": [0], "published": {}, "published_on": "toy"}
+
+
 @pytest.mark.parametrize("given", [{"tasks": []}, {"seeds": []}])
-def test_an_empty_report_is_refused(given, plan, context):
-    asked = {"tasks": ["mood"], "seeds": [0], "published": {}, "published_on": "toy"} | given
+def test_an_empty_report_is_refused(given):
     with pytest.raises(UserError, match=f"report.{next(iter(given))} is empty"):
-        report(None, Stage("report", ()), context, studies=lambda *_: plan.study, **asked)
+        ReportSettings(**ASKED | given)
 
 
-def test_more_than_two_hypotheses_are_refused(plan, context):
-    asked = {"tasks": ["mood"], "seeds": [0], "published": {}, "published_on": "toy"}
-    with pytest.raises(UserError, match="names more than 2; name those expected"):
-        report(
-            None,
-            Stage("report", ()),
-            context,
-            studies=lambda *_: plan.study,
-            hypotheses=["baseline", "seeds", "longer"],
-            **asked,
-        )
+def test_more_than_two_hypotheses_are_refused():
+    with pytest.raises(UserError, match=r"report\.hypotheses=.* should have at most 2 items"):
+        ReportSettings(**ASKED, hypotheses=["baseline", "seeds", "longer"])
+
+
+def test_one_task_and_one_seed_need_no_brackets():
+    settings = ReportSettings(**ASKED | {"tasks": "mood", "seeds": 3})
+    assert (settings.tasks, settings.seeds) == (["mood"], [3])
 
 
 def test_runs_that_are_missing_are_named(plan, make_study, context, caplog):
@@ -433,5 +445,6 @@ def test_runs_that_are_missing_are_named(plan, make_study, context, caplog):
     runs = Runs(lambda task, seed: plan if seed == 0 else other, ["mood"], [0, 7], context.store)
     assert len(runs.finished["mood"]) == 1
     assert "mood: no finished run of seed 7" in caplog.text
+    assert "1 run differs in few settings: seed=7 (0 there)." in caplog.text
     with pytest.raises(UserError, match="no finished run of mood"):
         Runs(lambda task, seed: other, ["mood"], [7], context.store)

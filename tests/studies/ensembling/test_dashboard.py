@@ -35,7 +35,7 @@ def test_every_section_has_panels_that_wandb_can_serialise():
 def test_it_is_saved_to_the_loggers_project(context, monkeypatch, capsys):
     place = "https://wandb.ai/{0.entity}/{0.project}"
     monkeypatch.setattr(SAVE, lambda w: SimpleNamespace(url=place.format(w)))
-    dashboard(None, None, context)
+    dashboard(None, None, context).present()
     assert capsys.readouterr().out == "dashboard  https://wandb.ai/me/p\n"
 
 
@@ -45,12 +45,12 @@ def test_a_server_that_refuses_is_quoted(context, monkeypatch):
 
     monkeypatch.setattr(SAVE, refuse)
     with pytest.raises(UserError, match=r"me/p could not be saved \(project not found\)"):
-        dashboard(None, None, context)
+        dashboard(None, None, context).present()
 
 
 def test_another_logger_is_refused():
     with pytest.raises(UserError, match="needs logger=wandb"):
-        dashboard(None, None, SimpleNamespace(loggers=(Deferred(CSV),)))
+        dashboard(None, None, SimpleNamespace(loggers=(Deferred(CSV),))).present()
 
 
 def test_a_key_that_the_server_does_not_take_is_a_missing_login(monkeypatch):

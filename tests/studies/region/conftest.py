@@ -13,7 +13,7 @@ from dfwe.models.encoder import SequenceClassifier
 from dfwe.pipeline import executor
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.deferred import Deferred
-from dfwe.pipeline.executor import Stage
+from dfwe.pipeline.executor import Stage, perform
 from dfwe.pipeline.loggers import CSV
 from dfwe.pipeline.run_log import log_images, log_result, log_table
 from dfwe.pipeline.store import Store
@@ -183,9 +183,13 @@ def history(study, settings, stage, region_context):
             with pytest.MonkeyPatch.context() as failing:
                 failing.setattr(kind, "run", interrupted(kind.run, after))
                 with pytest.raises(Interruption):
-                    region(lambda: study, stage, region_context, settings)
+                    perform(
+                        region(lambda: study, stage, region_context, settings),
+                        stage,
+                        region_context,
+                    )
         calls.append([])
-        region(lambda: study, stage, region_context, settings)
+        perform(region(lambda: study, stage, region_context, settings), stage, region_context)
     return calls, {name: tuple(events) for name, events in Recorder.events.items()}
 
 

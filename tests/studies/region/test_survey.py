@@ -62,7 +62,7 @@ def test_a_survey_shows_regions_outliers_and_sources(bert, checkpoints, tmp_path
 def test_a_survey_ends_with_a_page_and_its_tables_are_logged(
     no_study, stage, checkpoints, bert, context, check_page
 ):
-    region(no_study, stage, context, Settings(base=str(bert)), [str(checkpoints)])
+    region(no_study, stage, context, Settings(base=str(bert)), [str(checkpoints)]).present()
     shown = json.loads((context.output / "results.json").read_text())
     assert shown["sources"]["a1"][0] == "a2"
     check_page(context.output, {"regions", "sources"}, {"cosine", "tree", "plane"})
@@ -78,4 +78,4 @@ def test_a_survey_asks_for_a_login_before_its_work(no_study, stage, context, mon
     monkeypatch.setattr("dfwe.studies.region.survey.survey_folders", pytest.fail)
     online = replace(context, loggers=(Deferred(WANDB, {"mode": "online"}),))
     with pytest.raises(UserError, match="online needs a login"):
-        region(no_study, stage, online, Settings(), ["models"])
+        region(no_study, stage, online, Settings(), ["models"]).present()

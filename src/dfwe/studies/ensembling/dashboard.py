@@ -1,13 +1,14 @@
 """Stage `dashboard`: the project's Weights & Biases workspace, as code."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Stage
+from dfwe.pipeline.executor import Stage, Work
 from dfwe.pipeline.loggers import WANDB, wandb_api
 from dfwe.studies.ensembling.plan import EnsemblingStudy
 
@@ -31,8 +32,13 @@ PANELS = (
 )
 
 
-def dashboard(study: Callable[[], EnsemblingStudy], stage: Stage, context: Context) -> None:
-    """Save the workspace to the project that `logger=wandb` names, and print its address.
+def dashboard(study: Callable[[], EnsemblingStudy], stage: Stage, context: Context) -> Work:
+    """Save the workspace to the project that `logger=wandb` names, and print its address."""
+    return Work(partial(_save, context))
+
+
+def _save(context: Context) -> dict[str, float | None]:
+    """Saves the workspace.
 
     Raises:
         UserError: another logger, no key, the package is missing, or the server refuses.
@@ -60,6 +66,7 @@ def dashboard(study: Callable[[], EnsemblingStudy], stage: Stage, context: Conte
             "logger.entity and logger.project."
         ) from None
     Console().print(f"dashboard  {saved.url}", soft_wrap=True)
+    return {}
 
 
 def workspace(entity: str, project: str) -> "Workspace":

@@ -1,21 +1,63 @@
 """Stage `report`: Table 2 and its company, gathered from the store over tasks and seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Stage
+from dfwe.pipeline.executor import Stage, Work
 from dfwe.pipeline.files import write_json
 from dfwe.reporting.terminal import bounds, show, shown
+from dfwe.settings import Names, Whole, settings
 from dfwe.studies.ensembling.comparison import described
 from dfwe.studies.ensembling.figures import draw
 from dfwe.studies.ensembling.plan import EnsemblingStudy, Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
+from dfwe.studies.ensembling.sweep import runs_in
+from dfwe.studies.ensembling.sweep import tables as run_tables
 from dfwe.studies.ensembling.tables import comparison, corrected, split, table2
 
-MOST_HYPOTHESES = 2
+TITLE = "Derivative-free weight-space ensembling"
+
+
+def _numbers(value: object) -> object:
+    """What is given without brackets is a list of one."""
+    return [value] if isinstance(value, int) else value
+
+
+@settings("report")
+class ReportSettings:
+    """What a report gathers.
+
+    Args:
+        tasks: the targets.
+        seeds: of each target's runs.
+        runs: folders of runs, as a sweep's, or stores: all that is there is compared instead.
+        hypotheses: at most two methods over which a gain of DFWE was expected beforehand.
+        published: task -> {"baseline": points, "dfwe": points}, shown beside the runs.
+        published_on: the corpus of the published scores; runs on others stand alone.
+        published_note: what to know of them, printed below the table that shows them.
+    """
+
+    tasks: Names
+    seeds: Annotated[Sequence[Whole], BeforeValidator(_numbers)]
+    published: Mapping[str, Mapping[str, float]]
+    published_on: str
+    published_note: str = ""
+    hypotheses: Annotated[Names, Field(max_length=2)] = ()
+    runs: Names = ()
+
+    def __post_init__(self) -> None:
+        for name, given in (("tasks", self.tasks), ("seeds", self.seeds)):
+            if not given:
+                raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
+            if len(set(given)) < len(given):
+                raise UserError(f"report.{name}={[*given]} names one twice; name each once.")
 
 
 def report(
@@ -24,38 +66,33 @@ def report(
     context: Context,
     *,
     studies: Callable[[str, int], EnsemblingStudy],
-    tasks: Sequence[str] | str,
-    seeds: Sequence[int] | int,
-    published: Mapping[str, Mapping[str, float]],
-    published_on: str,
-    published_note: str = "",
-    hypotheses: Sequence[str] = (),
-) -> None:
+    settings: ReportSettings,
+) -> Work:
     """Write table2 and controls as .md, .csv and .tex, report.html, report.json; print Table 2.
 
     Args:
         study: not asked; the tasks and seeds of the report decide.
         studies: task, seed -> its study, all else as configured.
-        published: task -> {"baseline": points, "dfwe": points}, shown for runs on the corpus
-            `published_on`.
-        published_note: what to know of them, printed below the table that shows them.
-        hypotheses: one or two methods over which a gain of DFWE was expected beforehand.
+        settings: what to gather (`conf/report`).
     """
+    return Work(partial(_present, stage, context, studies, settings))
+
+
+def _present(
+    stage: Stage,
+    context: Context,
+    studies: Callable[[str, int], EnsemblingStudy],
+    settings: ReportSettings,
+) -> dict[str, float | None]:
     from dfwe.reporting.html import Page
 
-    tasks = [tasks] if isinstance(tasks, str) else tasks
-    seeds = [seeds] if isinstance(seeds, int) else seeds
-    for name, given in (("tasks", tasks), ("seeds", seeds)):
-        if not given:
-            raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
-        if len(set(given)) < len(given):
-            raise UserError(f"report.{name}={[*given]} names one twice; name each once.")
-
-    if len(hypotheses) > MOST_HYPOTHESES:
-        raise UserError(
-            f"report.hypotheses={[*hypotheses]} names more than {MOST_HYPOTHESES}; name those "
-            "expected beforehand, all others are adjusted apart."
-        )
+    if settings.runs:
+        compared = [run for folder in settings.runs for run in runs_in(Path(folder))]
+        tables = run_tables(compared, f"{len(compared)} run{'s' if len(compared) > 1 else ''}")
+        origin = f"From {', '.join(settings.runs)}, by `{context.command(stage.name)}`."
+        page = Page(TITLE, tables[0].note, origin, tables, {})
+        show(tables, page.write(context.output))
+        return {}
 
     def plan(task: str, seed: int) -> Plan:
         try:
@@ -63,12 +100,12 @@ def report(
         except UserError as error:
             raise UserError(f"Of report.tasks, {task} does not fit: {error}") from None
 
-    runs = Runs(plan, tasks, seeds, context.store)
-    like = runs.plans[tasks[0]][0].study
-    beside = like.corpus.name == published_on
+    runs = Runs(plan, settings.tasks, settings.seeds, context.store)
+    like = runs.plans[settings.tasks[0]][0].study
+    beside = like.corpus.name == settings.published_on
     tables = [
-        table2(runs, published if beside else {}, published_note),
-        comparison(runs, hypotheses),
+        table2(runs, settings.published if beside else {}, settings.published_note),
+        comparison(runs, settings.hypotheses),
         *split(runs),
         *corrected(runs),
     ]
@@ -77,11 +114,12 @@ def report(
         f"Corpus {like.corpus.name}, model {like.model.name}; scores in points on the test split; "
         f"by `{context.command(stage.name)}`."
     )
-    title = f"Derivative-free weight-space ensembling: {_listed(list(runs.finished))}"
+    title = f"{TITLE}: {_listed(list(runs.finished))}"
     page = Page(title, answer(runs), origin, tables, draw(runs, context.output))
     path = page.write(context.output)
     write_json(context.output / "report.json", plain(runs))
     show(tables, path)
+    return {}
 
 
 def answer(runs: Runs) -> str:

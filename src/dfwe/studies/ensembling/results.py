@@ -15,6 +15,7 @@ from dfwe.pipeline.files import write_text
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
+from dfwe.plain import is_list
 from dfwe.reporting.results import (
     CrossFittedResult,
     DfweResult,
@@ -23,9 +24,10 @@ from dfwe.reporting.results import (
     ModelScores,
     Results,
     SelectionResult,
+    TrainedResult,
 )
 from dfwe.search.ledger import read_trials
-from dfwe.stages.evaluate import Key, Role, TestRecord
+from dfwe.stages.evaluate import Evaluation, Key, Role, TestRecord
 from dfwe.stages.interpolate import TRIALS, Choice, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.statistics.bootstrap import ONE_DIALOGUE
@@ -33,11 +35,24 @@ from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)
+# The parts of a configuration that decide a result, and what headings name without them.
+TELLING = (
+    *("corpus", "task", "sources", "decoding", "training", "model", "search", "experiment"),
+    *("controls", "landscapes"),
+)
+NAMED = ("corpus", "task", "model", "sources.list")
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-def results(plan: Plan, stage: Stage, store: Store) -> Results:
-    """The results of a plan; the test split is looked at only by a stage that evaluates."""
+def results(plan: Plan, stage: Stage, store: Store, overrides: Sequence[str] = ()) -> Results:
+    """The results of a plan; the test split is looked at only by a stage that evaluates.
+
+    Args:
+        plan: of the study.
+        stage: what was asked for.
+        store: where its results are.
+        overrides: what was typed.
+    """
     study, labels = plan.study, [step.label for step in plan.members]
     search = _read(store, plan.interpolation, SearchRecord)
     tested = "evaluate" in stage.computes
@@ -59,6 +74,8 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
         model="checkpoints" if study.checkpoints else study.model.name,
         corpus=study.corpus.name,
         sources=labels if study.checkpoints else [source.name for source in study.sources],
+        settings=_telling(overrides),
+        models=[_trained(step, store) for step in _models(plan) if step.recipe in store],
         experts=[
             ExpertResult(
                 label=step.label,
@@ -97,13 +114,13 @@ def results(plan: Plan, stage: Stage, store: Store) -> Results:
     )
 
 
-def present(plan: Plan, stage: Stage, context: Context) -> None:
+def present(plan: Plan, stage: Stage, context: Context) -> Results:
     """Write the run's folder and print the table; the last line is results.json's path."""
-    from dfwe.reporting.terminal import contenders, summary
+    from dfwe.reporting.terminal import contenders, summary, trained
 
     output, store = context.output, context.store
     output.mkdir(parents=True, exist_ok=True)
-    shown = results(plan, stage, store)
+    shown = _results(plan, stage, context)
     _draw_trainings(plan, context)
     if plan.interpolation.recipe in store:
         _copy_search(plan, context)
@@ -114,7 +131,8 @@ def present(plan: Plan, stage: Stage, context: Context) -> None:
     path = output / "results.json"
     shown.write(path)
     console = Console()
-    console.print(summary(shown))
+    searched = {"interpolate", "evaluate"} & {*stage.computes}
+    console.print(summary(shown) if searched else trained(shown, stage.computes, store.root))
     if plan.study.controls and shown.methods:
         console.print(contenders(shown.methods))
     lines = [f"plots        {output}", str(path)]
@@ -124,6 +142,7 @@ def present(plan: Plan, stage: Stage, context: Context) -> None:
         lines.insert(0, f"base model   {store.whole(plan.pretraining.recipe)}")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
+    return shown
 
 
 def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
@@ -160,10 +179,48 @@ def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> Non
     store, recipe = context.store, plan.interpolation.recipe
     folder = context.output / "model"
     shutil.copytree(store.weights(recipe), folder, dirs_exist_ok=True)
-    for file, text in model_files(plan, results(plan, stage, store), store).items():
+    for file, text in model_files(plan, _results(plan, stage, context), store).items():
         write_text(folder / ("README.md" if file == "model_card.md" else file), text)
     default = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
     log.info("Pushed to %s", push(folder, default if name is True else str(name)))
+
+
+def _results(plan: Plan, stage: Stage, context: Context) -> Results:
+    overrides = context.study.get("overrides", ())
+    assert is_list(overrides)
+    return results(plan, stage, context.store, [str(word) for word in overrides])
+
+
+def _telling(overrides: Sequence[str]) -> dict[str, str]:
+    """Key -> value of those overrides that decide a result and that no heading names."""
+    pairs = (word.lstrip("+").partition("=") for word in overrides)
+    return {
+        key: value
+        for key, _, value in pairs
+        if key.partition(".")[0].partition("/")[0] in TELLING and key not in NAMED
+    }
+
+
+def _models(plan: Plan) -> list[Step]:
+    """Every step whose result is a model, in the order of the work."""
+    steps = {step: step for step in plan.steps if not isinstance(step, Evaluation)}
+    return [step for step in steps if step.has_weights]
+
+
+def _trained(step: Step, store: Store) -> TrainedResult:
+    name = step.recipe.name
+    if not isinstance(step, Train):
+        return TrainedResult(stage=step.stage, label=step.label, name=name)
+    record = store.record(step.recipe, TrainRecord)
+    return TrainedResult(
+        stage=step.stage,
+        label=step.label,
+        name=name,
+        monitor=record.monitor,
+        dev=record.dev.score,
+        best_epoch=record.best_epoch,
+        epochs=len(record.epochs),
+    )
 
 
 def _read(store: Store, step: Step, record: type[AnyRecord]) -> AnyRecord | None:

@@ -7,11 +7,14 @@ from functools import cached_property
 import numpy as np
 
 from dfwe.errors import UserError
+from dfwe.pipeline.differences import differences, stored_values, values_of
+from dfwe.pipeline.inventory import inventory
 from dfwe.pipeline.store import Store
 from dfwe.statistics.bootstrap import Difference
 from dfwe.studies.ensembling.comparison import Entry, entries, gain
 from dfwe.studies.ensembling.plan import Plan
 
+FEW, MOST = 3, 6  # settings in which a near miss differs; differences that are named
 log = logging.getLogger(__name__)
 Plans = Callable[[str, int], Plan]  # task, seed -> its plan, all else as configured
 
@@ -31,8 +34,12 @@ class Runs:
             done = [plan for plan in group if plan.evaluation.recipe in store]
             lost = [str(plan.study.seed) for plan in group if plan not in done]
             if lost:
+                near = _near_misses(next(plan for plan in group if plan not in done), store)
                 log.warning(
-                    "%s: no finished run of seed %s in the store; left out.", task, ", ".join(lost)
+                    "%s: no finished run of seed %s in the store; skipped.%s",
+                    task,
+                    ", ".join(lost),
+                    near,
                 )
             if done:
                 self.finished[task] = [(plan, entries(plan, store)) for plan in done]
@@ -50,8 +57,9 @@ class Runs:
                     )
         if not self.finished:
             raise UserError(
-                f"The store {store.root} has no finished run of {', '.join(tasks)}; make them "
-                "with stage=all first, all other settings equal."
+                f"The store {store.root} has no finished run of {', '.join(tasks)} with these "
+                "settings; compute it with stage=all, or compare what there is: "
+                f"report.runs={store.root}."
             )
 
     def of(self, task: str, name: str) -> list[Entry]:
@@ -65,6 +73,23 @@ class Runs:
         plans = [plan for runs in self.finished.values() for plan, _ in runs]
         every = dict.fromkeys(c.name for plan in plans for c in plan.methods)
         return tuple(name for name in every if any(self.of(task, name) for task in self.finished))
+
+
+def _near_misses(plan: Plan, store: Store) -> str:
+    """The stored runs that differ from a plan in a few settings; blank where there are none."""
+    recipe, results = plan.evaluation.recipe, inventory(store).results
+    wanted = values_of(recipe)
+    known = (
+        differences(wanted, stored_values(result, results))
+        for result in results.values()
+        if result.recipe.kind == recipe.kind
+    )
+    near = [found for found in known if 0 < len(found) <= FEW]
+    if not near:
+        return ""
+    named = dict.fromkeys(str(difference) for found in near for difference in found)
+    runs = "1 run differs" if len(near) == 1 else f"{len(near)} runs differ"
+    return f" {runs} in few settings: {', '.join([*named][:MOST])}."
 
 
 def average_gain(runs: Runs, tasks: Sequence[str], over: str, under: str) -> Difference:

@@ -1,6 +1,7 @@
 """The work of `stage=region`: run its plan, or survey a folder, and show what came out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from dfwe.pipeline.context import Context
-from dfwe.pipeline.executor import Stage, execute
+from dfwe.pipeline.executor import Stage, Work
 from dfwe.pipeline.files import write_json
 from dfwe.pipeline.store import Store
 from dfwe.reporting.table import Table
@@ -47,11 +48,10 @@ def region(
     context: Context,
     settings: Settings,
     checkpoints: Sequence[str] = (),
-) -> None:
+) -> Work:
     """The whole study of a grid; with `checkpoints`, a survey of what is there."""
     if checkpoints:
-        _survey(checkpoints, context, settings)
-        return
+        return Work(partial(_survey, checkpoints, context, settings))
     plan = RegionPlan(study(), settings)
     if TRANSFER in stage.computes and plan.transfer.recipe not in context.store:
         plan.check()
@@ -59,7 +59,10 @@ def region(
     for step in steps:
         if isinstance(step, Train):
             step.check()
-    execute(steps, stage, context)
+    return Work(partial(_present, plan, stage, context), steps)
+
+
+def _present(plan: RegionPlan, stage: Stage, context: Context) -> dict[str, float | None]:
     context.output.mkdir(parents=True, exist_ok=True)
     for step in (plan.geometry, plan.paths):
         for picture in context.store.files(step.recipe, "*.png"):
@@ -70,22 +73,25 @@ def region(
         f"`{context.command(stage.name)}`."
     )
     _show(shown, answer(shown), origin, tables(shown), context.output)
+    return {}
 
 
 def finetune(
     study: Callable[[], Experiment], stage: Stage, context: Context, settings: Settings
-) -> None:
+) -> Work:
     """One model of the grid: `task` and `seed`."""
     experiment = study()
     plan = RegionPlan(experiment, settings)
     model = plan.model(experiment.task, experiment.seed)
     model.check()
-    execute([*([] if plan.base is None else [plan.base]), model], stage, context)
-    record = context.store.record(model.recipe, TrainRecord)
-    Console().print(
-        f"{model.label}  dev {record.dev.score:.2f}  {context.store.whole(model.recipe)}",
-        soft_wrap=True,
-    )
+
+    def present() -> dict[str, float | None]:
+        record = context.store.record(model.recipe, TrainRecord)
+        folder = context.store.whole(model.recipe)
+        Console().print(f"{model.label}  dev {record.dev.score:.2f}  {folder}", soft_wrap=True)
+        return {}
+
+    return Work(present, (model,) if plan.base is None else (plan.base, model))
 
 
 def results(plan: RegionPlan, stage: Stage, store: Store) -> StudyResults:
@@ -195,7 +201,9 @@ def _cell(
     }
 
 
-def _survey(checkpoints: Sequence[str], context: Context, settings: Settings) -> None:
+def _survey(
+    checkpoints: Sequence[str], context: Context, settings: Settings
+) -> dict[str, float | None]:
     """Surveys checkpoints; a survey computes no weights and is not kept in the store."""
     from dfwe.pipeline.run_log import RunOf, open_log
     from dfwe.studies.region.survey import survey_folders
@@ -223,6 +231,7 @@ def _survey(checkpoints: Sequence[str], context: Context, settings: Settings) ->
     )
     origin = f"{label}, task vectors around {around}."
     _show(values, survey_answer(values), origin, shown, context.output)
+    return {}
 
 
 def _show(

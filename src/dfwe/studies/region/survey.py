@@ -164,7 +164,7 @@ def recommended(survey: str, target: str) -> list[str]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise UserError(
             f"sources.survey={survey} is no results.json of stage=region; run "
-            "`python -m dfwe.run stage=region checkpoints=[FOLDER]` and name the one "
+            "`dfwe stage=region checkpoints=[FOLDER]` and name the one "
             "in its folder."
         ) from None
     if target not in known:
