@@ -69,7 +69,7 @@ def test_the_experts_and_the_centroid_are_the_first_batch(strategy, n):
 
 
 @pytest.mark.parametrize("strategy", CAPPED)
-@pytest.mark.parametrize("evaluations", [0, 6, 7, 19, 60])
+@pytest.mark.parametrize("evaluations", [1, 6, 7, 19, 60])
 def test_the_cap_holds_with_the_opening(strategy, evaluations):
     alphas = asked(strategy(5, evaluations=evaluations))
     assert 6 <= len(alphas) <= max(evaluations, 6)
