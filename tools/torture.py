@@ -9,6 +9,7 @@ drawn from `--seed`.
 import argparse
 import errno
 import importlib
+import itertools
 import json
 import os
 import random
@@ -21,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -29,6 +30,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+import dfwe
+import users
 from dfwe.pipeline.files import read_json
 
 ARGUMENTS = (
@@ -73,10 +76,12 @@ class Command:
     Args:
         folder: of this trial; the store is inside.
         arguments: overrides beside `ARGUMENTS`.
+        starters: whose the next start is; None keeps this process's user.
     """
 
     folder: Path
     arguments: tuple[str, ...] = ()
+    starters: Iterator[int | None] = field(default_factory=lambda: itertools.repeat(None))
 
     @property
     def store(self) -> Path:
@@ -90,6 +95,8 @@ class Command:
     def start(self, prepare: Callable[[], None] | None = None) -> int:
         """The process id of a new start; `prepare` is called in it."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if (user := next(self.starters)) is not None:
+            users.shared(self.folder)
         if child := os.fork():
             return child
         try:
@@ -98,6 +105,9 @@ class Command:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(self.folder)
+            if user is not None:
+                os.environ["HOME"] = str(self.folder)
+                users.become(user)
             if prepare is not None:
                 prepare()
             os._exit(_main([*ARGUMENTS, *self.arguments, f"store={self.store}"]))
@@ -185,6 +195,7 @@ def counting(command: Command) -> Callable[[], None]:
 
         def leave(code: int) -> None:
             (command.folder / "operations.json").write_text(json.dumps(counts))
+            (command.folder / "modules.json").write_text(json.dumps(list(sys.modules)))
             original(code)
 
         os._exit = leave
@@ -300,6 +311,11 @@ class Torture:
         self.operations = {k: n for k, n in outcome.operations.items() if k != "-"}
         self.table = Table(contents(command.store))
         self.met: Counter[str] = Counter()
+        self.hindrance = users.hindrance(Path(dfwe.__file__), self.model / "config.json")
+        if self.hindrance is None:
+            for name in json.loads((command.folder / "modules.json").read_text()):
+                with suppress(ImportError, AttributeError):
+                    importlib.import_module(name)  # others may not be able to read it
 
     def command(self, name: str, *arguments: str) -> Command:
         """The plan on a store of its own."""
@@ -311,10 +327,17 @@ class Torture:
         return stage, self.random.randint(1, self.operations[stage])
 
     def kills(self, count: int) -> None:
-        """Chains of kills, the stages in their order, each rerun until done."""
+        """Chains of kills, the stages in their order, each rerun until done.
+
+        The starts of a chain are two users' by turns, where this process can act as them.
+        """
+        if self.hindrance is not None:
+            sys.stdout.write(f"kills by one user: acting as others {self.hindrance}\n")
         chain = 0
         while sum(self.met.values()) < count:
             command, places = self.command(f"kill{chain}"), list[str]()
+            if self.hindrance is None:
+                command.starters = itertools.cycle((users.ALICE, users.BOB))
             for stage in self.operations:
                 for part in range(self.random.randint(1, 4), 0, -1):
                     number = self.random.randint(1, max(1, self.operations[stage] // part))
@@ -322,7 +345,8 @@ class Torture:
                     if outcome.code == -signal.SIGKILL:
                         self.met[stage] += 1
                         places.append(f"{stage} {number}")
-            self.table.judge("killed", "; ".join(places), command, command.finish())
+            kind = "killed" if self.hindrance else "killed, two users"
+            self.table.judge(kind, "; ".join(places), command, command.finish())
             shutil.rmtree(command.folder)
             chain += 1
 
@@ -460,13 +484,14 @@ def _mounted(folder: Path, size: int) -> Generator[bool]:
 
 def _random_model(folder: Path) -> None:
     """A T5 of a few thousand random weights, with the shipped tokenizer."""
-    import dfwe
     from dfwe.pretraining.span_corruption import build
     from dfwe.weights.loading import load, save
 
     tokenizer: Any = load(Path(dfwe.__file__).parent / "assets" / "tiny")[1]
     network = build(tokenizer, d_model=16, d_ff=16, layers=1, heads=2, seed=0)
     save(network, tokenizer, folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -490,6 +515,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="dfwe-torture-") as folder:
+        Path(folder).chmod(0o755)  # a chain of kills is two users'
         torture = Torture(Path(folder), options.seed)
         torture.kills(options.kills)
         torture.errors(options.errors)

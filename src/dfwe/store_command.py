@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dfwe.errors import UserError, did_you_mean
+from dfwe.pipeline.disk import refusal
 from dfwe.pipeline.inventory import Inventory, Result, inventory
 from dfwe.pipeline.store import Store
 
@@ -37,8 +38,9 @@ def store_command(arguments: Sequence[str]) -> int:
         if not store.root.is_dir():
             raise UserError(f"There is no store in {store.root}; name its folder.")
         return options.action(store, options)
-    except UserError as error:
-        sys.stderr.write(f"Error: {error}\n")
+    except (UserError, PermissionError) as error:
+        words = refusal(error, [options.store.absolute()]) or error
+        sys.stderr.write(f"Error: {words}\n")
         return 1
 
 

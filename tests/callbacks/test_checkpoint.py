@@ -106,6 +106,7 @@ def test_the_best_epochs_weights_are_kept(train, scripted, best, tmp_path):
     assert (number, weight) == (best + 1, best + 1)
     kept = [f"best-{best}.safetensors", f"resume-{len(scripted) - 1}.ckpt", "resume.json"]
     assert files(tmp_path / "work") == kept
+    assert len({(tmp_path / "work" / name).stat().st_mode for name in kept}) == 1  # the umask's
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 5), (2, 6), (3, 7), (None, 7)])

@@ -10,7 +10,7 @@ from torch import nn
 
 from dfwe.callbacks.epochs import BEST
 from dfwe.errors import UserError
-from dfwe.pipeline.files import written_aside
+from dfwe.pipeline.files import in_umask_mode, written_aside
 from dfwe.pipeline.manifest import Manifest, entry_of, first_fault
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ class BestEpoch(_EpochFile):
     def _write(self, trainer: L.Trainer, path: Path) -> None:
         network = trainer.lightning_module.network
         assert isinstance(network, nn.Module)
-        save_file(dict(network.named_parameters()), path)
+        with in_umask_mode(path):
+            save_file(dict(network.named_parameters()), path)
 
 
 class EpochCheckpoint(_EpochFile):

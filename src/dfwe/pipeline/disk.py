@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 REASONS = {  # errno -> why a file cannot be written
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
     errno.ENOENT: "there is no such place",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a file stands where a folder is needed",
@@ -26,7 +26,8 @@ def refusal(error: BaseException, places: Sequence[Path] = ()) -> str | None:
 
     Args:
         error: an `OSError`, or what safetensors, torch or NumPy make of one.
-        places: where the command writes: of these, the fullest is named by an error without place.
+        places: where the command writes: of these, the fullest is named by an error without place,
+            and somebody else's folder in one of them can be opened by its owner.
     """
     number = _errno(error)
     why = None if number is None else REASONS.get(number)
@@ -40,6 +41,12 @@ def refusal(error: BaseException, places: Sequence[Path] = ()) -> str | None:
         mount = _mount(place)
         free = shutil.disk_usage(mount).free / 1e6
         return f"{place}: {why}: the file system of {mount} has {free:.0f} MB left"
+    if why == REASONS[errno.EACCES] and (closed := _closed(place)) is not None:
+        why = f"{why}: {_holder(closed)}"
+        for folder in places:
+            if closed.is_relative_to(folder):
+                why += f", who can open it to a group with `chmod -R g+rwX {folder}`"
+                break
     return f"{place}: {why}"
 
 
@@ -54,6 +61,26 @@ def check_writable(folder: Path) -> None:
         path.write_bytes(bytes(PROBE))
     finally:
         path.unlink(missing_ok=True)
+
+
+def _closed(place: Path) -> Path | None:
+    """The innermost of a path's folders, itself included, that this user may not use."""
+    for path in (place, *place.absolute().parents):
+        try:
+            needed = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+            if path.exists() and not os.access(path, needed):
+                return path
+        except PermissionError:  # a folder further out is closed
+            continue
+    return None
+
+
+def _holder(path: Path) -> str:
+    try:
+        owner = path.owner()
+    except KeyError:
+        owner = f"user {path.stat().st_uid}"
+    return f"{path} has mode {path.stat().st_mode & 0o7777:o} and belongs to {owner}"
 
 
 def _errno(error: BaseException) -> int | None:

@@ -60,6 +60,45 @@ def locks_work(folder: Path) -> bool:
         path.unlink(missing_ok=True)
 
 
+@contextmanager
+def in_umask_mode(path: Path) -> Generator[None]:
+    """Leaves a file in the mode that the umask gives, whoever writes it in the block.
+
+    Some libraries write a temporary file, which nobody else may read, and rename it: safetensors.
+    """
+    path.touch()
+    mode = path.stat().st_mode & 0o777
+    yield
+    path.chmod(mode)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder's files; their modes are those that the umask gives, not the source's."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def discard(folder: Path, into: Path) -> None:
+    """Removes a folder, at once for whoever looks; that it is not there is no error.
+
+    Args:
+        folder: to remove.
+        into: an existing folder on the same disk, where a process killed in between leaves it.
+
+    Raises:
+        OSError: it may not be removed.
+    """
+    left = into / f".{folder.name}.{uuid4().hex[:16]}{PART}"
+    try:
+        os.replace(folder, left)
+    except FileNotFoundError:
+        return
+    _remove(left)
+
+
 def sync(path: Path) -> None:
     """Returns when a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -1,12 +1,11 @@
 """Lists of files with their digests: what is read from disk is checked before it is believed."""
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import file_digest, written_aside
+from dfwe.pipeline.files import discard, file_digest, written_aside
 from dfwe.pipeline.record import Record
 
 log = logging.getLogger(__name__)
@@ -51,9 +50,11 @@ def fault(folder: Path, name: str, entry: FileEntry, *, content: bool = True) ->
         content: whether its bytes are read, or its size alone is looked at.
     """
     path = folder / name
-    if not path.is_file():
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
         return f"{name} is missing"
-    if (size := path.stat().st_size) != entry.size:
+    if size != entry.size:
         return f"{name} has {size} bytes, not {entry.size}"
     if content and content_digest(path) != entry.sha256:
         return f"{name} has another sha256 than when it was stored"
@@ -75,16 +76,11 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         folder: its name is a digest of what it is computed from.
         write: writes the files, without subfolders, into the folder that it is given.
     """
-    try:
-        manifest = Manifest.read(folder / MANIFEST)
-        words = first_fault(folder, manifest.files)
-    except UserError:
-        words = f"{MANIFEST} is missing or damaged"
-    if words is None:
+    if (words := _fault_of(folder)) is None:
         return folder
     if folder.exists():
         log.warning("%s is damaged (%s): it is computed again.", folder, words)
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder, into=folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with written_aside(folder) as temporary:
@@ -93,6 +89,14 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
             files = {path.name: entry_of(path) for path in sorted(temporary.iterdir())}
             Manifest(files=files).write(temporary / MANIFEST)
     except OSError:
-        if not (folder / MANIFEST).is_file():  # else another process has just put the same there
+        if _fault_of(folder) is not None:  # else another process has just put the same there
             raise
     return folder
+
+
+def _fault_of(folder: Path) -> str | None:
+    """Why a cached folder cannot be used, in words."""
+    try:
+        return first_fault(folder, Manifest.read(folder / MANIFEST).files)
+    except UserError:
+        return f"{MANIFEST} is missing or damaged"

@@ -52,10 +52,13 @@ class Record(BaseModel):
         """The record in a file.
 
         Raises:
+            PermissionError: this user may not read it.
             UserError: the file is missing, or is no such record.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
+        except PermissionError:  # no damage
+            raise
         except (OSError, ValidationError) as error:
             raise UserError(
                 f"{path} cannot be read as a {cls.__name__} ({_first(error)}); delete the folder "

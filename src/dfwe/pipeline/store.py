@@ -20,7 +20,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from dfwe.errors import UserError
-from dfwe.pipeline.files import locks_work, sync, write_text
+from dfwe.pipeline.files import discard, locks_work, sync, write_text
 from dfwe.pipeline.manifest import FileEntry, entry_of, fault, first_fault
 from dfwe.pipeline.provenance import Provenance
 from dfwe.pipeline.recipe import Recipe, address_of
@@ -62,7 +62,7 @@ class Store:
         return self.root / recipe.name
 
     def __contains__(self, recipe: Recipe) -> bool:
-        return (self.folder(recipe) / RECIPE).is_file()
+        return _is_result(self.folder(recipe))
 
     def has_weights(self, recipe: Recipe) -> bool:
         """Whether the result is there with its weights: not so once they are pruned."""
@@ -85,7 +85,7 @@ class Store:
         work = self.work(recipe)
         _content(recipe, {}).write(work / RECIPE)
         path = work / "result"
-        shutil.rmtree(path, ignore_errors=True)
+        discard(path, into=work)
         path.mkdir()
         return path
 
@@ -232,7 +232,10 @@ class Store:
 
     def folders(self) -> list[Path]:
         """The folders of all results, sorted by name."""
-        return sorted(path.parent for path in self.root.glob(f"[!.]*/{RECIPE}"))
+        if not self.root.exists():
+            return []
+        names = sorted(path for path in self.root.iterdir() if path.name[0] != ".")
+        return [path for path in names if _is_result(path)]
 
     def move_aside(self, folder: Path) -> Path:
         """Takes a damaged result out of the store; where it is now."""
@@ -272,7 +275,7 @@ class Store:
 
     def _publish(self, recipe: Recipe, output: Path, folder: Path) -> None:
         if recipe not in self:
-            shutil.rmtree(folder, ignore_errors=True)  # of a result that lost its recipe.json
+            discard(folder, into=self.work(recipe))  # what is left of one without recipe.json
         try:
             os.replace(output, folder)
         except OSError:
@@ -292,6 +295,19 @@ class Store:
 
 def _content(recipe: Recipe, files: dict[str, FileEntry]) -> StoredRecipe:
     return StoredRecipe(format=FORMAT, **recipe.describe(), files=files)
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a result is there.
+
+    Raises:
+        PermissionError: the folder is somebody's who lets this user not look.
+    """
+    try:
+        (folder / RECIPE).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _described(folder: Path) -> tuple[StoredRecipe | None, str | None]:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
-from dfwe.pipeline.files import write_text
+from dfwe.pipeline.files import copy_folder, write_text
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
@@ -178,7 +178,7 @@ def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> Non
 
     store, recipe = context.store, plan.interpolation.recipe
     folder = context.output / "model"
-    shutil.copytree(store.weights(recipe), folder, dirs_exist_ok=True)
+    copy_folder(store.weights(recipe), folder)
     for file, text in model_files(plan, _results(plan, stage, context), store).items():
         write_text(folder / ("README.md" if file == "model_card.md" else file), text)
     default = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
@@ -315,7 +315,7 @@ def _copy_search(plan: Plan, context: Context) -> None:
 
     step, output = plan.interpolation, context.output
     for path in context.store.files(step.recipe, "*.jsonl"):
-        shutil.copy(path, output / path.name)
+        shutil.copyfile(path, output / path.name)
     record = context.store.record(step.recipe, SearchRecord)
     labels = [expert.label for expert in step.experts]
     search_trajectory(read_trials(output / TRIALS), labels, record.best, output / "search.png")
