@@ -2,11 +2,13 @@
 
 `python benchmarks/trials.py` prints a table in Markdown; a search whose cost for each trial is
 constant has the same milliseconds in every row. They are of processor time: waiting for the disk,
-thrice a trial, comes to it.
+thrice a trial, comes to it. The last column is the memory that the record of the choice takes
+beside the trials.
 """
 
 import argparse
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from time import process_time
@@ -17,6 +19,7 @@ from dfwe.data.dialogue import Example
 from dfwe.search import Answers, Evaluation, Ledger, search
 from dfwe.search.baselines import dirichlet
 from dfwe.search.simplex import Strategy
+from dfwe.stages.selection import selection_record
 from dfwe.statistics.bootstrap import errors_from
 from dfwe.tasks.answers import Label
 from dfwe.tasks.metrics import Accuracy
@@ -68,8 +71,18 @@ def seconds(work: Callable[[], object]) -> float:
     return process_time() - began
 
 
-def row(trials: int, dev: tuple[Example, ...]) -> list[float]:
-    """Seconds of new trials one by one and in a batch, of a replay, of standard errors."""
+def megabytes(work: Callable[[], object]) -> float:
+    """The most memory that the work has at a time."""
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+def row(trials: int, dev: tuple[Example, ...]) -> tuple[list[float], float]:
+    """Seconds of new trials one by one and in a batch, of a replay, of standard errors, of the
+    record of the choice; the megabytes of the record."""
     score = scorer(dev)
     alphas = np.random.default_rng(0).dirichlet(np.ones(5), trials)
     alone = seconds(lambda: [score(alpha) for alpha in alphas])
@@ -93,7 +106,11 @@ def row(trials: int, dev: tuple[Example, ...]) -> list[float]:
         result = search(one_by_one(5, trials), score, ledger=path)
     errors = seconds(lambda: errors_from(TASK, result.trials, dev, result.best.index))
     assert len(followed) == 3 * trials
-    return [new - alone, batch - alone, replay, errors]
+
+    def record() -> object:
+        return selection_record(TASK, dev, result, "score")
+
+    return [new - alone, batch - alone, replay, errors, seconds(record)], megabytes(record)
 
 
 def main() -> None:
@@ -102,11 +119,12 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=50)
     options = parser.parse_args()
     dev = examples(options.examples)
-    print("| trials | new, ms each | in one batch | replayed | standard errors |")
-    print("|---:|---:|---:|---:|---:|")
+    print("| trials | new, ms each | in one batch | replayed | errors | record | its memory, MB |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
     for trials in options.trials:
-        each = [f"{1000 * value / trials:.2f}" for value in row(trials, dev)]
-        print(f"| {trials:,} | {' | '.join(each)} |")
+        times, memory = row(trials, dev)
+        each = [f"{1000 * value / trials:.2f}" for value in times]
+        print(f"| {trials:,} | {' | '.join(each)} | {memory:.0f} |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """A signal ends the command in five seconds, at work as in waiting, with one sentence."""
 
+import json
 import signal
 
 import pytest
 from filelock import FileLock
+from offline import logged_in
 
 from dfwe.weights.loading import save
 
@@ -39,10 +41,15 @@ def assert_stopped(process, number):
 
 def test_a_search_and_what_waits_for_it_end_at_a_signal(forked, search, tmp_path):
     begun = (signal.SIGTERM, "store/.work/*/trials.jsonl", "\n", 5)
-    assert_stopped(forked(tmp_path, *search, "store=store", signal=begun), signal.SIGTERM)
+    log = ("logger=wandb", "logger.mode=offline", "store=store")
+    assert_stopped(forked(tmp_path, *search, *log, signal=begun), signal.SIGTERM)
+    (work,) = (tmp_path / "store" / ".work").glob("interpolate-*/")
+    (run,) = tmp_path.rglob(f"run-{work.name.rpartition('-')[2]}.wandb")
+    records = [json.loads(line) for line in logged_in(run).splitlines()]
+    assert records[-1]["exit"]["exit_code"] == 1  # the whole file: `wandb sync` takes it
+    assert any("search/score" in str(record.get("history")) for record in records)
     (ledger,) = tmp_path.glob("store/.work/*/trials.jsonl")
     assert len(ledger.read_text().splitlines()) >= 5
-    (work,) = (tmp_path / "store" / ".work").glob("interpolate-*/")
     where = ("store=store", "hydra.run.dir=waiting")
     waits = (signal.SIGUSR1, "waiting/run.log", "Waiting for the process", 1)
     with FileLock(f"{work}.lock"):

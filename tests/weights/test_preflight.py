@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import pytest
 import torch
@@ -149,6 +150,34 @@ def test_half_precision_is_mixed_in_single(tmp_path, make_bert, save, dtype, cac
         before = copy.stat().st_mtime_ns
         assert WeightSpace.from_pretrained([folder], cache=cache).at([1.0]).equal(theta)
         assert copy.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("damage", ["flipped", "zeros", "cut", "emptied"])
+def test_a_damaged_flat_copy_is_made_anew(damage, tmp_path, make_bert, save, caplog):
+    """Commit 60dbe5b: flips and zeros became other weights, a cut one a traceback for ever."""
+    folder, cache = save(make_bert().to(torch.float16), tmp_path / "half"), tmp_path / "cache"
+    theta = WeightSpace.from_pretrained([folder], cache=cache).at([1.0])
+    (path,) = cache.glob("*/theta.f32")
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+    changed = {"flipped": flipped, "zeros": bytes(len(content)), "cut": content[:middle]}
+    path.write_bytes(changed.get(damage, b""))
+    assert WeightSpace.from_pretrained([folder], cache=cache).at([1.0]).equal(theta)
+    assert "is computed again" in caplog.text
+    assert path.read_bytes() == content
+
+
+def test_other_weights_of_the_same_size_and_time_have_another_flat_copy(tmp_path, make_bert, save):
+    """Commit 60dbe5b: a checkpoint was known by its file's size and time."""
+    spaces = []
+    for seed in range(2):
+        folder = save(make_bert(seed).to(torch.float16), tmp_path / "half")
+        os.utime(folder / "model.safetensors", (1, 1))
+        spaces.append(WeightSpace.from_pretrained([folder], cache=tmp_path / "cache").at([1.0]))
+    assert not spaces[0].equal(spaces[1])
+    wanted = make_bert(1).to(torch.float16).float()
+    assert spaces[1].sum() == pytest.approx(sum(x.sum().item() for x in wanted.parameters()))
 
 
 def test_shards_are_one_checkpoint_and_a_missing_one_is_named(tmp_path, make_bert, save):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -71,11 +72,41 @@ def collate(
     return Batch(torch.tensor(index), source, mask, target, per_token, task)
 
 
-def evaluation_batches(tokenized: TokenizedSplit, tokens: int = SCORING_TOKENS) -> list[Batch]:
+class EvaluationBatches(Sequence[Batch]):
+    """Batches of a split, each made when it is asked for: a large split has many times its size
+    in tensors.
+
+    Args:
+        tokenized: the split.
+        groups: the positions of each batch's examples.
+    """
+
+    def __init__(self, tokenized: TokenizedSplit, groups: Sequence[Sequence[int]]) -> None:
+        self.tokenized = tokenized
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "EvaluationBatches": ...
+
+    def __getitem__(self, index: int | slice) -> "Batch | EvaluationBatches":
+        if isinstance(index, slice):
+            return EvaluationBatches(self.tokenized, self.groups[index])
+        group = self.groups[index]
+        return collate(self.tokenized, group, [1.0] * len(group))
+
+
+def evaluation_batches(
+    tokenized: TokenizedSplit, tokens: int = SCORING_TOKENS
+) -> EvaluationBatches:
     """The whole split once, longest first, at most `tokens` padded source tokens per batch."""
     lengths = [len(ids) for ids in tokenized.sources]
-    groups = group_by_length(range(len(tokenized)), lengths, tokens)
-    return [collate(tokenized, group, [1.0] * len(group)) for group in groups]
+    return EvaluationBatches(tokenized, group_by_length(range(len(tokenized)), lengths, tokens))
 
 
 def scoring_tokens(device: torch.device) -> int:

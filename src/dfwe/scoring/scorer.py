@@ -180,7 +180,8 @@ class Scorer:
         if alpha is not None:
             assert self.space is not None
             self.space.write(alpha, self.models[precision])
-        return [self.predict(batch, precision) for batch in batches]
+        device = next(self.models[precision].parameters()).device
+        return [self.predict(batch.to(device), precision) for batch in batches]
 
     def _halved(self, model: "PreTrainedModel", batch: Batch) -> Predictions:
         try:
@@ -192,10 +193,9 @@ class Scorer:
         # Only now has the error released what the failed pass used.
         return Predictions.join(self._halved(model, half) for half in batch.halves())
 
-    def _batches(self) -> list[Batch]:
+    def _batches(self) -> Sequence[Batch]:
         device = next(self.models["fp32"].parameters()).device
-        batches = evaluation_batches(self.split, scoring_tokens(device))
-        return [batch.to(device) for batch in batches]
+        return evaluation_batches(self.split, scoring_tokens(device))
 
 
 def scores_of(answers: Answers, examples: Sequence[Example], task: Task) -> Scores:

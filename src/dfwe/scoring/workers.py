@@ -37,7 +37,7 @@ class Workers(Generic[Prediction, *Request]):
     ) -> None:
         self.predict = predict
         self.count = count
-        self.parts: list[list[Batch]] = []
+        self.parts: list[Sequence[Batch]] = []
         self.threads = torch.get_num_threads()
         self.processes: list[BaseProcess] = []
         self.pipes: list[Connection[tuple[*Request], list[Prediction] | Exception]] = []
@@ -47,9 +47,9 @@ class Workers(Generic[Prediction, *Request]):
         return bool(self.parts)
 
     def start(self, batches: Sequence[Batch]) -> None:
-        """Forks the processes; `batches` are on the CPU if there are several."""
+        """Forks the processes."""
         count = min(self.count, len(batches))
-        self.parts = [list(batches[number::count]) for number in range(count)]
+        self.parts = [batches[number::count] for number in range(count)]
         self.threads = torch.get_num_threads()
         if count > 1:
             torch.set_num_threads(1)  # before the fork: OpenMP's threads do not survive it
@@ -103,7 +103,7 @@ class Workers(Generic[Prediction, *Request]):
 
 def _serve(
     predict: Callable[[Sequence[Batch], *Request], list[Prediction]],
-    part: list[Batch],
+    part: Sequence[Batch],
     pipe: "Connection[list[Prediction] | Exception, tuple[*Request]]",
 ) -> None:
     """Answers requests until the asking process ends this one, or has ended."""
@@ -124,7 +124,7 @@ def _end_with_parent() -> None:
 
 def _answer(
     predict: Callable[[Sequence[Batch], *Request], list[Prediction]],
-    part: list[Batch],
+    part: Sequence[Batch],
     request: tuple[*Request],
 ) -> list[Prediction] | Exception:
     """Predictions, or the error to raise in the asking process."""

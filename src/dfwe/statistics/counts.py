@@ -16,6 +16,7 @@ from dfwe.tasks.metrics import Metric
 from dfwe.tasks.task import Task
 
 BLOCK = 200  # draws at a time: what many labels need of memory
+MODELS = 100  # at a time: what many models need of memory
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -88,7 +89,8 @@ def count(
     sums: list[Floats] = []
     for metric in task.metrics:
         counts = metric.counts(answers, golds)  # (distinct, k)
-        sums.append(sum_by_dialogue(counts[rows], member))
+        parts = np.array_split(rows, 1 + len(rows) // MODELS)
+        sums.append(np.concatenate([sum_by_dialogue(counts[part], member) for part in parts]))
     return DialogueCounts(tuple(task.metrics), tuple(sums), np.bincount(member).astype(np.float64))
 
 

@@ -16,7 +16,14 @@ import numpy as np
 
 from dfwe.errors import UserError
 from dfwe.search.loop import Objective
-from dfwe.statistics.counts import DialogueCounts, Floats, Indices, draw_dialogues
+from dfwe.statistics.counts import (
+    BLOCK,
+    MODELS,
+    DialogueCounts,
+    Floats,
+    Indices,
+    draw_dialogues,
+)
 from dfwe.tasks.metrics import Metric, is_accuracy
 
 DRAWS = 1000
@@ -99,13 +106,18 @@ def choose(
         (draws,), positions of models.
     """
     rows = np.array(candidates)
-    scores = counts.scores(candidates, weights)
-    likelihoods = weights @ log_likelihoods[rows].T  # (draws, candidates)
-    first, second = scores.round(DECIMALS), likelihoods
-    if objective == "log_likelihood":
-        first, second = second, first
-    best = first == first.max(axis=1, keepdims=True)
-    return rows[np.where(best, second, -np.inf).argmax(axis=1)]
+    summed = log_likelihoods[rows].T  # (dialogues, candidates)
+    parts = [candidates[start : start + MODELS] for start in range(0, len(rows), MODELS)]
+    chosen: list[Indices] = []
+    for start in range(0, len(weights), BLOCK):
+        drawn = weights[start : start + BLOCK]
+        scores = np.concatenate([counts.scores(part, drawn) for part in parts], axis=1)
+        first, second = scores.round(DECIMALS), drawn @ summed  # (block, candidates)
+        if objective == "log_likelihood":
+            first, second = second, first
+        best = first == first.max(axis=1, keepdims=True)
+        chosen.append(rows[np.where(best, second, -np.inf).argmax(axis=1)])
+    return np.concatenate(chosen)
 
 
 def select(
