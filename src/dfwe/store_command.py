@@ -34,14 +34,20 @@ def store_command(arguments: Sequence[str]) -> int:
         options, unknown = _parser().parse_known_args(arguments)
         if unknown:
             options.command.error(f"{unknown[0]} is not known")
+        return _act(options)
+    except UserError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
+
+
+def _act(options: argparse.Namespace) -> int:
+    try:
         store = Store(options.store)
         if not store.root.is_dir():
             raise UserError(f"There is no store in {store.root}; name its folder.")
         return options.action(store, options)
-    except (UserError, PermissionError) as error:
-        words = refusal(error, [options.store.absolute()]) or error
-        sys.stderr.write(f"Error: {words}\n")
-        return 1
+    except PermissionError as error:
+        raise UserError(f"{refusal(error, [options.store.absolute()])}.") from None
 
 
 class _Parser(argparse.ArgumentParser):
