@@ -107,7 +107,9 @@ def read_generation(folder: Path) -> "GenerationConfig":
     from transformers import GenerationConfig
 
     own = (folder / GENERATION).is_file()  # older models have them in their config.json
-    where = {} if own else {"config_file_name": CONFIG, "_from_model_config": True}
+    where: dict[str, object] = {}
+    if not own:
+        where = {"config_file_name": CONFIG, "_from_model_config": True}
     try:
         with quiet():
             return cast(Any, GenerationConfig).from_pretrained(folder, **where)
