@@ -129,7 +129,8 @@ def test_the_other_jobs_of_a_sweep_run(tmp_path, dfwe):
         "sources.list=[meld]",
     )
     check(process, "Error: The source 'meld' is the target task itself")
-    assert "Error: evaluate of 'emory' needs the result" in process.stdout + process.stderr
+    both = process.stdout + process.stderr
+    assert "Error: evaluate of 'emory' needs results of stage=experts" in both
 
 
 def test_a_damaged_zip_is_named(tmp_path, dfwe):

@@ -269,15 +269,13 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(finished, dfwe):
 
 SWEEPER = {  # as Optuna's
     "hydra.sweeper._target_": "hydra_plugins.scores_sweeper.ScoresSweeper",
-    "+hydra.sweeper.tries": "[search/groups=none,search/groups=part]",
-    "hydra.sweeper.max_batch_size": None,
-    "hydra.sweeper.params": None,
+    "+hydra.sweeper.tries": "['search/groups=none','search/groups=part']",
 }
 
 
 def test_a_sweeper_gets_the_score_that_it_is_to_maximise(finished, results, dfwe):
     folder, _ = finished
-    words = [f"~{key}" if value is None else f"{key}={value}" for key, value in SWEEPER.items()]
+    words = [f"{key}={value}" for key, value in SWEEPER.items()]
     process = dfwe(
         folder,
         "-m",

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 class ScoresSweeper(Sweeper):
     """Runs one job after the other and writes what each returns into `scores.json`."""
 
-    def __init__(self, tries):
+    def __init__(self, tries, max_batch_size=None, params=None):
+        """The last two are the keys of Hydra's own sweeper, which cannot be deleted where null."""
         self.tries = tries
 
     def setup(self, *, hydra_context, task_function, config):
