@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := torch==2.13.0
 OPTIMISERS := .venv/optimisers
-TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+TEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: quickstart test test-fast coverage mutants check docs format lock torture fuzz bench bench-full regret outside tiny clean
 
@@ -95,7 +95,7 @@ torture: .venv/.done
 fuzz: export DFWE_FUZZ = $(or $(EACH),1000)
 fuzz: export DFWE_FUZZ_SEED = $(or $(SEED),0)
 fuzz: .venv/.done
-	$(TEST) -p no:randomly tests/fuzz
+	$(TEST) --dist loadfile -p no:randomly tests/fuzz
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
 bench bench-full: export OMP_NUM_THREADS = 1

@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny random T5 of Flan's shape, its tokenizer, examples."""
 
+import gc
 import os
 import sys
 import time
@@ -22,6 +23,28 @@ WORDS = tuple(
     "yes no maybe when where who why question answer emotion said bought broke fixed".split()
 )
 LABELS = ("happy", "angry", "rather sad", "calm")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """By `loadscope` a folder's tests run in one process, which computes once what they share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadFolderScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid.partition("::")[0].rpartition("/")[0]
+
+    return LoadFolderScheduling(config, log) if config.option.dist == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items):
+    """The longest folder comes first, for the others to fill the other processes beside it."""
+    items.sort(key=lambda item: item.path.parent.name != "e2e")
+
+
+def pytest_collection_finish():
+    """What the libraries consist of is not searched for garbage again and again."""
+    gc.freeze()
 
 
 def pytest_fixture_setup():

@@ -8,6 +8,7 @@ drawn from `--seed`.
 
 import argparse
 import errno
+import gc
 import importlib
 import itertools
 import json
@@ -297,12 +298,12 @@ class Table:
 class Torture:
     """All trials in one folder, drawn from one seed."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, overrides: Sequence[str] = ()) -> None:
         self.folder = folder
         self.random = random.Random(seed)
         self.model = folder / "model"
         _random_model(self.model)
-        self.arguments = (f"model.path={self.model}",)
+        self.arguments = (f"model.path={self.model}", *overrides)
         command = self.command("reference")
         outcome = command.run(counting(command))
         if outcome.code:
@@ -497,6 +498,7 @@ def _random_model(folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the trials, prints the table; 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="of the plan, as the command takes them")
     parser.add_argument("--seed", type=int, default=0)
     for name, count in (
         ("kills", 100),
@@ -509,14 +511,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for name in ("lightning", "transformers", "dfwe.studies.ensembling.results"):
+    for name in ("lightning", "peft", "dfwe.studies.ensembling.results"):
         importlib.import_module(name)
     import torch
 
     torch.set_num_threads(1)
+    gc.freeze()  # the forks share these pages
     with tempfile.TemporaryDirectory(prefix="dfwe-torture-") as folder:
         Path(folder).chmod(0o755)  # a chain of kills is two users'
-        torture = Torture(Path(folder), options.seed)
+        torture = Torture(Path(folder), options.seed, options.overrides)
         torture.kills(options.kills)
         torture.errors(options.errors)
         torture.sizes(options.sizes)

@@ -1,4 +1,4 @@
-"""The user's commands as subprocesses, each test in a folder of its own."""
+"""The user's commands, each test in a folder of its own."""
 
 import json
 import os
@@ -8,40 +8,43 @@ from pathlib import Path
 
 import pytest
 
+from dfwe.weights.loading import save
+
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key != "DFWE_DATA"}
     return kept | {
         "WANDB_DATA_DIR": str(folder / "wandb-data"),
         "WANDB_CACHE_DIR": str(folder / "wandb-cache"),
+        "HF_HOME": str(folder / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "80",
     }
 
 
-def call(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """`python -m dfwe.run ...` in `folder`, its store there too."""
-    return subprocess.run(
-        [sys.executable, "-m", "dfwe.run", *arguments],
-        cwd=folder,
-        capture_output=True,
-        env=environment(folder) | more,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+@pytest.fixture(scope="session")
+def started(tmp_path_factory):
+    """The command as a process of its own: folder, arguments -> the finished process."""
+    place = tmp_path_factory.mktemp("started")
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "dfwe.run", *arguments],
+            cwd=folder,
+            capture_output=True,
+            env=environment(place),
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def dfwe():
-    """The command: folder, arguments, environment -> the finished process."""
-    return call
-
-
-@pytest.fixture(scope="session")
-def forked(tmp_path_factory):
-    """The command as a fork of one process: folder, arguments -> the finished process.
+def dfwe(tmp_path_factory):
+    """The command as a fork of one process: folder, arguments, environment -> finished process.
 
     With `signal=(number, pattern, text, times)` it gets one once a file in the folder has the text
     so many times; `seconds` is then how long it took to end.
@@ -55,10 +58,10 @@ def forked(tmp_path_factory):
         stdout=subprocess.PIPE,
         text=True,
     )
+    outputs = {name: str(place / name) for name in ("stdout", "stderr")}
 
-    def run(folder: Path, *arguments: str, signal=None) -> subprocess.CompletedProcess[str]:
-        outputs = {name: str(place / name) for name in ("stdout", "stderr")}
-        request = {"folder": str(folder), "arguments": arguments, **outputs}
+    def run(folder: Path, *arguments: str, signal=None, **more: str):
+        request = {"folder": str(folder), "arguments": arguments, "environment": more, **outputs}
         if signal is not None:
             number, *when = signal
             request["signal"] = (number, str(folder), *when)
@@ -73,41 +76,39 @@ def forked(tmp_path_factory):
         return finished
 
     yield run
-    assert server.stdin is not None
     server.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")
-def start():
-    """The command, started and not waited for."""
-
-    def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dfwe.run", *arguments],
-            cwd=folder,
-            text=True,
-            env=environment(folder),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    return begin
+def small(tmp_path_factory, make_network, tokenizer):
+    """Overrides: a small random model that answers by likelihood, on the sample corpus."""
+    folder = tmp_path_factory.mktemp("small")
+    save(make_network(), tokenizer, folder)
+    model = ("model=tiny", f"model.path={folder}", "model.max_input=48")
+    return ("corpus=sample", *model, "decoding=likelihood", "trainer=cpu")
 
 
 @pytest.fixture(scope="session")
-def experts(tmp_path_factory):
-    """(folder, overrides) of the experts of one target and one source."""
+def experts(tmp_path_factory, small, dfwe):
+    """(folder, overrides) of the experts of one target and one source, a small model's."""
     folder = tmp_path_factory.mktemp("experts")
-    overrides = (
-        "stage=experts",
-        "task=meld",
-        "sources.list=[emory]",
-        "corpus=sample",
-        "model=tiny",
-        "model.max_input=64",
-        "logger=csv",
-        "training.epochs=2",
-    )
-    process = call(folder, *overrides)
+    study = ("task=meld", "sources.list=[emory]", "training.epochs=2", "logger=csv")
+    overrides = ("stage=experts", *study, *small)
+    process = dfwe(folder, *overrides)
     assert process.returncode == 0, process.stderr
     return folder, overrides
+
+
+@pytest.fixture(scope="session")
+def logged():
+    """What Weights & Biases reads in the file of an offline run: a line of JSON per record."""
+    from wandb.util import get_core_path
+
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file"]
+
+    def inspect(run: Path) -> str:
+        return subprocess.run(
+            [*command, str(run)], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+
+    return inspect

@@ -1,9 +1,11 @@
 """Serves dfwe's command: each request is a fork of this process, which has imported all once.
 
-A request is a line of JSON on standard input (folder, arguments, files for the two outputs, a
-signal to send and when), the answer a line with the exit code and the seconds from the signal on.
+A request is a line of JSON on standard input (folder, arguments, environment, files for the two
+outputs, a signal to send and when), the answer a line with the exit code and the seconds from the
+signal on.
 """
 
+import gc
 import json
 import os
 import sys
@@ -12,6 +14,7 @@ import traceback
 from pathlib import Path
 
 import lightning  # noqa: F401
+import peft  # noqa: F401  # which transformers imports late
 import transformers  # noqa: F401
 import wandb  # noqa: F401
 
@@ -23,6 +26,8 @@ from dfwe.run import main
 def run(request):
     """The command in this process; returns its exit code."""
     os.chdir(request["folder"])
+    os.environ.update(request["environment"])
+    sys.path[:0] = request["environment"].get("PYTHONPATH", "").split(os.pathsep)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["dfwe", *request["arguments"]]
@@ -48,6 +53,7 @@ def interrupt(child, number, folder, pattern, text, times):
 
 
 if __name__ == "__main__":
+    gc.freeze()  # the forks share these pages
     for line in sys.stdin:
         request = json.loads(line)
         if (child := os.fork()) == 0:

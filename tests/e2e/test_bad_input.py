@@ -89,14 +89,6 @@ MISTAKES = {
 }
 
 
-@pytest.fixture
-def dfwe(dfwe, forked):
-    """The command; a fork of one process where it needs no environment of its own."""
-    return lambda folder, *words, **more: (
-        dfwe(folder, *words, **more) if more else forked(folder, *words)
-    )
-
-
 def check(process, sentence):
     output = process.stdout + process.stderr
     assert process.returncode in (1, 2), output
@@ -152,7 +144,7 @@ def test_an_empty_split_is_named(tmp_path, dfwe):
 
 
 def test_a_hub_model_without_network_or_cache_fails_at_once(tmp_path, dfwe):
-    process = dfwe(tmp_path, "corpus=sample", "model=flan_t5_base", HF_HOME=str(tmp_path / "hf"))
+    process = dfwe(tmp_path, "corpus=sample", "model=flan_t5_base")
     check(process, "model=tiny")
 
 

@@ -43,15 +43,14 @@ def brought(experts):
     return folder, names
 
 
-def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
+def test_any_checkpoints_are_searched_tested_and_exported(brought, small, dfwe):
     folder, names = brought
     listed = ",".join(map(str, names))
     process = dfwe(
         folder,
         "stage=all",
         "task=meld",
-        "corpus=sample",
-        "model=tiny",
+        *small,
         *CSV,
         f"checkpoints=[{listed}]",
         "search=single_experts",
@@ -68,7 +67,7 @@ def test_any_checkpoints_are_searched_tested_and_exported(brought, dfwe):
     assert all(tensor.dtype == torch.float32 for tensor in state.values())
 
 
-def test_checkpoints_that_do_not_fit_are_named_before_any_work(brought, dfwe):
+def test_checkpoints_that_do_not_fit_are_named_before_any_work(brought, small, dfwe):
     folder, (first, *_) = brought
     other = folder / "own" / "other"
     other.mkdir()
@@ -81,8 +80,7 @@ def test_checkpoints_that_do_not_fit_are_named_before_any_work(brought, dfwe):
         folder,
         "stage=interpolate",
         "task=meld",
-        "corpus=sample",
-        "model=tiny",
+        *small,
         *CSV,
         f"checkpoints=[{first},{other}]",
     )

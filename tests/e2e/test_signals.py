@@ -11,24 +11,16 @@ from dfwe.weights.loading import save
 
 pytestmark = pytest.mark.slow  # runs the command
 
-SETTINGS = (
-    "corpus=sample",
-    "model=tiny",
-    "model.max_input=48",
-    "logger=csv",
-    "trainer=cpu",
-)
-
 
 @pytest.fixture(scope="module")
-def search(make_network, tokenizer, tmp_path_factory):
+def search(make_network, tokenizer, small, tmp_path_factory):
     """The arguments of a search over two small models."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate("ab"):
         save(make_network(seed), tokenizer, folder / name)
     strategy = ("search=dirichlet", "search.strategy.evaluations=16")
     mixed = f"checkpoints=[{folder}/a,{folder}/b]"
-    return ("stage=interpolate", "task=emory", mixed, *strategy, *SETTINGS)
+    return ("stage=interpolate", "task=emory", "logger=csv", mixed, *strategy, *small)
 
 
 def assert_stopped(process, number):
@@ -39,10 +31,10 @@ def assert_stopped(process, number):
     assert "Error" not in process.stderr
 
 
-def test_a_search_and_what_waits_for_it_end_at_a_signal(forked, search, tmp_path):
+def test_a_search_and_what_waits_for_it_end_at_a_signal(dfwe, search, tmp_path):
     begun = (signal.SIGTERM, "store/.work/*/trials.jsonl", "\n", 5)
     log = ("logger=wandb", "logger.mode=offline", "store=store")
-    assert_stopped(forked(tmp_path, *search, *log, signal=begun), signal.SIGTERM)
+    assert_stopped(dfwe(tmp_path, *search, *log, signal=begun), signal.SIGTERM)
     (work,) = (tmp_path / "store" / ".work").glob("interpolate-*/")
     (run,) = tmp_path.rglob(f"run-{work.name.rpartition('-')[2]}.wandb")
     records = [json.loads(line) for line in logged_in(run).splitlines()]
@@ -53,4 +45,4 @@ def test_a_search_and_what_waits_for_it_end_at_a_signal(forked, search, tmp_path
     where = ("store=store", "hydra.run.dir=waiting")
     waits = (signal.SIGUSR1, "waiting/run.log", "Waiting for the process", 1)
     with FileLock(f"{work}.lock"):
-        assert_stopped(forked(tmp_path, *search, *where, signal=waits), signal.SIGUSR1)
+        assert_stopped(dfwe(tmp_path, *search, *where, signal=waits), signal.SIGUSR1)

@@ -5,14 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow  # trains by the command
 ROOT = Path(__file__).parents[2]
-CSV = "logger=csv"
 
 
 def weights(folder: Path) -> dict[str, str]:
@@ -22,16 +20,10 @@ def weights(folder: Path) -> dict[str, str]:
     return {name: listed["model.safetensors"]["sha256"] for name, listed in files.items()}
 
 
-def test_a_killed_training_resumes_and_ends_with_the_same_weights(experts, tmp_path, dfwe, start):
+def test_a_killed_training_resumes_and_ends_with_the_same_weights(experts, tmp_path, dfwe):
     whole, overrides = experts
-    process = start(tmp_path, *overrides)
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("multirun/store/.work/*/resume.json")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    trained = (signal.SIGKILL, "multirun/store/.work/*/resume.json", "{", 1)
+    assert dfwe(tmp_path, *overrides, signal=trained).returncode == -signal.SIGKILL
     assert dfwe(tmp_path, *overrides).returncode == 0
     assert len(weights(whole)) == 3
     assert weights(tmp_path) == weights(whole)

@@ -24,11 +24,21 @@ pytestmark = pytest.mark.slow  # searches over checkpoints
 ALL = Stage("all", ("import", "interpolate", "evaluate"))
 
 
-@pytest.fixture
-def folder(tmp_path, make_network, tokenizer, monkeypatch):
-    """A working directory with two different checkpoints, a and b."""
+@pytest.fixture(scope="module")
+def computed(make_study, make_network, tokenizer, module_context):
+    """A folder with two different checkpoints, a and b, and a store with their mixture."""
+    folder = module_context.store.root.parent
     for seed, name in enumerate("ab"):
-        save(make_network(seed), tokenizer, tmp_path / name)
+        save(make_network(seed), tokenizer, folder / name)
+    names = tuple(str(folder / name) for name in "ab")
+    execute(Plan(make_study(sources=(), checkpoints=names)).steps, ALL, module_context)
+    return folder
+
+
+@pytest.fixture
+def folder(computed, tmp_path, monkeypatch):
+    """A working directory with the two checkpoints, and the store of `context` as it is then."""
+    shutil.copytree(computed, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -102,7 +112,7 @@ def columns_of(plan, context):
     return {key: value.texts for key, value in answers.items()}
 
 
-def test_equal_weights_are_scored_once(folder, mixed, monkeypatch):
+def test_equal_weights_are_scored_once(folder, mixed, context, monkeypatch):
     import dfwe.callbacks.progress as progress
 
     scored, bar = {}, progress.scoring_bar
@@ -112,7 +122,7 @@ def test_equal_weights_are_scored_once(folder, mixed, monkeypatch):
         return bar(label, total)
 
     monkeypatch.setattr(progress, "scoring_bar", counted)
-    _, results = mixed("a", "b")
+    _, results = mixed("a", "b", context=replace(context, store=Store(folder / "again")))
     assert results.one_standard_error.test is not None
     assert 4 <= scored["test mood"] <= 5  # a, b, the mixture, the average; perhaps the plainest
 

@@ -18,6 +18,7 @@ from dfwe.tasks.task import Task
 
 ROOT = Path(__file__).parents[2]
 MINI = TLiDBCorpus("mini", str(ROOT / "tests/goldens"))
+SAMPLE = TLiDBCorpus("s", "shipped:sample_corpus.zip")
 FRIENDS = ("emory", "meld", "reading", "characters", "qa", "personality", "relations")
 
 
@@ -149,7 +150,7 @@ def test_the_score_is_the_mean_of_the_metrics_in_points():
 @pytest.mark.parametrize("corpus", ["mini", "sample"])
 @pytest.mark.parametrize("name", FRIENDS)
 def test_the_gold_answers_score_full_points(name, corpus, configured):
-    source = MINI if corpus == "mini" else TLiDBCorpus("s", "shipped:sample_corpus.zip")
+    source = MINI if corpus == "mini" else SAMPLE
     for compatibility in ("null", "tlidb") if name != "qa" else ("null",):  # defective in qa
         task = configured(name, f"task.compatibility={compatibility}")
         examples = task.examples(source, "train")

@@ -12,6 +12,7 @@ import pytest
 
 from dfwe.errors import UserError
 from dfwe.pipeline.executor import Stage, execute
+from dfwe.pipeline.store import Store
 from dfwe.scoring.decoding import Greedy
 from dfwe.scoring.scorer import scores_of
 from dfwe.search.baselines import line, single_experts
@@ -32,7 +33,8 @@ from dfwe.weights.groups import block, matching, part
 
 pytestmark = pytest.mark.slow  # whole plans
 TIES = partial(controls.merged, rules=merge.ties, points=3)
-BEFORE = Stage("interpolate", ("experts", "finetune", "interpolate"))
+TRAINED = Stage("finetune", ("experts", "finetune"))
+BEFORE = Stage("interpolate", (*TRAINED.computes, "interpolate"))
 ALL = Stage("all", (*BEFORE.computes, "evaluate"))
 
 
@@ -41,13 +43,27 @@ def without_options(*corpus, read):
     return [replace(example, options=()) for example in read(*corpus)]
 
 
+@pytest.fixture(scope="module")
+def trained(make_study, module_context):
+    """A store with the experts of the study, fine-tuned."""
+    execute(Plan(make_study()).steps, TRAINED, module_context)
+    return module_context.store.root
+
+
+@pytest.fixture
+def context(trained, context):
+    """A context whose store has the experts."""
+    shutil.copytree(trained, context.store.root)
+    return context
+
+
 @pytest.fixture
 def plan(make_study):
     return Plan(make_study())
 
 
-def test_nothing_reads_test_before_the_evaluation(make_study, context):
-    plan = Plan(make_study(closed=True))
+def test_nothing_reads_test_before_the_evaluation(make_study, context, tmp_path):
+    plan, context = Plan(make_study(closed=True)), replace(context, store=Store(tmp_path / "new"))
     execute(plan.steps, BEFORE, context)
     present(plan, BEFORE, context)
     assert json.loads((context.output / "results.json").read_text())["dfwe"]["dev"] is not None
@@ -152,7 +168,6 @@ def test_a_search_killed_in_its_commit_is_not_repeated(plan, context, monkeypatc
     def kill(path):
         raise KeyboardInterrupt
 
-    execute(plan.steps, Stage("finetune", BEFORE.computes[:2]), context)
     with monkeypatch.context() as patched:
         patched.setattr("dfwe.pipeline.store.sync", kill)
         with pytest.raises(KeyboardInterrupt):
