@@ -198,22 +198,22 @@ def _run(cfg: DictConfig, *, planning: bool) -> float | None:
         work = stage.work(study, stage, context)
     if not isinstance(work, Work):
         raise UserError(f"stage={stage.name} gives a {type(work).__name__}, not a Work.")
-    if work.steps:
+
+    def expected() -> str:
         from dfwe.pipeline.context import device_kind
         from dfwe.pipeline.forecast import forecast
         from dfwe.reporting.plan import planned
 
+        if not work.steps:
+            return f"stage={stage.name} computes nothing that is stored."
         device = device_kind(cfg.trainer.get("accelerator", "auto"))
-        expected = forecast(work.steps, stage, context, device)
-        if planning:
-            sys.stdout.write(f"{planned(expected)}\n")
-        elif expected.lacking:
-            log.info("%s", planned(expected))
-    elif planning:
-        sys.stdout.write(f"stage={stage.name} computes nothing that is stored.\n")
+        return planned(forecast(work.steps, stage, context, device))
+
     if planning:
+        sys.stdout.write(f"{expected()}\n")
         return None
-    return perform(work, stage, context).get(given.optimized)
+    scores = perform(work, stage, context, lambda: log.info("%s", expected()))
+    return scores.get(given.optimized)
 
 
 def _is_optimized() -> bool:

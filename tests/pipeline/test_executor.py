@@ -135,6 +135,24 @@ def test_a_missing_parent_is_an_error_with_the_command_that_computes_it(context)
     assert tuned.runs == []
 
 
+def test_nothing_is_announced_before_the_checks_have_passed(context, monkeypatch):
+    said = []
+    step = Counted("experts", "meld")
+
+    def refuse(context):
+        raise UserError("there is no such device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Context, "check", refuse)
+        with pytest.raises(UserError, match="no such device"):
+            execute([step], EXPERTS, context, lambda: said.append("plan"))
+    assert said == step.runs == []
+    for _ in range(2):  # the second call has nothing to compute
+        execute([step], EXPERTS, context, lambda: said.append("plan"))
+    assert said == ["plan"]
+    assert step.runs == ["meld"]
+
+
 def test_a_stage_computes_only_its_own_steps(context):
     expert = Counted("experts", "meld")
     tuned = Counted("finetune", "meld", (expert,))

@@ -17,6 +17,7 @@ from dfwe.pipeline.step import Size, Step
 from dfwe.reporting.plan import amount, planned, size
 
 ALL = Stage("all", ("experts", "finetune"))
+PRETRAINED = Stage("all", ("pretrain", "experts", "finetune"))
 
 
 class Costs(Record):
@@ -53,6 +54,16 @@ class Trained(Step):
 
     def run(self, run):
         return Costs(cost=Cost(tokens=self.tokens, parameters=500_000))
+
+
+class Unknown(Trained):
+    """A step of a kind that no store has timings of."""
+
+    kind: ClassVar[str] = "unknown"
+
+    @property
+    def size(self):
+        return Size()
 
 
 def store(step, context, seconds=2.0, device="cpu", machine=None):
@@ -127,6 +138,23 @@ def test_other_data_are_named_and_their_digests_are_not_shown(context):
         store(step, context)
     (other,) = nearest(steps(data="texts")[1].recipe, inventory(context.store).results)
     assert str(other) == "data (other content)"
+
+
+def test_what_a_person_sets_comes_before_contents(context):
+    store(steps()[0], context)
+    found = nearest(steps(5e-4, data="texts")[0].recipe, inventory(context.store).results)
+    assert [one.key for one in found] == ["training.learning_rate", "data"]
+
+
+def test_a_sum_of_times_that_are_not_all_known_says_so(context):
+    expert, tuned = steps()
+    store(expert, context, seconds=100.0)
+    other = replace(tuned, before=(), stage="pretrain")
+    unknown = forecast([tuned, Unknown("pretrain", "base")], PRETRAINED, context, "cpu")
+    assert "> 1m 40s" in planned(unknown)
+    known = forecast([tuned, other], PRETRAINED, context, "cpu")
+    assert "> " not in planned(known)
+    assert "3m 20s" in planned(known)
 
 
 def test_a_store_without_results_of_the_kind_says_so(context):

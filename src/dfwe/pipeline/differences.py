@@ -29,6 +29,11 @@ class Difference:
     wanted: str
     stored: str
 
+    @property
+    def is_inner(self) -> bool:
+        """Whether nobody sets it: a content's digest, a version."""
+        return bool(DIGEST.search(self.wanted + self.stored)) or self.key.endswith("version")
+
     def __str__(self) -> str:
         if DIGEST.search(self.wanted + self.stored):
             return f"{self.key} (other content)"
@@ -64,12 +69,13 @@ def stored_values(result: Result, results: Mapping[str, Result]) -> Values:
 
 
 def differences(wanted: Values, stored: Values) -> tuple[Difference, ...]:
-    """The settings that two results do not share."""
-    return tuple(
+    """The settings that two results do not share, those that a person sets first."""
+    found = (
         Difference(key, _text(wanted.get(key)), _text(stored.get(key)))
         for key in sorted({*wanted, *stored})
         if wanted.get(key) != stored.get(key)
     )
+    return tuple(sorted(found, key=lambda one: one.is_inner))
 
 
 def nearest(recipe: Recipe, results: Mapping[str, Result]) -> tuple[Difference, ...] | None:

@@ -49,22 +49,43 @@ class Work:
     steps: tuple[Step, ...] = ()
 
 
-def perform(work: Work, stage: Stage, context: Context) -> Mapping[str, float | None]:
-    """Computes what a stage lacks and shows what came out; the scores that `work` gives."""
+def perform(
+    work: Work, stage: Stage, context: Context, announce: Callable[[], None] = lambda: None
+) -> Mapping[str, float | None]:
+    """Computes what a stage lacks and shows what came out; the scores that `work` gives.
+
+    Args:
+        work: what there is to do.
+        stage: which of its steps are computed.
+        context: where and how.
+        announce: as in `execute`.
+    """
     if work.steps:
-        execute(work.steps, stage, context)
+        execute(work.steps, stage, context, announce)
     return work.present()
 
 
-def execute(steps: Iterable[Step], stage: Stage, context: Context) -> None:
+def execute(
+    steps: Iterable[Step],
+    stage: Stage,
+    context: Context,
+    announce: Callable[[], None] = lambda: None,
+) -> None:
     """Computes what the stage asks for and the store lacks.
 
     Asked for are those of the stage's steps that no other of them starts from. Processes with a
     store in common share the work: a step that another one computes is left to it while there
     are others.
 
+    Args:
+        steps: of the plan, parents first.
+        stage: which of them are asked for.
+        context: where and how.
+        announce: called when there is something to compute and nothing speaks against it.
+
     Raises:
-        UserError: a parent is missing and this stage does not compute it.
+        UserError: a parent is missing and this stage does not compute it; or the context's checks
+            fail.
     """
     wanted = wanted_steps(steps, stage)
     lacking = lacking_steps(wanted, context)
@@ -77,6 +98,7 @@ def execute(steps: Iterable[Step], stage: Stage, context: Context) -> None:
         log.info("Everything stage=%s computes is in the store.", stage.name)
     if lacking:
         context.check()
+        announce()
     total, pending = len(lacking), {step.recipe.name: step for step in lacking}
     while (claimed := _claim(pending, context)) is not None:
         step, claim = claimed

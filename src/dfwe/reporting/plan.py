@@ -20,19 +20,19 @@ def planned(expected: Forecast) -> str:
     title = f"stage={expected.stage}: {done} of {results} stored."
     if not expected.lacking:
         return f"{title} Nothing is to be computed."
-    rows = [_row(part.stage, part) for part in expected.parts]
+    rows = [_row(part) for part in expected.parts]
     if len(rows) > 1:
-        rows.append(_row("all", _all(expected.parts)))
+        rows.append(_together(expected.parts))
     lines = [title, *(FORM.format(*cells).rstrip() for cells in (COLUMNS, *rows))]
     notes = (_why(expected), _time(expected), _disk(expected))
     return "\n".join([*lines, *(_indented(note) for note in notes if note)])
 
 
-def _row(name: str, part: Part) -> tuple[str, ...]:
+def _row(part: Part) -> tuple[str, ...]:
     if not part.lacking:
-        return (name, str(part.done), "0", "", "", "", "")
+        return (part.stage, str(part.done), "0", "", "", "", "")
     return (
-        name,
+        part.stage,
         str(part.done),
         str(part.lacking),
         f"{part.examples:,}" if part.examples else DASH,
@@ -42,18 +42,24 @@ def _row(name: str, part: Part) -> tuple[str, ...]:
     )
 
 
-def _all(parts: Sequence[Part]) -> Part:
-    seconds = [part.seconds for part in parts if part.lacking]
-    weights = [part.bytes for part in parts if part.lacking]
-    return Part(
+def _together(parts: Sequence[Part]) -> tuple[str, ...]:
+    """The sums; of times and sizes that are not all known, of those that are."""
+    left = [part for part in parts if part.lacking]
+    seconds = [part.seconds for part in left if part.seconds is not None]
+    weights = [part.bytes for part in left if part.bytes is not None]
+    total = Part(
         stage="all",
         done=sum(part.done for part in parts),
-        lacking=sum(part.lacking for part in parts),
-        examples=sum(part.examples for part in parts),
-        tokens=sum(part.tokens for part in parts),
-        seconds=None if None in seconds else sum(value or 0 for value in seconds),
-        bytes=None if None in weights else sum(value or 0 for value in weights),
+        lacking=sum(part.lacking for part in left),
+        examples=sum(part.examples for part in left),
+        tokens=sum(part.tokens for part in left),
+        seconds=sum(seconds) if seconds else None,
+        bytes=sum(weights),
     )
+    *cells, spent, disk = _row(total)
+    more = "> " if 0 < len(seconds) < len(left) else ""
+    heavier = "> " if 0 < len(weights) < len(left) and total.bytes else ""
+    return (*cells, more + spent, heavier + disk)
 
 
 def _why(expected: Forecast) -> str:
