@@ -43,6 +43,7 @@ Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Points = Annotated[int, Field(ge=2)]  # of a line, ends included
+Folds = Annotated[int, Field(ge=2)]  # that dialogues are split into
 Compatibility = Literal["tlidb", None]  # with the paper's code, its defects included
 Names = Annotated[Sequence[str], BeforeValidator(listed)]
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)

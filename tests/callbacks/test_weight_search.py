@@ -66,15 +66,17 @@ def searched(tmp_path_factory, build_trainer, make_network, tokenizer, label_exa
 def test_options_are_computed_where_the_strategy_reads_them(folds, searched):
     plain, *_ = searched(decoding=Greedy())
     asking, module, rows = searched(decoding=Greedy(), strategy=surrogate, folds=folds)
-    assert all(trial.answers.options is None for trial in plain.result.trials)
+    assert all(trial.answers.options is None for trial in plain.searched.result.trials)
     assert len(rows) > 6  # the experts, their average and midpoints, and what was predicted
-    for trial in asking.result.trials:
+    for trial in asking.searched.result.trials:
         assert [len(row) for row in trial.answers.options] == [4] * 16
-    for ours, theirs in zip(asking.result.trials[:4], plain.result.trials[:4], strict=True):
+    for ours, theirs in zip(
+        asking.searched.result.trials[:4], plain.searched.result.trials[:4], strict=True
+    ):
         assert ours.answers.texts == theirs.answers.texts
-    assert module.scores.score == asking.result.score
+    assert module.scores.score == asking.searched.result.score
     if folds is not None:
-        for result in asking.cross_fitted.searches:
+        for result in asking.searched.cross_fitted.searches:
             assert all(0 < len(trial.answers.options) < 16 for trial in result.trials)
 
 
@@ -109,7 +111,7 @@ def test_a_machine_that_fails_is_no_result_of_a_candidate(error, searched, tmp_p
 
 def test_bf16_steers_and_only_fp32_wins(searched):
     callback, module, rows = searched(screen=2)
-    result = callback.result
+    result = callback.searched.result
     plain = searched()[2]
     assert [row["precision"] for row in rows[:4]] == ["fp32"] * 4
     assert rows[:4] == plain[:4]  # the experts and their average
@@ -133,20 +135,20 @@ def test_bf16_steers_and_only_fp32_wins(searched):
 def test_every_trial_carries_the_answers_that_its_model_gives(searched, make_network):
     callback, module, rows = searched()
     network = make_network(5)
-    for trial, row in zip(callback.result.trials, rows, strict=True):
+    for trial, row in zip(callback.searched.result.trials, rows, strict=True):
         callback.space.write(trial.alpha, network)
         alone = Scorer(network, module.dev, TASK, Likelihood())()
         assert trial.answers == alone.answers
         assert [len(options) for options in trial.answers.options] == [4] * len(module.dev)
         assert row["answers"] == answers_digest(alone.answers.line())
-    assert callback.result.best.answers == module.scores.answers
+    assert callback.searched.result.best.answers == module.scores.answers
 
 
 def test_trials_of_a_fold_carry_the_answers_to_the_other_dialogues(crossed):
     _, callback, _ = crossed
     counts = [
         {(len(trial.answers.texts), len(trial.answers.options)) for trial in search.trials}
-        for search in callback.cross_fitted.searches
+        for search in callback.searched.cross_fitted.searches
     ]
     assert [len(sizes) for sizes in counts] == [1, 1]
     (one, other) = (sizes.pop() for sizes in counts)
@@ -175,7 +177,7 @@ def crossed(searched, tmp_path_factory):
         patched.setattr(Scorer, "_measure", record)
         callback, module, rows = searched(folder, folds=2)
     assert rows == searched()[2]  # the search on all of dev is the same
-    assert module.scores.score == callback.result.score
+    assert module.scores.score == callback.searched.result.score
     return folder, callback, scored
 
 
@@ -191,7 +193,7 @@ def test_each_alpha_is_scored_once_for_all_folds(crossed):
     ]
     assert sorted(json.dumps(alpha.tolist()) for alpha in scored) == sorted(set(tried))
     assert len(tried) >= len(set(tried)) + 2 * 4  # the opening at least is shared
-    for number, result in enumerate(callback.cross_fitted.searches):
+    for number, result in enumerate(callback.searched.cross_fitted.searches):
         lines = (folder / f"fold{number}_timings.jsonl").read_text().splitlines()
         assert len(lines) == result.evaluations
 
@@ -200,7 +202,7 @@ def test_two_processes_cross_fit_like_one(searched, crossed, tmp_path):
     folder, callback, _ = crossed
     other, *_ = searched(tmp_path, folds=2, workers=2)
     assert ledgers(tmp_path) == ledgers(folder)
-    assert other.cross_fitted.score == callback.cross_fitted.score
+    assert other.searched.cross_fitted.score == callback.searched.cross_fitted.score
 
 
 @pytest.mark.parametrize("name", ["trials", "fold0", "fold1"])
@@ -217,8 +219,8 @@ def test_a_search_killed_in_any_fold_ends_with_the_same_ledgers(name, searched, 
         (tmp_path / answers).write_bytes(texts)
     again, *_ = searched(tmp_path, folds=2)
     assert ledgers(tmp_path) == whole
-    assert again.cross_fitted.score == callback.cross_fitted.score
-    assert again.cross_fitted.metrics == callback.cross_fitted.metrics
+    assert again.searched.cross_fitted.score == callback.searched.cross_fitted.score
+    assert again.searched.cross_fitted.metrics == callback.searched.cross_fitted.metrics
 
 
 @pytest.fixture
@@ -247,10 +249,12 @@ def test_a_result_that_scores_otherwise_here_is_kept_and_the_way_out_is_named(
     assert ledgers(elsewhere) == before
     callback, module, _ = searched(elsewhere, folds=2, resume="anyway")
     assert ledgers(elsewhere) == before
-    (both,) = callback.remeasured
+    (both,) = callback.searched.remeasured
     assert both.measured == module.scores.score == both.recorded - 6.25
     assert (
-        callback.result.alpha.tolist() == crossed[1].result.alpha.tolist() == both.alpha.tolist()
+        callback.searched.result.alpha.tolist()
+        == crossed[1].searched.result.alpha.tolist()
+        == both.alpha.tolist()
     )
 
 
@@ -262,18 +266,18 @@ def test_a_fold_that_scores_otherwise_here_stops_before_anything_new(elsewhere, 
         searched(elsewhere, folds=2)
     assert path.read_bytes() == b"".join(lines[:6])
     callback, *_ = searched(elsewhere, folds=2, resume="anyway")
-    assert len(callback.remeasured) == 2  # of the fold, and of the search on all of dev
+    assert len(callback.searched.remeasured) == 2  # of the fold, and of the search on all of dev
 
 
 def test_shrinkage_draws_the_result_toward_the_average_as_far_as_folds_prefer(searched):
     plain, *_ = searched(folds=2)
     callback, module, rows = searched(folds=2, shrinkage=True)
-    share, alpha = callback.shrinkage, plain.result.alpha
+    share, alpha = callback.searched.shrinkage, plain.searched.result.alpha
     assert share in SHARES
-    np.testing.assert_array_equal(callback.result.alpha, (1 - share) * alpha + share / 3)
-    assert module.scores.score == callback.result.score
-    assert callback.cross_fitted.score == plain.cross_fitted.score
-    assert len(rows) <= plain.result.evaluations + 1
+    np.testing.assert_array_equal(callback.searched.result.alpha, (1 - share) * alpha + share / 3)
+    assert module.scores.score == callback.searched.result.score
+    assert callback.searched.cross_fitted.score == plain.searched.cross_fitted.score
+    assert len(rows) <= plain.searched.result.evaluations + 1
     # By hand: each fold's dialogues answered by the drawn-in alpha of the search without it.
     examples = module.dev.examples
     member = fold_of(examples, 2)
@@ -281,7 +285,7 @@ def test_shrinkage_draws_the_result_toward_the_average_as_far_as_folds_prefer(se
     scores = {}
     for drawn in SHARES:
         texts = [None] * len(examples)
-        for fold, result in enumerate(plain.cross_fitted.searches):
+        for fold, result in enumerate(plain.searched.cross_fitted.searches):
             callback.space.write((1 - drawn) * result.alpha + drawn / 3, network)
             answers = Scorer(network, module.dev, TASK, Likelihood())().texts
             for position in np.flatnonzero(member == fold):

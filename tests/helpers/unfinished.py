@@ -19,6 +19,7 @@ def unfinished(**known) -> Results:
         interval=None,
         no_interval=None,
         parts=None,
+        k_fold={},
         seconds={},
         model_dir=None,
         **usual | known,

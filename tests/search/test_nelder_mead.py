@@ -1,6 +1,7 @@
 """Nelder-Mead takes SciPy's steps, alone and speculating."""
 
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from dfwe.search.evaluation import Evaluations
 from dfwe.search.loop import search
 from dfwe.search.nelder_mead import (
     RESOLUTION,
+    best_simplex,
     cone,
+    descend,
     first_simplex,
     nelder_mead,
     parallel_nelder_mead,
@@ -324,3 +327,29 @@ def test_a_cone_by_default_reaches_half_beyond_the_experts_in_forty_rounds():
 def test_the_cap_of_a_cone_counts_every_proposal():
     batches, _ = drive(cone(4, evaluations=20), smooth(0))
     assert 15 <= sum(map(len, batches)) <= 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_measured_alphas_the_best_that_span_the_simplex_are_gone_on_from(seed):
+    """Of all sets of n that are affinely independent, by trying them all."""
+    rng, n = np.random.default_rng(seed), 4
+    middles = [(a + b) / 2 for a, b in combinations(np.eye(n), 2)]
+    alphas = np.concatenate([initial_alphas(n), middles])
+    values = rng.permutation(len(alphas)).astype(float)
+    sets = [
+        chosen
+        for chosen in map(list, combinations(range(len(alphas)), n))
+        if np.linalg.matrix_rank(alphas[chosen]) == n
+    ]
+    expected = max(sets, key=lambda chosen: values[chosen].sum())
+    assert sorted(best_simplex(alphas, values)) == expected
+
+
+def test_a_simplex_that_is_measured_is_not_asked_for_again():
+    score, start = smooth(1), first_simplex(np.array([1.0, 0, 0, 0]), 0.35)
+    values = np.array([score(alpha) for alpha in start])
+    asked, known = (
+        ours(descend(start, 60, 20, values=values_of), score) for values_of in (None, values)
+    )
+    np.testing.assert_array_equal(known, asked[len(start) :])
+    assert len(ours(descend(start, 1, 20, values=values), score)) == 1

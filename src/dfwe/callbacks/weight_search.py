@@ -1,6 +1,7 @@
 """The gradient-free search over the experts' weights, as a Lightning callback (section 4.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ import numpy as np
 from lightning.pytorch import LightningModule
 from transformers import PreTrainedModel
 
+from dfwe.data.dialogue import Example
 from dfwe.data.tokenization import TokenizedSplit
 from dfwe.scoring.decoding import Decoding
 from dfwe.scoring.scorer import Scorer, Scores
@@ -35,6 +37,105 @@ class ScoredModule(Protocol):
     scores: Scores | None
 
 
+@dataclass(frozen=True)
+class Searched:
+    """What a search has found.
+
+    Args:
+        result: of the search on all examples.
+        cross_fitted: of those without each fold; None without folds.
+        shrinkage: the share of the average that cross-fitting chose; None where it was not asked.
+        ledgers: the search's, then those of the folds' searches.
+    """
+
+    result: Result
+    cross_fitted: CrossFitted | None
+    shrinkage: float | None
+    ledgers: tuple[Ledger, ...]
+
+    @property
+    def remeasured(self) -> tuple[Remeasured, ...]:
+        """Trials that a resumed search has found to score otherwise, of all the ledgers."""
+        return tuple(row for ledger in self.ledgers for row in ledger.remeasured)
+
+
+@dataclass(frozen=True)
+class AnswersSearch:
+    """The configured search for the alpha whose answers score best.
+
+    Args:
+        settings: the search's (`conf/search`).
+        space: what is mixed.
+        task: what measures answers.
+        examples: that are answered.
+        ledger: records every trial; an unfinished one is resumed. The ledgers of the folds'
+            searches are beside it, `fold0.jsonl` and so on.
+        on_trial: called after each trial with it, the best so far and, in the search without a
+            fold, that fold's number.
+    """
+
+    settings: Search
+    space: WeightSpace
+    task: Task
+    examples: Sequence[Example]
+    ledger: Ledger
+    on_trial: Callable[..., None] | None = None
+
+    def __call__(self, scores: Callable[[Alpha, str], Scores]) -> Searched:
+        """Searches, with folds also without each.
+
+        Args:
+            scores: alpha and precision -> scores of its answers to all examples.
+        """
+        k, task, examples = self.settings.folds, self.task, self.examples
+        folds = {fold: self.ledger.named(f"fold{fold}") for fold in range(k or 0)}
+
+        def find(scores: Callable[[Alpha, str], Scores], fold: int) -> Result:
+            member = fold_of(examples, len(folds))
+            others = [examples[i] for i in np.flatnonzero(member != fold).tolist()]
+            on_trial = self.on_trial and partial(self.on_trial, fold=fold)
+            search = replace(self, examples=others, ledger=folds[fold], on_trial=on_trial)
+            return search.find(scores)
+
+        result = None if self.settings.shrinkage else self.find(scores)
+        crossed = None if k is None else cross_fit(find, scores, task, examples, k)
+        share: float | None = None
+        if result is None:
+            assert crossed is not None  # `Search` refuses shrinkage without folds
+            share = shrinkage(crossed, scores, task, examples)
+            result = self.find(scores, share)
+        return Searched(result, crossed, share, (self.ledger, *folds.values()))
+
+    def find(
+        self, scores: Callable[[Alpha, str], Scores], shrinkage: float | None = None
+    ) -> Result:
+        """The search on all examples alone.
+
+        Args:
+            scores: alpha and precision -> scores of its answers.
+            shrinkage: the share of the average by which the best alpha is drawn toward it.
+        """
+        settings, space = self.settings, self.space
+
+        def score(alpha: Alpha, precision: str = "fp32") -> Evaluation:
+            return _evaluation(scores(alpha, precision), precision)
+
+        return search(
+            settings(space.n, len(space.groups), depths(space.groups)),
+            score,
+            screen=None if settings.screen is None else partial(score, precision="bf16"),
+            top=settings.screen or 0,
+            objective=settings.objective,
+            ties=settings.ties,
+            noise=lambda trials: trial_errors(self.task, trials, self.examples),
+            options=ExpectedScore(self.task, self.examples, settings.objective),
+            shrinkage=shrinkage,
+            ledger=self.ledger,
+            labels=space.labels,
+            on_trial=self.on_trial,
+        )
+
+
 class WeightSearch(L.Callback):
     """Under `trainer.validate(module, dev)`: searches alpha, leaves theta(alpha*) in the module.
 
@@ -44,11 +145,12 @@ class WeightSearch(L.Callback):
     Args:
         space: the fine-tuned experts.
         settings: the search's (`conf/search`).
-        ledger: records every trial; an unfinished one is resumed. The ledgers of the folds'
-            searches are beside it, `fold0.jsonl` and so on.
-        on_trial: called after each trial with it, the best so far and, in the search without a
-            fold, that fold's number.
+        ledger: records every trial, as in `AnswersSearch`.
+        on_trial: as in `AnswersSearch`.
         workers: processes that share the dev split, on a CPU.
+
+    Attributes:
+        searched: what was found; None before.
     """
 
     def __init__(
@@ -62,83 +164,41 @@ class WeightSearch(L.Callback):
         self.space = space
         self.settings = settings
         self.ledger = ledger
-        self.folds: list[Ledger] = []
         self.on_trial = on_trial
         self.workers = workers
-        self.result: Result | None = None
-        self.cross_fitted: CrossFitted | None = None
-        self.shrinkage: float | None = None
-
-    @property
-    def remeasured(self) -> tuple[Remeasured, ...]:
-        """Trials that a resumed search has found to score otherwise, of all the ledgers."""
-        return tuple(row for ledger in (self.ledger, *self.folds) for row in ledger.remeasured)
+        self.searched: Searched | None = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ScoredModule)
         module: ScoredModule = pl_module
-        reads_options = self.settings.reads_options(self.space.n)
+        settings, dev = self.settings, module.dev
         scorer = Scorer(
             module.network,
-            module.dev,
+            dev,
             module.task,
-            module.decoding.with_options() if reads_options else module.decoding,
+            decoding_of(settings, module.decoding, self.space.n),
             space=self.space,
             workers=self.workers,
-            precisions=("fp32",) if self.settings.screen is None else ("fp32", "bf16"),
+            precisions=settings.precisions,
+        )
+        search = AnswersSearch(
+            settings, self.space, module.task, dev.examples, self.ledger, self.on_trial
         )
         with scorer:
-            if not self.settings.shrinkage:
-                self.result = self._search(module, scorer)
-            if (k := self.settings.folds) is not None:
-                examples = module.dev.examples
-                self.cross_fitted = cross_fit(
-                    partial(self._search, module), scorer, module.task, examples, k
-                )
-                if self.settings.shrinkage:
-                    self.shrinkage = shrinkage(self.cross_fitted, scorer, module.task, examples)
-                    self.result = self._search(module, scorer)
-            assert self.result is not None
-        self.space.write(self.result.alpha, module.network)  # theta(alpha*), Eq. 2
+            self.searched = search(scorer)
+        self.space.write(self.searched.result.alpha, module.network)  # theta(alpha*), Eq. 2
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LightningModule) -> None:
-        assert self.result is not None
+        assert self.searched is not None
         assert isinstance(pl_module, ScoredModule)
         scores = pl_module.scores
         assert scores is not None
-        self.ledger.confirm(self.result.best, _evaluation(scores, "fp32"))
+        self.ledger.confirm(self.searched.result.best, _evaluation(scores, "fp32"))
 
-    def _search(
-        self, module: ScoredModule, scores: Callable[[Alpha, str], Scores], fold: int | None = None
-    ) -> Result:
-        """The search by these scores: on all of dev, or on all but a fold."""
-        ledger, on_trial = self.ledger, self.on_trial
-        examples = module.dev.examples
-        if fold is not None:
-            member = fold_of(examples, self.settings.folds or 0)
-            examples = [examples[i] for i in np.flatnonzero(member != fold).tolist()]
-            ledger = ledger.named(f"fold{fold}")
-            self.folds.append(ledger)
-            on_trial = on_trial and partial(on_trial, fold=fold)
 
-        def score(alpha: Alpha, precision: str = "fp32") -> Evaluation:
-            return _evaluation(scores(alpha, precision), precision)
-
-        screen = self.settings.screen
-        return search(
-            self.settings(self.space.n, len(self.space.groups), depths(self.space.groups)),
-            score,
-            screen=None if screen is None else partial(score, precision="bf16"),
-            top=screen or 0,
-            objective=self.settings.objective,
-            ties=self.settings.ties,
-            noise=lambda trials: trial_errors(module.task, trials, examples),
-            options=ExpectedScore(module.task, examples, self.settings.objective),
-            shrinkage=self.shrinkage,
-            ledger=ledger,
-            labels=self.space.labels,
-            on_trial=on_trial,
-        )
+def decoding_of(settings: Search, decoding: Decoding, n: int) -> Decoding:
+    """The decoding as a search over n experts needs it: with every option where it reads them."""
+    return decoding.with_options() if settings.reads_options(n) else decoding
 
 
 def _evaluation(scores: Scores, precision: str) -> Evaluation:

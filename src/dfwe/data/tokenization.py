@@ -106,6 +106,17 @@ class TokenizedSplit:
         """How many tokens a pass over the split has, sources and targets together."""
         return sum(map(len, self.sources)) + sum(map(len, self.targets))
 
+    def subset(self, positions: Sequence[int]) -> "TokenizedSplit":
+        """The examples at these positions."""
+        examples = tuple(self.examples[i] for i in positions)
+        return TokenizedSplit(
+            examples,
+            [self.sources[i] for i in positions],
+            [self.targets[i] for i in positions],
+            [self.options[i] for i in positions],
+            self.tokenizer,
+        )
+
 
 def tokenize(
     examples: tuple[Example, ...],

@@ -143,6 +143,44 @@ class SelectionResult(Record):
     no_certificate: str | None
 
 
+class RefitResult(Record):
+    """An expert trained on train and dev.
+
+    Args:
+        label: its name.
+        epochs: that it was trained for; None of a model that is not trained.
+        out_of_fold: the score on train and dev of the experts that it stands for, each trained
+            without the fold that it answers for, in points.
+        test: its own score, in points.
+    """
+
+    label: str
+    epochs: int | None
+    out_of_fold: float
+    test: float | None
+
+
+class KFoldResult(Record):
+    """Experts trained on train and dev, mixed by the answers of experts trained without a fold.
+
+    Args:
+        folds: how many.
+        alpha: of the mixture.
+        out_of_fold: its score on train and dev, in points.
+        test: its score, in points.
+        experts: one by one.
+        rank_correlation: Spearman's, of their scores out of fold and on test; None for fewer than
+            three, before the test, and where all of one kind are equal.
+    """
+
+    folds: int
+    alpha: Named
+    out_of_fold: float
+    test: float | None
+    experts: list[RefitResult]
+    rank_correlation: float | None
+
+
 class MethodResult(Record):
     """A method of the comparison: its scores in points and its cost.
 
@@ -181,6 +219,7 @@ class Results(Record):
         interval: 95 % of `delta`.
         no_interval: why a `delta` has none.
         parts: what the gain consists of.
+        k_fold: by the name of a control, what its folds came to.
         seconds: by stage.
         model_dir: the final model's folder.
     """
@@ -206,5 +245,6 @@ class Results(Record):
     interval: Interval | None
     no_interval: str | None
     parts: dict[str, Part] | None
+    k_fold: dict[str, KFoldResult]
     seconds: dict[str, float | None]
     model_dir: str | None

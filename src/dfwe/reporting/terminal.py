@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dfwe.reporting.results import Interval, MethodResult, ModelScores, Results
+from dfwe.reporting.results import Interval, KFoldResult, MethodResult, ModelScores, Results
 from dfwe.reporting.table import Table
 
 DASH = "–"  # noqa: RUF001
@@ -16,6 +16,7 @@ NAMES = {  # of methods, where it is more than the key with spaces
     "baseline": "fine-tuning",
     "uniform": "uniform average",
     "dfwe": "DFWE",
+    "k_fold": "K-fold experts",
     "wise_ft": "WiSE-FT",
     "ties": "TIES",
     "dare": "DARE",
@@ -207,8 +208,22 @@ def _footer(results: Results) -> list[str]:
     moved = f"trials that scored otherwise where the search was resumed: {other}"
     remark = results.dfwe.remark or ""
     marks = (remark, worst if failed else "", moved if other else "")
-    lines = (grouped, noise, hopeful, *_selection(results), searched, *marks, spent)
+    folded = (_folded(name, row) for name, row in results.k_fold.items())
+    lines = (grouped, noise, hopeful, *_selection(results), searched, *marks, *folded, spent)
     return [line for line in lines if line]
+
+
+def _folded(name: str, row: KFoldResult) -> str:
+    """What a control's folds came to."""
+    found = f"{shown(name)}: {row.out_of_fold:.2f} out of fold on train and dev"
+    if row.test is None:
+        return found
+    if row.rank_correlation is None:
+        return f"{found}, {row.test:.2f} on test"
+    return (
+        f"{found}, {row.test:.2f} on test; rank correlation of the {len(row.experts)} experts' "
+        f"own scores {row.rank_correlation:+.2f}"
+    )
 
 
 def _selection(results: Results) -> list[str]:

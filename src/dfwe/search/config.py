@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from dfwe.errors import UserError
 from dfwe.pipeline.deferred import check_part, describe, parts
@@ -13,7 +13,7 @@ from dfwe.search.baselines import uniform
 from dfwe.search.loop import Objective, Ties
 from dfwe.search.nelder_mead import cone, parallel_evaluations, parallel_nelder_mead
 from dfwe.search.simplex import Opening, Strategy, default_evaluations
-from dfwe.settings import Count, settings
+from dfwe.settings import Count, Folds, settings
 
 
 def _grouping(value: object) -> object:
@@ -53,7 +53,7 @@ class Search:
     strategy: StrategyFunction
     groups: Annotated[Callable[[str], str] | None, BeforeValidator(_grouping)] = None
     screen: Count | None = None
-    folds: Annotated[int, Field(ge=2)] | None = None
+    folds: Folds | None = None
     objective: Objective = "score"
     ties: Ties = "none"
     shrinkage: bool = False
@@ -110,6 +110,11 @@ class Search:
     def _opening(self, n: int) -> object:
         """What the strategy asks for first."""
         return next(self(n) if self.groups is None else self(n, groups=2, depths=(0.0, 1.0)))
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that candidates are scored in."""
+        return ("fp32",) if self.screen is None else ("fp32", "bf16")
 
     def settings(self) -> Mapping[str, Plain]:
         """What decides the trials."""

@@ -27,6 +27,7 @@ from dfwe.settings import Count, Share, Whole, checked
 
 RESOLUTION = 1e-4  # a simplex smaller than this in every weight is converged
 ROUNDING = 1e-12  # a weight so little below its least is that
+FLATTEST = 0.1  # least height of a simplex of measured alphas, over the root of n
 RESOLVED = 1.96  # standard errors of a difference that is more than noise
 Start = Literal["best", "centroid", "noise"]
 Reach = Annotated[float, Field(ge=1)]
@@ -222,36 +223,75 @@ def first_simplex(centre: NDArray[np.float64], shrink: float, groups: int = 1) -
     return np.concatenate([grouped(shrunk, groups), separate]) if groups > 1 else shrunk
 
 
+def best_simplex(alphas: Alphas, values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Positions of n measured alphas to continue from, affinely independent and the best that are.
+
+    The best is taken first, then each that lies off the plane through those taken, as far as a
+    pure expert always does.
+
+    Args:
+        alphas: (m, n), all pure experts among them.
+        values: (m,), higher is better.
+    """
+    n = alphas.shape[1]
+    first, *others = np.argsort(-values, kind="stable").tolist()
+    chosen, plane = [first], np.zeros((0, n))  # orthonormal rows
+    for position in others:
+        edge = alphas[position] - alphas[first]
+        off = edge - plane.T @ (plane @ edge)
+        if (distance := np.linalg.norm(off)) > FLATTEST / np.sqrt(n):
+            chosen.append(position)
+            plane = np.concatenate([plane, off[None] / distance])
+    return np.array(chosen)
+
+
 def descend(
-    start: Alphas, budget: int, iterations: int, *, together: bool = False, least: float = 0.0
+    start: Alphas,
+    budget: int,
+    iterations: int,
+    *,
+    values: NDArray[np.float64] | None = None,
+    together: bool = False,
+    least: float = 0.0,
 ) -> Strategy:
-    """Nelder-Mead from the simplex `start` with at most `budget` evaluations, its included.
+    """Nelder-Mead from the simplex `start` with at most `budget` evaluations.
 
     Args:
         start: (d + 1, n) or (d + 1, g, n).
         budget: evaluations that are left.
         iterations: at most so many rounds.
+        values: (d + 1,), of the start, higher is better; None asks for them.
         together: ask for all that a round may need at once.
         least: the least weight of the last expert.
     """
     points = start[..., :-1].reshape(len(start), -1)  # (d + 1, d)
     chart = _Simplex(start.shape[1:], least)
-    return (yield from _descend(points, chart, budget, iterations, together=together))
+    known = None if values is None else -values
+    return (yield from _descend(points, chart, budget, iterations, known, together=together))
 
 
 def _descend(
-    x: Points, chart: "_Chart", budget: int, iterations: int, *, together: bool = False
+    x: Points,
+    chart: "_Chart",
+    budget: int,
+    iterations: int,
+    known: Values | None = None,
+    *,
+    together: bool = False,
 ) -> Strategy:
-    """Nelder-Mead from the vertices `x` (d + 1, d) of free coordinates."""
+    """Nelder-Mead from the vertices `x` (d + 1, d) of free coordinates, whose values are `known`
+    or asked for."""
     if x.size == 0:  # one expert: nothing to search
         return Outcome()
-    if not fits("The first simplex of Nelder-Mead", int(chart.alphas(x)[1].sum()), budget):
+    if known is None and not fits(
+        "The first simplex of Nelder-Mead", int(chart.alphas(x)[1].sum()), budget
+    ):
         return Outcome()
     c = Coefficients.adaptive(x.shape[1])
     asked = _Asked(budget, chart)
     iteration = 0
     try:
-        f = yield from asked.values(x)
+        f = (yield from asked.values(x)) if known is None else known
         while iteration < iterations:
             order = np.argsort(f, kind="stable")
             x, f = x[order], f[order]

@@ -1,10 +1,11 @@
 """A search by a model of the options' log-likelihoods: few evaluations where it predicts well.
 
-For every example and option z(alpha) ~ sum_i alpha_i z_i + sum_{i<j} alpha_i alpha_j c_ij. The
-alpha with the best predicted score is measured, and the model is fitted again with it.
+For every example and option z(alpha) = sum_i alpha_i z_i + sum_{i<j} alpha_i alpha_j c_ij + r,
+with r(alpha) a Gaussian process (kriging: Sacks et al. 1989). The alpha with the best predicted
+score is measured, and the model is fitted again with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,19 +13,21 @@ from numpy.typing import NDArray
 
 from dfwe.search.evaluation import Evaluations, OptionScore, Trial
 from dfwe.search.maximise import argmax
-from dfwe.search.nelder_mead import Asking, descend, first_simplex
+from dfwe.search.nelder_mead import Asking, best_simplex, descend
 from dfwe.search.simplex import Alphas, Opening, Outcome, Strategy, experts, fits, left_of
 from dfwe.settings import Count, Positive, Share, Whole, checked
 
 Floats = NDArray[np.float64]
 ALL_PAIRS = 6  # experts whose pairs all have their midpoint measured
 BEST = 4  # of more experts, those whose pairs have
-NEARBY = 0.1  # a trial's weight in the fit halves at this distance from the best one
-RIDGE = 1e-4  # on c_ij where there are fewer trials than coefficients
-LINEAR = 1e-8  # on z_i there
+LINEAR, QUADRATIC = 1e4, 1e3  # prior variances of z_i and c_ij, as multiples of r's
+REACH = 0.5  # distance over which r changes
+NUGGET = 1e-6  # of the same variance: keeps the kernel invertible
 MEASURED = 1e-3  # an alpha so near a measured one in every weight needs no measuring
 COOLING = 3.0
+SURE = 1e-9  # nats: the least deviation of a prediction
 PREDICTIONS = 1 << 22  # at a time: bounds memory
+_Stage = tuple[float, float]  # temperature, trusted share of wrong answers
 
 
 @checked
@@ -36,15 +39,15 @@ def surrogate(
     temperature: Positive = 1.0,
     coldest: Share = 0.1,
     iterations: Whole = 40,
-    shrink: Share = 0.35,
     seed: Whole = 0,
 ) -> Strategy:
     """Measure the alpha whose score, by predicted log-likelihoods of the options, is the best.
 
     First the midpoints of all pairs of experts are measured, with more than six experts those of
     the best four. What is maximised then is smooth: the score of answers drawn by
-    softmax(z / temperature). The temperature falls to a third whenever the argmax was measured
-    before, and the search ends where it would be below the coldest. The colder, the nearer to
+    softmax(z / temperature), among the alphas of which the model expects to predict at most half
+    of `tolerance` wrongly. The temperature falls to a third whenever the argmax was measured
+    before, down to the coldest; in the end every alpha may be proposed. The colder, the nearer to
     the score of dev itself, its luck included.
 
     Args:
@@ -52,11 +55,10 @@ def surrogate(
         evaluations: at most so many alphas are proposed, the opening included; None as in
             `nelder_mead`.
         tolerance: the largest share of a trial's answers that may be predicted wrongly; after a
-            trial with more, Nelder-Mead goes on from the best one.
+            trial with more, Nelder-Mead continues from the best ones, as they were measured.
         temperature: the first one, in nats.
         coldest: the last one, as a share of the first.
         iterations: of Nelder-Mead.
-        shrink: of Nelder-Mead's first simplex.
         seed: of the draws that the argmax is found among.
     """
     opening = yield Opening(n, options=True)
@@ -71,56 +73,89 @@ def surrogate(
         measured.add((yield midpoints))
         left -= len(midpoints)
     wrong: list[float] = []
-    last = coldest * temperature
-    while left > 0 and temperature >= last:
-        model = measured.model()
-        best = _best(model, score, temperature, measured.alphas, seed)
-        if np.abs(measured.alphas - best).max(axis=1).min() < MEASURED:
-            temperature /= COOLING
-            continue
-        trial = yield from measured.ask(best)
-        left -= 1
-        if trial.answers is None:
-            continue  # it failed: nothing was to be predicted
-        missed = model(best[None])[0].argmax(axis=1) != score.chosen(trial.answers.texts)
-        wrong.append(float(missed.mean()))
-        if wrong[-1] > tolerance:
-            start = first_simplex(measured.best, shrink)
-            outcome = yield from descend(start, left, iterations)
-            rounds = 0 if outcome is None else outcome.iterations
-            return Outcome(len(wrong) + rounds, remark=_remark(wrong, tolerance))
+    for stage in _stages(temperature, coldest, tolerance):
+        while left > 0:
+            model = measured.model()
+            best = _best(model, score, stage, measured.alphas, seed)
+            if np.abs(measured.alphas - best).max(axis=1).min() < MEASURED:
+                break
+            trial = yield from measured.ask(best)
+            left -= 1
+            if trial.answers is None:
+                continue  # it failed: nothing was to be predicted
+            missed = model(best[None])[0][0].argmax(axis=1) != score.chosen(trial.answers.texts)
+            wrong.append(float(missed.mean()))
+            if wrong[-1] > tolerance:
+                alphas, values = measured.alphas, np.array(measured.values)
+                start = best_simplex(alphas, values)
+                outcome = yield from descend(alphas[start], left, iterations, values=values[start])
+                rounds = 0 if outcome is None else outcome.iterations
+                return Outcome(len(wrong) + rounds, remark=_remark(wrong, tolerance))
     return Outcome(len(wrong), remark=_remark(wrong, tolerance))
 
 
-class QuadraticLogits:
-    """alpha (c, n) -> log-likelihoods of every example's options, (c, examples, options).
+def _stages(temperature: float, coldest: float, tolerance: float) -> Iterator[_Stage]:
+    """Falling temperatures where the model trusts itself, then the last of them everywhere."""
+    last = coldest * temperature
+    while temperature >= last:
+        yield temperature, tolerance / 2
+        temperature /= COOLING
+    yield COOLING * temperature, 1.0
 
-    Each example's are shifted to the mean 0, since what all options share decides nothing.
+
+class PredictedLogits:
+    """alpha (c, n) -> log-likelihoods of every example's options, (c, examples, options), with
+    their standard deviations.
+
+    Each example's are shifted to the mean 0, since what all options share decides nothing. The
+    prior variances of z_i and c_ij are so large that what is quadratic is predicted exactly from
+    n (n + 1) / 2 alphas; with fewer, c_ij that nothing tells are 0.
 
     Args:
         alphas: (m, n), measured.
         logits: (m, examples, options); -inf where an example has fewer options.
-        centre: (n,); the squared residual of a trial at distance d from it has the weight
-            1 / (1 + (d / 0.1)^2).
     """
 
-    def __init__(self, alphas: Alphas, logits: Floats, centre: Floats) -> None:
+    def __init__(self, alphas: Alphas, logits: Floats) -> None:
+        self.alphas = alphas
         self.present = np.isfinite(logits[0])  # (examples, options)
-        self.values = _centred(logits, self.present)
-        distance = np.linalg.norm(alphas - centre, axis=1)
-        self.hat = _hat(_features(alphas), 1.0 / (1.0 + (distance / NEARBY) ** 2), len(centre))
+        kernel = _kernel(alphas, alphas) + NUGGET * np.eye(len(alphas))
+        root = np.linalg.inv(np.linalg.cholesky(kernel))  # root.T root is the kernel's inverse
+        self.root = np.asarray(root, np.float64)
+        values = _centred(logits, self.present).reshape(len(alphas), -1)
+        self.weights = self.root.T @ (self.root @ values)  # (m, examples * options)
+        # r's variance: each trial's error, predicted from the others, over what is expected of it
+        errors = self.weights**2 / np.square(self.root).sum(axis=0)[:, None]
+        self.variance = float(errors[:, self.present.ravel()].mean())
 
-    def __call__(self, alphas: Alphas) -> Floats:
-        m, *shape = self.values.shape
-        weights = _features(alphas) @ self.hat  # (c, m): each trial's part in the prediction
-        predicted = (weights @ self.values.reshape(m, -1)).reshape(len(alphas), *shape)
-        return np.where(self.present, predicted, -np.inf)
+    def __call__(self, alphas: Alphas) -> tuple[Floats, Floats]:
+        """The log-likelihoods, and the standard deviation of each alpha's, (c,), in nats."""
+        near = _kernel(alphas, self.alphas)
+        logits = (near @ self.weights).reshape(-1, *self.present.shape)
+        unknown = _prior(alphas) - np.square(near @ self.root.T).sum(axis=1)
+        deviations = np.sqrt(self.variance * np.maximum(unknown, 0.0))
+        return np.where(self.present, logits, -np.inf), deviations
 
-    def smoothed(self, alphas: Alphas, score: OptionScore, temperature: float) -> Floats:
-        """The predicted scores of alphas (c, n), (c,)."""
+    def smoothed(
+        self, alphas: Alphas, score: OptionScore, temperature: float, trusted: float
+    ) -> Floats:
+        """The predicted scores of alphas (c, n), (c,); -inf where more answers than the share
+        `trusted` are expected to be predicted wrongly."""
         rows = max(1, PREDICTIONS // self.present.size)
         parts = [alphas[start : start + rows] for start in range(0, len(alphas), rows)]
-        return np.concatenate([score.smoothed(self(part), temperature) for part in parts])
+        return np.concatenate([self._smoothed(x, score, temperature, trusted) for x in parts])
+
+    def _smoothed(
+        self, alphas: Alphas, score: OptionScore, temperature: float, trusted: float
+    ) -> Floats:
+        from scipy.special import ndtr
+
+        logits, deviations = self(alphas)
+        second, first = np.moveaxis(np.partition(logits, -2, axis=-1)[..., -2:], -1, 0)
+        # The two likeliest change places where the error of their difference exceeds it.
+        errors = np.sqrt(2.0) * np.maximum(deviations, SURE)
+        wrong: Floats = np.asarray(ndtr((second - first) / errors[:, None]), np.float64)
+        return np.where(wrong.mean(axis=1) > trusted, -np.inf, score.smoothed(logits, temperature))
 
 
 class _Measured:
@@ -145,25 +180,24 @@ class _Measured:
         """(m, n)."""
         return np.stack([trial.alpha for trial in self.trials])
 
-    @property
-    def best(self) -> Floats:
-        """The alpha with the best value, (n,)."""
-        return self.alphas[int(np.argmax(self.values))]
-
-    def model(self) -> QuadraticLogits:
+    def model(self) -> PredictedLogits:
         """Fitted to the trials with finite log-likelihoods of all their options."""
         rows = [_logits(trial) for trial in self.trials]
         known = [k for k, row in enumerate(rows) if row is not None]
         logits = np.stack([row for row in rows if row is not None])
-        return QuadraticLogits(self.alphas[known], logits, self.best)
+        return PredictedLogits(self.alphas[known], logits)
 
 
 def _best(
-    model: QuadraticLogits, score: OptionScore, temperature: float, known: Alphas, seed: int
+    model: PredictedLogits,
+    score: OptionScore,
+    stage: _Stage,
+    known: Alphas,
+    seed: int,
 ) -> Floats:
     """The alpha with the best predicted score, (n,)."""
     generator = np.random.default_rng([seed, len(known)])
-    return argmax(lambda alphas: model.smoothed(alphas, score, temperature), known, generator)
+    return argmax(lambda alphas: model.smoothed(alphas, score, *stage), known, generator)
 
 
 def _midpoints(n: int, values: Floats) -> Alphas:
@@ -174,26 +208,26 @@ def _midpoints(n: int, values: Floats) -> Alphas:
     return np.array(middles).reshape(-1, n)
 
 
-def _features(alphas: Alphas) -> Floats:
-    """alpha_i, then alpha_i alpha_j for i < j, (m, n (n + 1) / 2)."""
-    i, j = np.triu_indices(alphas.shape[1], 1)
-    return np.concatenate([alphas, alphas[:, i] * alphas[:, j]], axis=1)
+def _kernel(first: Alphas, second: Alphas) -> Floats:
+    """The prior covariance of z(alpha) at alphas (c, n) and (m, n), (c, m), r's variance 1.
 
-
-def _hat(features: Floats, weights: Floats, n: int) -> Floats:
-    """The matrix (p, m) from m trials' values to the p coefficients that fit them.
-
-    Weighted least squares; with fewer trials than coefficients, with a ridge (Hoerl & Kennard
-    1970) that draws c_ij to zero, in the form whose cost grows with the trials alone.
+    r has a Matern 5/2 kernel.
     """
-    m, p = features.shape
-    root = np.sqrt(weights)
-    if m >= p and np.linalg.matrix_rank(features) == p:
-        return np.asarray(np.linalg.pinv(root[:, None] * features) * root, np.float64)
-    prior = np.concatenate([np.full(n, 1 / LINEAR), np.full(p - n, 1 / RIDGE)])
-    spread = prior[:, None] * features.T  # (p, m)
-    fitted = np.linalg.solve(features @ spread + np.diag(1 / weights), spread.T)
-    return np.asarray(fitted.T, np.float64)
+    apart = np.sqrt(5.0) / REACH * np.linalg.norm(first[:, None] - second, axis=2)
+    rest: Floats = (1.0 + apart + apart**2 / 3.0) * np.exp(-apart)
+    return LINEAR * first @ second.T + QUADRATIC * _pairs(first) @ _pairs(second).T + rest
+
+
+def _prior(alphas: Alphas) -> Floats:
+    """The diagonal of their kernel, (c,)."""
+    squares = [np.square(part).sum(axis=1) for part in (alphas, _pairs(alphas))]
+    return LINEAR * squares[0] + QUADRATIC * squares[1] + 1.0
+
+
+def _pairs(alphas: Alphas) -> Floats:
+    """alpha_i alpha_j for i < j, (m, n (n - 1) / 2)."""
+    i, j = np.triu_indices(alphas.shape[1], 1)
+    return alphas[:, i] * alphas[:, j]
 
 
 def _logits(trial: Trial) -> Floats | None:
@@ -201,7 +235,7 @@ def _logits(trial: Trial) -> Floats | None:
     if trial.answers is None or trial.answers.options is None:
         return None
     rows = trial.answers.options
-    logits = np.full((len(rows), max(map(len, rows))), -np.inf)
+    logits = np.full((len(rows), max(2, *map(len, rows))), -np.inf)
     for logit, row in zip(logits, rows, strict=True):
         logit[: len(row)] = row
     finite = np.isfinite(logits).sum() == sum(map(len, rows))
@@ -224,6 +258,6 @@ def _remark(wrong: Sequence[float], tolerance: float) -> str | None:
     if wrong[-1] <= tolerance:
         return f"{told}."
     return (
-        f"{told}, of the last one {wrong[-1]:.1%}, more than {tolerance:.0%}: Nelder-Mead went on "
-        "from the best trial."
+        f"{told}, of the last one {wrong[-1]:.1%}, more than {tolerance:.0%}: Nelder-Mead "
+        "continued from the best trials."
     )

@@ -2,9 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -33,8 +33,10 @@ from dfwe.weights.loading import load
 from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
-    from dfwe.callbacks.weight_search import WeightSearch
-    from dfwe.training.module import TaskModule
+    from transformers import PreTrainedModel
+
+    from dfwe.callbacks.weight_search import Searched
+    from dfwe.data.tokenization import TokenizedSplit
     from dfwe.weights.space import WeightSpace
 
 log = logging.getLogger(__name__)
@@ -201,17 +203,13 @@ class Interpolate(Step):
 
     def run(self, run: Run) -> SearchRecord:
         """Searches, or resumes an unfinished ledger, and exports theta(alpha*)."""
-        from dfwe.weights.space import WeightSpace
-
         run.earlier_seconds = recorded_seconds(run.work)
-        folders = [run.weights(step) for step in self.experts]
-        labels = [step.label for step in self.experts]
-        space = WeightSpace.from_results(folders, labels, run.context.store.cache("flat"))
-        if self.search.groups is not None:
-            space = space.grouped(self.search.groups)
-        callback, module = self._search(run, space, folders[0])
-        result, crossed = callback.result, callback.cross_fitted
-        assert result is not None
+        space = self._space(run, self.experts)
+        labels = space.labels
+        network, tokenizer = load(run.weights(self.experts[0]))
+        dev = self.model.tokenize(self.task, self.corpus, "dev", tokenizer, run.context.tokens)
+        searched = self._searched(run, space, network, dev)
+        result, crossed = searched.result, searched.cross_fitted
         cross_fitted = None if crossed is None else _cross_fitted(crossed, result)
         self._log(run, result, cross_fitted, labels, space.groups)
         export = run.work / "export"  # created by the export
@@ -238,67 +236,83 @@ class Interpolate(Step):
             one_standard_error=plainest,
             likeliest=likely,
             cross_fitted=cross_fitted,
-            shrinkage=callback.shrinkage,
+            shrinkage=searched.shrinkage,
             selection=selection_record(
-                self.task, module.dev.examples, result, self.search.objective, crossed
+                self.task, dev.examples, result, self.search.objective, crossed
             ),
             iterations=result.iterations,
             repeats=result.repeats,
             cost=Cost(
-                tokens=(result.evaluations + added) * module.dev.tokens,
+                tokens=(result.evaluations + added) * dev.tokens,
                 parameters=space.size,
                 evaluations=result.evaluations,
             ),
             failed=result.failed,
-            remeasured=callback.remeasured,
+            remeasured=searched.remeasured,
             remark=result.remark,
         )
 
-    def _search(
-        self, run: Run, space: "WeightSpace", folder: Path
-    ) -> "tuple[WeightSearch, TaskModule]":
-        """The search, also without each fold, and the module with theta(alpha*)."""
-        import torch
-
-        from dfwe.callbacks.progress import search_bar
+    def _searched(
+        self, run: Run, space: "WeightSpace", network: "PreTrainedModel", dev: "TokenizedSplit"
+    ) -> "Searched":
+        """The search, with folds also without each; Lightning then scores theta(alpha*)."""
         from dfwe.callbacks.weight_search import WeightSearch
         from dfwe.data.batches import scoring_loader
         from dfwe.weights.layout import flatten
 
-        network, tokenizer = load(folder)
-        dev = self.model.tokenize(self.task, self.corpus, "dev", tokenizer, run.context.tokens)
         module = self.model.module(network, self.task, self.decoding, dev)
-        opening: list[Trial] = []  # the single experts, which open every search
-        with search_bar(f"search {self.label}", self.search.evaluations(len(self.experts))) as bar:
-
-            def follow(trial: Trial, best: Trial, fold: int | None = None) -> None:
-                if fold is not None:
-                    return bar(trial, best, f"without fold {fold}")
-                if len(opening) < space.n:
-                    opening.append(trial)
-                    if len(opening) == space.n:
-                        self._say_resolution(opening)
-                bar(trial, best)
-                run.log.metrics(
-                    {"search/score": trial.score, "search/best": best.score}, step=trial.index
-                )
-
-            device, workers = run.context.device, run.context.workers
-            ledger = Ledger(
-                run.work / TRIALS,
-                resume=run.context.resume,
-                device=device_name(device),
-                threads=torch.get_num_threads() if workers == 1 else workers,
-            )
-            callback = WeightSearch(space, self.search, ledger, follow, workers)
+        device, workers = run.context.device, run.context.workers
+        with self._followed(run, space.n) as follow:
+            callback = WeightSearch(space, self.search, self._ledger(run), follow, workers)
             trainer = run.context.build_trainer(
                 logger=False, callbacks=[callback], default_root_dir=run.work
             )
             place(network, device)
             flatten(network)
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
-        assert callback.result is not None
-        return callback, module
+        assert callback.searched is not None
+        return callback.searched
+
+    def _space(self, run: Run, steps: Sequence[Step]) -> "WeightSpace":
+        """What alpha mixes: these steps' weights, one row each."""
+        from dfwe.weights.space import WeightSpace
+
+        folders, labels = [run.weights(step) for step in steps], [step.label for step in steps]
+        space = WeightSpace.from_results(folders, labels, run.context.store.cache("flat"))
+        return space if self.search.groups is None else space.grouped(self.search.groups)
+
+    def _ledger(self, run: Run) -> Ledger:
+        import torch
+
+        workers = run.context.workers
+        return Ledger(
+            run.work / TRIALS,
+            resume=run.context.resume,
+            device=device_name(run.context.device),
+            threads=torch.get_num_threads() if workers == 1 else workers,
+        )
+
+    @contextmanager
+    def _followed(self, run: Run, n: int) -> Generator[Callable[..., None]]:
+        """What the bar and the log show of each trial, and of the opening's n single experts."""
+        from dfwe.callbacks.progress import search_bar
+
+        opening: list[Trial] = []
+        with search_bar(f"search {self.label}", self.search.evaluations(n)) as bar:
+
+            def follow(trial: Trial, best: Trial, fold: int | None = None) -> None:
+                if fold is not None:
+                    return bar(trial, best, f"without fold {fold}")
+                if len(opening) < n:
+                    opening.append(trial)
+                    if len(opening) == n:
+                        self._say_resolution(opening)
+                bar(trial, best)
+                run.log.metrics(
+                    {"search/score": trial.score, "search/best": best.score}, step=trial.index
+                )
+
+            yield follow
 
     def _say_resolution(self, trials: Sequence[Trial]) -> None:
         """What dev can resolve between these experts, as a line of the log."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dfwe.callbacks.checkpoint import BestEpoch
-    from dfwe.callbacks.epochs import Epoch, ScoredEpochs
+    from dfwe.callbacks.epochs import Epoch, Epochs
 
 
 class EpochRecord(Record):
@@ -138,12 +138,10 @@ class Train(Step):
         from dfwe.callbacks.checkpoint import BestEpoch
         from dfwe.callbacks.epochs import ScoredEpochs
 
-        run.check_device(self.device)
         scored, best = ScoredEpochs(), BestEpoch(run.work)
-        network, tokenizer, tokens = self._train(run, scored, best)
-        run.earlier_seconds = scored.earlier_seconds
-        best.restore(network)
-        save(network, tokenizer, run.output)
+        trained = self.fit(run, scored, best)
+        best.restore(trained.network)
+        save(trained.network, trained.tokenizer, run.output)
         epochs = tuple(_epoch(row) for row in scored.epochs)
         dev = epochs[scored.best - 1].dev
         run.log.summary({"best_epoch": scored.best, "dev/best_score": dev.score})
@@ -152,13 +150,24 @@ class Train(Step):
             best_epoch=scored.best,
             dev=dev,
             epochs=epochs,
-            cost=Cost(tokens=tokens * len(epochs), parameters=network.num_parameters()),
+            cost=trained.cost,
         )
 
-    def _train(
-        self, run: Run, scored: "ScoredEpochs", best: "BestEpoch"
-    ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase, int]":
-        """The trained network, its tokenizer, and the tokens of an epoch."""
+    def fit(
+        self,
+        run: Run,
+        epochs: "Epochs",
+        best: "BestEpoch | None" = None,
+        number: int | None = None,
+    ) -> "Trained":
+        """The network after its last epoch; what a killed run has trained is not trained again.
+
+        Args:
+            run: of the step that trains so.
+            epochs: the rows of the epochs.
+            best: keeps the weights of the epoch that dev prefers; None where dev is not scored.
+            number: of epochs; None for as many as `training` and dev say.
+        """
         import lightning as L
 
         from dfwe.callbacks.checkpoint import EpochCheckpoint
@@ -166,6 +175,7 @@ class Train(Step):
         from dfwe.callbacks.progress import TrainingBar
         from dfwe.training.datamodule import TaskDataModule
 
+        run.check_device(self.device)
         L.seed_everything(self.seed, verbose=False)
         model, corpus, tokens = self.model, self.corpus, run.context.tokens
         start = run.weights(self.start) if self.start else model.folder
@@ -187,25 +197,44 @@ class Train(Step):
             training=self.training,
             seed=self.seed,
         )
-        patience = self.training.patience
+        scores = best is not None
+        patience = self.training.patience if scores else None
         stopping = [] if patience is None else [Patience(patience)]
-        bar = TrainingBar(f"{self.stage} {self.label}", scored)
         last = EpochCheckpoint(run.work, best)
         trainer = run.context.build_trainer(
-            max_epochs=self.training.epochs_of(len(data.steps)),
-            min_steps=self.training.steps_at_least or None,
+            max_epochs=self.training.epochs_of(len(data.steps)) if number is None else number,
+            min_steps=(self.training.steps_at_least or None) if number is None else None,
+            limit_val_batches=None if scores else 0,
             precision=self.training.precision,
             logger=run.log.lightning,
-            callbacks=[scored, *stopping, bar, best, last],
+            callbacks=[
+                epochs,
+                *stopping,
+                TrainingBar(f"{self.stage} {run.step.label}", epochs),
+                *([] if best is None else [best]),
+                last,
+            ],
             enable_checkpointing=True,
             enable_progress_bar=True,
             reload_dataloaders_every_n_epochs=1,
             default_root_dir=run.work,
         )
         trainer.fit(module, data, ckpt_path=last.resumable, weights_only=True)
-        if not scored.epochs:
+        if not epochs.epochs:
             raise UserError(f"Training '{self.label}' ended before its first epoch was complete.")
-        return network, tokenizer, sum(split.tokens for split in train.values())
+        run.earlier_seconds = epochs.earlier_seconds
+        read = sum(split.tokens for split in train.values())
+        cost = Cost(tokens=read * len(epochs.epochs), parameters=network.num_parameters())
+        return Trained(network, tokenizer, cost)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves, before it is stored."""
+
+    network: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    cost: Cost
 
 
 def _epoch(row: "Epoch") -> EpochRecord:

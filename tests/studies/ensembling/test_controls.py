@@ -19,6 +19,7 @@ from dfwe.pipeline.executor import Stage, execute, lineage
 from dfwe.pipeline.run_log import log_result
 from dfwe.pipeline.store import Store
 from dfwe.search import baselines
+from dfwe.search.config import Search
 from dfwe.search.ledger import read_trials
 from dfwe.stages.interpolate import TRIALS, Interpolate, SearchRecord
 from dfwe.stages.train import Train, TrainRecord
@@ -448,3 +449,12 @@ def test_runs_that_are_missing_are_named(plan, make_study, context, caplog):
     assert "1 run differs in few settings: seed=7 (0 there)." in caplog.text
     with pytest.raises(UserError, match="no finished run of mood"):
         Runs(lambda task, seed: other, ["mood"], [7], context.store)
+
+
+@pytest.mark.parametrize(("shrinkage", "folds"), [(False, None), (True, 2)])
+def test_folds_that_only_measure_are_the_studys_alone(shrinkage, folds, make_study):
+    strategy = partial(baselines.dirichlet, evaluations=9)
+    search = Search(strategy, folds=2, shrinkage=shrinkage)
+    named = {"seeds": controls.seeds, "k_fold": partial(controls.k_fold, k=2)}
+    plan = Plan(make_study(search=search, controls=named))
+    assert [step(plan, name).search.folds for name in named] == [folds, folds]

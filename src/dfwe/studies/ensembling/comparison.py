@@ -14,6 +14,8 @@ from dfwe.pipeline.store import Store
 from dfwe.reporting.results import MethodResult, Part
 from dfwe.stages.evaluate import Evaluation, TestRecord
 from dfwe.stages.interpolate import Interpolate, SearchRecord
+from dfwe.stages.k_fold import KFold
+from dfwe.stages.refit import Refit, RefitRecord
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.statistics.bootstrap import Difference, difference, replicates
 from dfwe.studies.ensembling.plan import Method, Plan
@@ -93,7 +95,7 @@ def dev_score(method: Method, store: Store) -> float | None:
         return None
     if isinstance(step, Train):
         return store.record(step.recipe, TrainRecord).dev.score
-    if not isinstance(step, Interpolate):
+    if not isinstance(step, Interpolate) or isinstance(step, KFold):  # dev is not all it reads
         return None
     record = store.record(step.recipe, SearchRecord)
     if method.key == "uniform":
@@ -162,7 +164,7 @@ def _cost(method: Method, plan: Plan, store: Store) -> MethodCost:
     steps = {step for step in lineage(method.step) if step.counts_as_cost}
     if method.key == "uniform" or isinstance(method.step, Evaluation):  # need no search
         steps.discard(plan.interpolation)
-    trained = [_record_cost(step, store) for step in steps if isinstance(step, Train)]
+    trained = [_record_cost(step, store) for step in steps if isinstance(step, Train | Refit)]
     searched = [_record_cost(step, store) for step in steps if isinstance(step, Interpolate)]
     flops = [cost and BACKWARD * cost.tokens * cost.parameters for cost in trained]
     flops += [cost and FORWARD * cost.tokens * cost.parameters for cost in searched]
@@ -174,12 +176,12 @@ def _cost(method: Method, plan: Plan, store: Store) -> MethodCost:
     )
 
 
-def _record_cost(step: Train | Interpolate, store: Store) -> Cost | None:
+def _record_cost(step: Train | Refit | Interpolate, store: Store) -> Cost | None:
     if step.recipe not in store:
         return None
-    if isinstance(step, Train):
-        return store.record(step.recipe, TrainRecord).cost
-    return store.record(step.recipe, SearchRecord).cost
+    record = store.record(step.recipe, step.record)
+    assert isinstance(record, TrainRecord | RefitRecord | SearchRecord)
+    return record.cost
 
 
 def _seconds(step: Step, store: Store) -> float | None:

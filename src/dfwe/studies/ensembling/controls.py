@@ -15,9 +15,10 @@ from dfwe.pipeline.step import Step
 from dfwe.scoring.decoding import Likelihood
 from dfwe.search import baselines
 from dfwe.search.config import Search, StrategyFunction
-from dfwe.settings import Count, Points, Positive, Whole
+from dfwe.settings import Count, Folds, Points, Positive, Whole
 from dfwe.stages.evaluate import Test, Vote
 from dfwe.stages.interpolate import Interpolate
+from dfwe.stages.k_fold import KFold, k_folds
 from dfwe.stages.merge import Merge, MergeRule, average
 from dfwe.stages.probe import Probe
 from dfwe.stages.train import Train
@@ -193,6 +194,13 @@ def vote(plan: Plan) -> Step:
     return Vote(plan.evaluation)
 
 
+def k_fold(plan: Plan, k: Folds = 3) -> KFold:
+    """DFWE with experts trained on train and dev; alpha by the answers of experts trained without
+    each of k folds."""
+    mixture = plan.interpolation
+    return k_folds(replace(mixture, search=_own(mixture.search)), k)
+
+
 def landscape(plan: Plan, points: Points = 9) -> Step:
     """Dev scores on a lattice over the last three fine-tuned experts, the sources where there are
     three; its edges are the lines between them."""
@@ -217,11 +225,15 @@ def strategy_name(strategy: StrategyFunction) -> str:
 def _search(
     plan: Plan, label: str, models: tuple[Step, ...], strategy: StrategyFunction | None
 ) -> Interpolate:
-    # Folds measure the search of the study alone; they change no model.
-    search = replace(plan.study.search, folds=None) if strategy is None else Search(strategy)
+    search = _own(plan.study.search) if strategy is None else Search(strategy)
     return replace(
         plan.interpolation, label=f"{plan.study.task.name}, {label}", experts=models, search=search
     )
+
+
+def _own(search: Search) -> Search:
+    """The study's search as a control has it: folds that only measure are the study's alone."""
+    return search if search.shrinkage else replace(search, folds=None)
 
 
 def _line(plan: Plan, label: str, end: Step, points: int) -> Interpolate:

@@ -16,6 +16,7 @@ from dfwe.search.config import Search
 from dfwe.stages.evaluate import Evaluate, Evaluation, Key, Test
 from dfwe.stages.import_checkpoint import import_checkpoints
 from dfwe.stages.interpolate import Interpolate
+from dfwe.stages.k_fold import KFold
 from dfwe.stages.merge import Base
 from dfwe.stages.pretrain import Pretrain
 from dfwe.stages.train import Train
@@ -242,6 +243,8 @@ class Plan:
         if step in known:
             return self.evaluation, known[step]
         study = self.study
+        if isinstance(step, KFold):  # its experts are tested too
+            return replace(self.evaluation, baseline=step.experts[0], mixture=step), "mixture"
         test = Test(
             step.label, study.group, step, study.task, study.corpus, study.model, study.decoding
         )

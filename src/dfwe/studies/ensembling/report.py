@@ -20,7 +20,7 @@ from dfwe.studies.ensembling.plan import EnsemblingStudy, Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
 from dfwe.studies.ensembling.sweep import runs_in
 from dfwe.studies.ensembling.sweep import tables as run_tables
-from dfwe.studies.ensembling.tables import comparison, corrected, split, table2
+from dfwe.studies.ensembling.tables import comparison, corrected, out_of_fold, split, table2
 
 TITLE = "Derivative-free weight-space ensembling"
 
@@ -108,6 +108,7 @@ def _present(
         comparison(runs, settings.hypotheses),
         *split(runs),
         *corrected(runs),
+        *out_of_fold(runs),
     ]
     context.output.mkdir(parents=True, exist_ok=True)
     origin = (

@@ -32,6 +32,7 @@ from dfwe.stages.interpolate import TRIALS, Choice, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.statistics.bootstrap import ONE_DIALOGUE
 from dfwe.studies.ensembling.comparison import described, entries, gain, parts
+from dfwe.studies.ensembling.out_of_fold import k_fold_results
 from dfwe.studies.ensembling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def results(plan: Plan, stage: Stage, store: Store, overrides: Sequence[str] = (
         interval=gained and gained.interval,
         no_interval=ONE_DIALOGUE if gained and gained.interval is None else None,
         parts=parts([rows]) if rows else None,
+        k_fold=k_fold_results(plan, store, tested),
         seconds=_seconds(plan, store, tested),
         model_dir=None if search is None else str(store.whole(plan.interpolation.recipe)),
     )

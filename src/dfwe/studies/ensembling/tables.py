@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dfwe.pipeline.step import Step
+from dfwe.reporting.results import KFoldResult
 from dfwe.reporting.table import Table
 from dfwe.reporting.terminal import DASH, bounds, clock, points, shown
 from dfwe.stages.interpolate import Interpolate, SearchRecord
 from dfwe.stages.selection import SelectionRecord
 from dfwe.statistics.bootstrap import ONE_DIALOGUE, Difference, holm
 from dfwe.studies.ensembling.comparison import PARTS, Entry, gain, parts
+from dfwe.studies.ensembling.out_of_fold import k_fold_results
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.runs import Runs, average, average_gain
 
@@ -270,6 +272,36 @@ def corrected(runs: Runs) -> list[Table]:
     gains = ["over uniform", "at least", "over best expert", "at least "]
     columns = ["task", "corrected dev", *gains]
     sheet = Table("The choice of alpha, on dev", columns, rows, note=note, name="selection")
+    return [sheet] if rows else []
+
+
+def out_of_fold(runs: Runs) -> list[Table]:
+    """What K-fold experts came to, a row for each task and control; no sheet without them."""
+    found: dict[tuple[str, str], list[KFoldResult]] = {}
+    for task, group in runs.finished.items():
+        for plan, _ in group:
+            for name, row in k_fold_results(plan, runs.store).items():
+                found.setdefault((task, name), []).append(row)
+    rows = [
+        [
+            task,
+            shown(name),
+            str(len(group)),
+            points(_mean([row.out_of_fold for row in group])),
+            points(_mean([row.test for row in group])),
+            DASH
+            if (rank := _mean([row.rank_correlation for row in group])) is None
+            else f"{rank:+.2f}",
+        ]
+        for (task, name), group in found.items()
+    ]
+    note = (
+        "Out of fold: the mixture's score on train and dev, each fold answered by experts trained "
+        "without it. Test: of the same mixture of experts trained on all folds. Rank correlation: "
+        "Spearman's, of the single experts' scores out of fold and on test. Means over seeds."
+    )
+    columns = ["task", "model", "seeds", "out of fold", "test", "rank correlation"]
+    sheet = Table("K-fold experts", columns, rows, note=note, name="k_fold")
     return [sheet] if rows else []
 
 
