@@ -60,6 +60,7 @@ def test_results_have_every_key(results):
         "no_interval",
         "methods",
         "parts",
+        "k_fold",
         "seconds",
         "model_dir",
     }

@@ -86,6 +86,7 @@ def results() -> Results:
         methods=None,
         interval=None,
         no_interval=None,
+        k_fold={},
         parts=None,
         seconds={"experts": 3723.4, "finetune": 184.0, "interpolate": 12.0, "evaluate": 0.42},
         model_dir="/store/ab12",
