@@ -10,10 +10,12 @@ import warnings
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from dfwe.cli import JobFailed, _sentence, check_optimized, job
+from dfwe.config import build
 from dfwe.errors import UserError
 from dfwe.pipeline.executor import Stage
 from dfwe.signals import Stopped
@@ -121,3 +123,29 @@ def test_an_interruption_says_how_to_resume(stopped, monkeypatch):
         job.__wrapped__(OmegaConf.create())
     assert ended.value.code == 130
     assert str(pickle.loads(pickle.dumps(ended.value))) == str(ended.value)  # to the sweep's own
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("nowhere.f", "No module named 'nowhere'"),
+        ("os.nothing", "No module named 'os.nothing'"),
+        ("a..b", "invalid dotstring"),
+        ("", "Empty path"),
+    ],
+)
+def test_a_path_to_nothing_is_a_sentence(target, why):
+    with pytest.raises(InstantiationException) as caught:
+        build("model", {"_target_": target}, object)
+    sentence = _sentence(caught.value)
+    assert sentence.startswith(f"'{target}' cannot be imported (")
+    assert why in sentence
+    assert sentence.endswith("; correct its _target_.")
+
+
+def test_what_lacks_arguments_is_a_sentence():
+    target = {"_target_": "dfwe.data.table.classification", "prompt": "x"}
+    with pytest.raises(InstantiationException) as caught:
+        build("task.read", target, object)
+    sentence = _sentence(caught.value)
+    assert sentence.startswith("The configuration cannot be built: classification() missing 4")

@@ -3,8 +3,9 @@
 import pytest
 from omegaconf import OmegaConf
 
-from dfwe.config import check_targets
+from dfwe.config import build, check_targets
 from dfwe.errors import UserError
+from dfwe.tasks.task import Task
 
 OWN = {"task": {"metrics": [{"_target_": "mine.metrics.Kappa", "weights": "linear"}]}}
 
@@ -43,3 +44,12 @@ def test_no_part_of_dfwe_runs_what_is_not_looked_at():
     hidden = {"_target_": "dfwe.pipeline.deferred.Deferred", "target": "os.system"}
     with pytest.raises(UserError, match="would run"):
         check_targets(config(trainer=hidden), [])
+
+
+def test_a_part_without_a_path_is_refused():
+    with pytest.raises(UserError, match="_partial_: true beside prompt, but no _target_"):
+        build(
+            "task",
+            {"_target_": "dfwe.tasks.task.Task", "read": {"_partial_": True, "prompt": "x"}},
+            Task,
+        )

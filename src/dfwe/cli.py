@@ -1,10 +1,13 @@
 """The command line: run the stage that was asked for; an error becomes one sentence."""
 
+import inspect
 import logging
 import os
+import re
 import shlex
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +20,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,6 +38,7 @@ from dfwe.config import (
 )
 from dfwe.errors import UserError, machine_failed, reason
 from dfwe.help import explain, overview
+from dfwe.markup import printable
 from dfwe.pipeline.disk import refusal
 from dfwe.signals import stopped_by
 from dfwe.store_command import store_command
@@ -250,8 +255,11 @@ def _sentence(error: BaseException, places: Sequence[Path] = ()) -> str | None:
         error: what ended the job.
         places: where the job writes.
     """
-    if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return _sentence(error.__cause__, places)
+    if isinstance(error, InstantiationException) and (cause := error.__cause__) is not None:
+        if found := re.match("Error locating target ('.*?'), set env", str(error), re.S):
+            why = reason(cause.__cause__ or cause)
+            return printable(f"{found[1]} cannot be imported ({why}); correct its _target_.")
+        return _sentence(cause, places)
     if (words := refusal(error, places)) is not None:
         return f"{words}; set store= or hydra.run.dir= to another place."
     if isinstance(error, OSError):
@@ -264,6 +272,10 @@ def _sentence(error: BaseException, places: Sequence[Path] = ()) -> str | None:
             "this was training, or choose a smaller model or another trainer=, and give the "
             "command again: it resumes where it was."
         )
+    frames = traceback.extract_tb(error.__traceback__)
+    in_hydra = bool(frames) and frames[-1].filename == inspect.getfile(instantiate)
+    if isinstance(error, TypeError) and in_hydra:  # it calls with wrong or missing keys
+        return f"The configuration cannot be built: {reason(error)}; --cfg job shows what is set."
     return None
 
 

@@ -97,6 +97,11 @@ def _deferring(node: object) -> object:
     fields = {key: _deferring(value) for key, value in node.items()}
     if not fields.pop("_partial_", False):
         return fields
+    if "_target_" not in fields:
+        raise UserError(
+            f"The configuration has _partial_: true beside {', '.join(map(str, fields))}, but no "
+            "_target_; name the dotted path of a function there."
+        )
     return {"_target_": DEFERRED, "target": fields.pop("_target_"), "arguments": fields}
 
 

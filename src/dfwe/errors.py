@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from dfwe.markup import printable
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -15,18 +17,11 @@ class UserError(ValueError):
     prints it without a traceback and exits with code 1.
 
     Args:
-        sentence: whatever characters the names in it have, it stays on one line (`printable`).
+        sentence: stays on one line, whatever characters the names in it have.
     """
 
     def __init__(self, sentence: str) -> None:
         super().__init__(printable(sentence))
-
-
-def printable(text: str) -> str:
-    """The text with its line breaks, controls and halves of characters as Python escapes them."""
-    if text.isprintable():
-        return text
-    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
 
 
 def check_whole(name: str, value: object, least: int = 0) -> None:

@@ -23,9 +23,10 @@ from typing import (
 )
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from dfwe.errors import UserError, did_you_mean
 from dfwe.plain import is_list, is_mapping
@@ -44,6 +45,21 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Points = Annotated[int, Field(ge=2)]  # of a line, ends included
 Folds = Annotated[int, Field(ge=2)]  # that dialogues are split into
+NAME = "1 to 100 characters on one line, without blanks around them"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be what tables, pictures and loggers call something (`NAME`)."""
+    return 0 < len(text) <= 100 and text.isprintable() and text == text.strip()
+
+
+def _checked_name(text: str) -> str:
+    if not is_name(text):
+        raise PydanticCustomError("name", f"Input should be {NAME}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]  # of a task, a corpus, a model, for people
 Compatibility = Literal["tlidb", None]  # with the paper's code, its defects included
 Names = Annotated[Sequence[str], BeforeValidator(listed)]
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)

@@ -111,9 +111,10 @@ def _add(
 
 def _list(store: Store, options: argparse.Namespace) -> int:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from dfwe.reporting.terminal import console
 
     del options
     known = inventory(store)
@@ -127,11 +128,11 @@ def _list(store: Store, options: argparse.Namespace) -> int:
         table.add_row(Text(group or "shared", style="bold"))
         for result in results:
             table.add_row(*map(Text, _cells(result, known)))
-    console = Console()
+    terminal = console()
     if known.results:
-        console.print(table)
+        terminal.print(table)
     for line in _totals(store, known):
-        console.print(Text(line))
+        terminal.print(Text(line))
     return 0
 
 

@@ -1,6 +1,7 @@
 """The tests' part of `make fuzz`: forty inputs of each kind, always the same."""
 
 from functools import partial
+from itertools import product
 
 import fuzzing
 import pytest
@@ -18,6 +19,21 @@ def fuzz(record_property):
             record_property("fuzz", (kind, dict(tally.ends), tally.seconds))
 
     return run
+
+
+@pytest.fixture
+def no_random_start(monkeypatch):
+    """Networks are built without random weights, which take most of the time: all come from files.
+
+    Those that the files hold are made before, with random weights.
+    """
+    import torch
+    from tiny_checkpoints import network
+
+    for kind, seed in product(("t5", "bert"), range(4)):
+        network(kind, seed)
+    for name in ("normal_", "uniform_", "kaiming_uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
 
 
 def pytest_terminal_summary(terminalreporter):

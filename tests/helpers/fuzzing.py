@@ -24,7 +24,7 @@ from dfwe.errors import UserError
 ASKED = os.environ.get("DFWE_FUZZ")  # inputs of each kind; unset in the tests
 COUNT = int(ASKED or 40)
 SEED = int(os.environ.get("DFWE_FUZZ_SEED", "0"))
-PATIENCE = 20  # processor seconds for one input
+PATIENCE = 6  # processor seconds for one input
 SHARE = 0.1  # of the inputs, at least, end in a value that was computed twice
 OURS = re.compile(r"object at 0x|Traceback|pydantic|ValidationError|<class|<function")
 

@@ -106,3 +106,17 @@ def test_a_path_to_nothing_is_refused(target):
 def test_what_cannot_be_called_is_refused():
     with pytest.raises(UserError, match="cannot be called"):
         Deferred("dfwe.search.loop.FLAT").resolve()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"average": "micro", "averag": 1}, "averag"), ({}, "average")],
+)
+def test_a_part_with_keys_that_do_not_fit_is_a_sentence(arguments, words):
+    part = Deferred("dfwe.tasks.metrics.TokenF1", arguments)
+    with pytest.raises(UserError, match=words):
+        part()
+    with pytest.raises(
+        UserError, match="cannot be called as it is configured: missing a required"
+    ):
+        Deferred("dfwe.data.table.classification", {"context": "{text}"})([], "t", [])

@@ -5,6 +5,7 @@ import pytest
 
 from dfwe.errors import UserError
 from dfwe.pipeline.record import Array, Record
+from dfwe.pipeline.store import StoredRecipe
 
 
 class Scores(Record):
@@ -37,6 +38,10 @@ CONTENTS = {
     '{"score": "1", "alpha": [1]}': "score: Input should be a valid number",
     '{"score": 1.0, "alpha": [1], "extra": 2}': "extra: Extra inputs are not permitted",
     '{"score": 1.0, "alpha": [NaN]}': "alpha: .*not finite",
+    '{"score": 1.0, "alpha": {"a": 1}}': "alpha: .*no list of numbers",
+    '{"score": 1.0, "alpha": ["1"]}': "alpha: .*no list of numbers",
+    '{"score": 1.0, "alpha": [true]}': "alpha: .*no list of numbers",
+    f'{{"score": 1.0, "alpha": [1{"0" * 400}]}}': "alpha: .*beyond all floating-point ones",
     '{"score": 1.0, ': "Invalid JSON",
 }
 
@@ -49,3 +54,14 @@ def test_what_is_no_such_record_is_named_with_the_way_out(content, tmp_path):
         UserError, match=rf"as a Scores \({CONTENTS[content]}.*; delete the folder"
     ):
         Scores.read(path)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_settings_of_a_recipe_are_finite_too(number, tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(
+        '{"format": 1, "kind": "k", "version": 1, "address": "a", "parents": [], "files": {}, '
+        f'"settings": {{"x": [{number}]}}}}'
+    )
+    with pytest.raises(UserError, match="settings: Value error, Out of range float values"):
+        StoredRecipe.read(path)

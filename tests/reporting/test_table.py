@@ -56,7 +56,7 @@ def test_latex_escapes_and_rules_off_the_means(sheet):
     lines = sheet.latex().splitlines()
     assert lines[0] == r"\begin{tabular}{lrr}"
     assert lines[4] == r"a \& b & 1.00 $\pm$ 0.50 & 50\% \\"
-    assert lines[5] == r"c<d & 2.00 & -- \\"
+    assert lines[5] == r"c\textless{}d & 2.00 & -- \\"
     assert lines[6] == r"\midrule"
 
 

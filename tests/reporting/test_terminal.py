@@ -24,7 +24,15 @@ from dfwe.reporting.results import (
     TrainedResult,
 )
 from dfwe.reporting.table import Table
-from dfwe.reporting.terminal import clock, contenders, sheet, summary, trained
+from dfwe.reporting.terminal import (
+    clock,
+    console,
+    contenders,
+    sheet,
+    show,
+    summary,
+    trained,
+)
 
 LABELS = ["characters", "characters+sources", "meld", "qa", "reading"]
 ALPHA = [0.12, 0.41, 0.05, 0.22, 0.2]
@@ -359,3 +367,24 @@ def test_a_narrow_terminal_gets_the_brief_columns_and_a_wide_one_all(width, show
     assert next(line.split() for line in lines if "task" in line) == shown
     assert max(map(len, (line.rstrip() for line in lines))) <= width
     assert "A note." in captured.get()
+
+
+def test_names_and_paths_are_no_markup(results: Results, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    names = "a[/]b", "[b]c", ":smile:", "[link=x]d"
+    sheets = [Table(names[0], names, [names]), Table("Two", ["model"], [[names[1]]])]
+    show(sheets, Path("/tmp/x[/]y"), Path("/tmp/:smile:[b]"))
+    text = capsys.readouterr().out
+    assert text.splitlines()[-2:] == ["/tmp/x[/]y", "/tmp/:smile:[b]"]
+    assert text.split("\n\n")[0].split() == list(names[:1])
+    assert [line.split() for line in text.splitlines() if ":smile:" in line][:2] == [
+        list(names)
+    ] * 2
+    control = MethodResult(
+        name="[/]", dev=1.0, test=2.0, delta=1.0, interval=None,
+        seconds=None, evaluations=None, tokens=None, flops=None,
+    )  # fmt: skip
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(contenders([control, control]))
+    assert captured.get().count("[/]") == 2

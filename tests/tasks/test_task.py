@@ -1,5 +1,6 @@
 """A task reads a corpus, scores texts in points, and names what decides its score."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -210,3 +211,16 @@ def test_where_the_answer_is_in_a_long_dialogue_shows_with_tlidb_alone(
 def test_labels_that_yaml_read_as_something_else_are_to_be_quoted(labels, sentence):
     with pytest.raises(UserError, match=sentence):
         emory(labels=labels)
+
+
+@pytest.mark.parametrize("name", ["", " emory", "two\nlines", "a" * 101, "\x1b[31m"])
+def test_a_name_is_something_to_be_read_on_one_line(name):
+    with pytest.raises(UserError, match="should be 1 to 100 characters on one line"):
+        replace(emory(), name=name)
+
+
+def test_the_keys_of_a_reader_are_checked():
+    with pytest.raises(UserError, match=r"task\.read\.prompt=5 should be a valid string"):
+        replace(emory(), read=partial(friends.emotion, prompt=5))
+    with pytest.raises(UserError, match=r"task\.read\.promt= is not known"):
+        replace(emory(), read=partial(friends.emotion, promt="x"))

@@ -382,3 +382,13 @@ def test_a_sentencepiece_file_of_another_name_is_a_tokenizer(make_bert, save, tm
     assert "sentencepiece.bpe.model" in checkpoint.tokenizer_files
     exported = WeightSpace.from_pretrained([folder]).export([1.0], tmp_path / "out")
     assert (exported / "sentencepiece.bpe.model").is_file()
+
+
+def test_more_layers_than_there_are_tensors_are_refused_before_they_are_built(
+    make, save, tmp_path
+):
+    folder = save(make("bert"), tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**9}))
+    with pytest.raises(UserError, match="says num_hidden_layers=1000000000, but the weights are"):
+        load_network(Checkpoint.read(folder))

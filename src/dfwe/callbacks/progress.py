@@ -8,7 +8,6 @@ from datetime import timedelta
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from dfwe.callbacks.epochs import Epochs
+from dfwe.reporting.terminal import console
 from dfwe.search.ledger import Trial
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,12 @@ def _is_quiet() -> bool:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         _Clock(),
         TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         disable=_is_quiet(),
     )
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dfwe.data.dialogue import Dialogue, Turn
 from dfwe.data.strict_json import loads
 from dfwe.errors import UserError, reason, schema_fault
-from dfwe.settings import settings
+from dfwe.settings import Name, settings
 
 SPLITS = ("train", "dev", "test")
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
@@ -166,7 +166,7 @@ class TLiDBCorpus:
         UserError: a field is of another type, or shots are neither `few` nor `full`.
     """
 
-    name: str
+    name: Name
     path: str
     shots: Shots = "few"
     source_shots: Shots | None = None

@@ -13,7 +13,7 @@ from dfwe.data.dialogue import Dialogue, Example, known_label
 from dfwe.data.rows import Row, Table, read_dataset, read_files
 from dfwe.data.templates import fill
 from dfwe.errors import UserError, reason
-from dfwe.settings import Count, settings
+from dfwe.settings import Count, Name, settings
 
 STORED = {"train": "train", "dev": "validation", "test": "test"}  # as `datasets` names them
 FILES = {"validation": ("dev", "validation", "valid", "val")}  # what a split's may be called
@@ -45,7 +45,7 @@ class TableCorpus:
         UserError: a field is of another type, or a limit names no table.
     """
 
-    name: str
+    name: Name
     path: str
     titles: Sequence[str]
     label: str = "label"

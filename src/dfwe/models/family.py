@@ -18,7 +18,7 @@ from dfwe.plain import Plain
 from dfwe.pretraining.config import PretrainingConfig
 from dfwe.scoring.decoding import Decoding
 from dfwe.scoring.labels import check_labels
-from dfwe.settings import Count, settings
+from dfwe.settings import Count, Name, settings
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.weights.adapters import read_checkpoint
@@ -58,7 +58,7 @@ class ModelFamily(ABC):
         pretraining: settings of `stage=pretrain`, for a model that is trained from scratch.
     """
 
-    name: str
+    name: Name
     path: str | None = None
     revision: str | None = None
     max_input: Count = 512

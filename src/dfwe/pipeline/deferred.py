@@ -40,7 +40,21 @@ class Deferred:
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def __call__(self, *positional: object, **keywords: object) -> object:
-        return self.resolve()(*positional, **{**self.arguments, **keywords})
+        """What the function returns.
+
+        Raises:
+            UserError: it takes other arguments.
+        """
+        function, arguments = self.resolve(), {**self.arguments, **keywords}
+        try:
+            inspect.signature(function).bind(*positional, **arguments)
+        except TypeError as error:
+            raise UserError(
+                f"{self.target} cannot be called as it is configured: {error}; correct its keys."
+            ) from None
+        except ValueError:  # a builtin without a signature
+            pass
+        return function(*positional, **arguments)
 
     def resolve(self) -> Callable[..., object]:
         """What the path names, imported.

@@ -1,23 +1,51 @@
 """Records: what a step measured, stored as JSON and read back as the type it was written as."""
 
 import json
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+)
 
 from dfwe.errors import UserError
+from dfwe.plain import is_list
 
 
 def _array(value: object) -> NDArray[np.float64]:
-    array = np.asarray(value, dtype=np.float64)
+    if not _are_numbers(value):
+        raise ValueError("it is no list of numbers")
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except OverflowError:
+        raise ValueError("it holds a number beyond all floating-point ones") from None
     if not np.isfinite(array).all():
         raise ValueError("it holds a value that is not finite")
     return array
 
 
+def _are_numbers(value: object) -> bool:
+    if is_list(value):
+        return all(map(_are_numbers, value))
+    return not isinstance(value, bool) and isinstance(value, np.ndarray | Real)
+
+
+def _finite(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    json.dumps(value, allow_nan=False)  # raises ValueError
+    return value
+
+
+# A JSON object, its numbers finite as those of every record.
+Json = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 # A float64 array of any shape; nested lists in JSON.
 Array = Annotated[
     NDArray[np.float64],

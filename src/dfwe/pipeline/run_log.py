@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from dfwe.errors import UserError, check_number, reason
+from dfwe.markup import csv_cell
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.files import write_json
 from dfwe.pipeline.loggers import CSV, WANDB
@@ -268,7 +269,9 @@ def _(
     path = Path(logger.log_dir) / f"{name.replace('/', '_')}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])
+        writer = csv.writer(file)
+        for row in (columns, *rows):
+            writer.writerow([csv_cell(x) if isinstance(x, str) else x for x in row])
 
 
 @log_summary.register

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Literal, TypeVar
 from uuid import uuid4
 
-from pydantic import JsonValue
-
 from dfwe.errors import UserError
 from dfwe.pipeline.files import discard, locks_work, sync, write_text
 from dfwe.pipeline.manifest import FileEntry, entry_of, fault, first_fault
 from dfwe.pipeline.provenance import Provenance
 from dfwe.pipeline.recipe import Recipe, address_of
-from dfwe.pipeline.record import Record
+from dfwe.pipeline.record import Json, Record
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -41,7 +39,7 @@ class StoredRecipe(Record):
     kind: str
     version: int
     address: str
-    settings: dict[str, JsonValue]
+    settings: Json
     parents: list[str]
     files: dict[str, FileEntry]
 

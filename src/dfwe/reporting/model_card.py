@@ -3,6 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
+from dfwe.markup import markdown, markdown_code
 from dfwe.pipeline.recipe import Recipe
 from dfwe.reporting.results import ModelScores, Results
 from dfwe.reporting.terminal import DASH, points
@@ -94,7 +95,7 @@ def _eval_results(results: Results, family: str) -> "list[EvalResult]":
 
 def _head(results: Results) -> list[str]:
     return [
-        f"# {results.task}, a mixture of {len(results.experts)} models",
+        f"# {markdown(results.task)}, a mixture of {len(results.experts)} models",
         "",
         "The weights are a convex combination of the models below, `theta(alpha) = sum_i alpha_i "
         "theta_i`. A search without gradients chose the alpha with the best score on the dev "
@@ -123,12 +124,12 @@ def _mixture(results: Results) -> list[str]:
     groups = grouped or {"alpha": single}
     lines = [
         "## Mixture",
-        f"| model | {' | '.join(groups)} | dev | recipe |",
+        f"| model | {' | '.join(map(markdown, groups))} | dev | recipe |",
         "|---|" + "---:|" * (len(groups) + 1) + "---|",
     ]
     for row in results.experts:
         weights = [f"{weights[row.label]:.6f}" for weights in groups.values()]
-        cells = [row.label, *weights, points(row.dev), f"`{row.address}`"]
+        cells = [markdown(row.label), *weights, points(row.dev), f"`{row.address}`"]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -141,7 +142,8 @@ def _scores(results: Results) -> list[str]:
     }
     lines = [
         "## Scores",
-        f"Points of the task `{results.task}` on `{results.corpus}`; the search used dev alone.",
+        f"Points of the task {markdown_code(results.task)} on {markdown_code(results.corpus)}; "
+        "the search used dev alone.",
         "",
         "| model | dev | test |",
         "|---|---:|---:|",
@@ -156,8 +158,9 @@ def _scores(results: Results) -> list[str]:
 def _recipe(results: Results, recipe: Recipe) -> list[str]:
     return [
         "## Recipe",
-        f"Data: corpus `{results.corpus}`, target `{results.task}`, from "
-        f"{', '.join(results.sources)}; model `{results.model}`, seed {results.seed}. "
+        f"Data: corpus {markdown_code(results.corpus)}, target {markdown_code(results.task)}, "
+        f"from {', '.join(map(markdown, results.sources))}; model "
+        f"{markdown_code(results.model)}, seed {results.seed}. "
         "What decided these weights, data by digest and parents by address; `mergekit.yml`, where "
         "there is one, computes them from the parents alone:",
         "",
@@ -172,6 +175,7 @@ def _licence(results: Results, base: str | None) -> list[str]:
     origin = f"[{base}](https://huggingface.co/{base})" if base else "the models it consists of"
     return [
         "## Licence",
-        f"None is given here. The terms of {origin} and of the data (`{results.corpus}`) apply "
+        f"None is given here. The terms of {origin} and of the data "
+        f"({markdown_code(results.corpus)}) apply "
         "to a mixture too: read them before you share it.",
     ]

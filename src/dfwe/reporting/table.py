@@ -6,8 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-SPECIAL = {"±": "$\\pm$", "–": "--", "×": "$\\times$"}  # noqa: RUF001
-LATEX = str.maketrans({letter: f"\\{letter}" for letter in "&%$#_{}"} | SPECIAL)
+from dfwe.markup import csv_cell, latex, markdown
 
 
 @dataclass(frozen=True)
@@ -31,25 +30,34 @@ class Table:
     brief: Sequence[str] = field(default=(), kw_only=True)
 
     def markdown(self) -> str:
-        body = [list(row) for row in self.rows]
+        body = [[*map(markdown, row)] for row in self.rows]
         for row in body[len(body) - self.last :]:
             row[0] = f"**{row[0]}**"
-        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *body]
+        lines = [
+            [*map(markdown, self.columns)],
+            ["---", *["---:"] * (len(self.columns) - 1)],
+            *body,
+        ]
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         return "\n".join(
-            [f"### {self.title}\n", table, *([f"{self.note}\n"] if self.note else [])]
+            [
+                f"### {markdown(self.title)}\n",
+                table,
+                *([f"{markdown(self.note)}\n"] if self.note else []),
+            ]
         )
 
     def csv(self) -> str:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        rows = [[*map(csv_cell, row)] for row in (self.columns, *self.rows)]
+        csv.writer(text, lineterminator="\n").writerows(rows)
         return text.getvalue()
 
     def latex(self) -> str:
         """A `tabular` for booktabs."""
 
         def line(cells: Sequence[str]) -> str:
-            return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"
+            return " & ".join(map(latex, cells)) + r" \\"
 
         cut = len(self.rows) - self.last
         apart = [r"\midrule", *map(line, self.rows[cut:])] if self.last else []

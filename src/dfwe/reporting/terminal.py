@@ -23,6 +23,11 @@ NAMES = {  # of methods, where it is more than the key with spaces
 }
 
 
+def console(*, stderr: bool = False) -> Console:
+    """A terminal that shows names as they are: no markup, no emoji, no highlighting."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
 def summary(results: Results) -> Group:
     """The end of a run: each model's weight in the mixture, dev and test, delta to the baseline.
 
@@ -104,11 +109,11 @@ def contenders(rows: Sequence[MethodResult]) -> RichTable:
     return table
 
 
-def sheet(whole: Table, console: Console) -> Group:
-    """A sheet as the console has room for: all columns, or the brief ones."""
+def sheet(whole: Table, terminal: Console) -> Group:
+    """A sheet as the terminal has room for: all columns, or the brief ones."""
     table, note = _table(whole, whole.columns), whole.note
-    unbounded = console.options.update(max_width=10_000)
-    if whole.brief and console.measure(table, options=unbounded).maximum > console.width:
+    unbounded = terminal.options.update(max_width=10_000)
+    if whole.brief and terminal.measure(table, options=unbounded).maximum > terminal.width:
         table = _table(whole, [name for name in whole.columns if name in whole.brief])
         note = f"{note} All columns: {whole.name}.md.".lstrip()
     return Group(Text(whole.title, style="bold"), table, Text(f"{note}\n", style="dim"))
@@ -116,11 +121,11 @@ def sheet(whole: Table, console: Console) -> Group:
 
 def show(tables: Sequence[Table], *paths: Path) -> None:
     """Print sheets, then the paths of what was written, a line each."""
-    console = Console()
+    terminal = console()
     for whole in tables:
-        console.print(sheet(whole, console))
+        terminal.print(sheet(whole, terminal))
     for path in paths:
-        console.print(str(path), soft_wrap=True, highlight=False)
+        terminal.print(str(path), soft_wrap=True)
 
 
 def _table(whole: Table, columns: Sequence[str]) -> RichTable:

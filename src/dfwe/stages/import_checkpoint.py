@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dfwe.errors import UserError
+from dfwe.markup import printable
 from dfwe.pipeline.files import file_digest, read_json
 from dfwe.pipeline.recipe import digest
 from dfwe.pipeline.record import Record
@@ -111,7 +112,9 @@ def import_checkpoints(names: Sequence[str]) -> tuple[ImportCheckpoint, ...]:
     if len(set(labels)) < len(labels):
         labels = [f"{number} {name}" for number, name in enumerate(names, 1)]
     return tuple(
-        ImportCheckpoint(label, name, name if checkpoint.tokenizer_folder else with_tokenizer[0])
+        ImportCheckpoint(
+            printable(label), name, name if checkpoint.tokenizer_folder else with_tokenizer[0]
+        )
         for label, (name, checkpoint) in zip(labels, pairs, strict=True)
     )
 

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Dialogue, Example
 from dfwe.errors import UserError, schema_fault
-from dfwe.pipeline.deferred import describe
+from dfwe.pipeline.deferred import check_part, describe
 from dfwe.plain import Plain
-from dfwe.settings import Compatibility, Count, settings
+from dfwe.settings import Compatibility, Count, Name, settings
 from dfwe.tasks.answers import Answer, Value
 from dfwe.tasks.metrics import Metric
 
@@ -39,7 +39,7 @@ class Task:
         UserError: a field is of another type or out of its range.
     """
 
-    name: str
+    name: Name
     title: str
     read: Reader
     answer: Answer
@@ -47,6 +47,9 @@ class Task:
     max_new_tokens: Count
     labels: Sequence[str] | None = None
     compatibility: Compatibility = None
+
+    def __post_init__(self) -> None:
+        check_part("task.read", self.read)
 
     def examples(self, corpus: Corpus, split: str) -> tuple[Example, ...]:
         """The split's examples, in the corpus's order.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from dfwe.errors import UserError
-from dfwe.weights.checkpoint import FLOATS, SAVE_AGAIN, WHOLE, Checkpoint
+from dfwe.weights.checkpoint import CONFIG, FLOATS, SAVE_AGAIN, WHOLE, Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,6 +98,23 @@ def check_kinds(checkpoint: Checkpoint) -> None:
             )
     if not checkpoint.layout.names:
         raise UserError(f"{folder} holds no floating-point tensor; save the model again.")
+
+
+def check_depth(checkpoint: Checkpoint) -> None:
+    """Check that config.json asks for no more layers than there are tensors.
+
+    `from_pretrained` builds all of them before it looks at the weights.
+
+    Raises:
+        UserError: it does.
+    """
+    number = len(checkpoint.tensors)
+    for key, value in checkpoint.config.items():
+        if "layer" in key and isinstance(value, int) and value > number:
+            raise UserError(
+                f"{checkpoint.source / CONFIG} says {key}={value}, but the weights are {number} "
+                f"tensors; put config.json right, or {SAVE_AGAIN}."
+            )
 
 
 def judge(

@@ -23,6 +23,7 @@ from dfwe.weights.checkpoint import (
 from dfwe.weights.generation import generate, generation_of, read_generation
 from dfwe.weights.judgement import (
     LoadingInfo,
+    check_depth,
     check_kinds,
     check_ties,
     embedding_rows,
@@ -187,6 +188,7 @@ def load_network(
     import torch
 
     check_kinds(checkpoint)
+    check_depth(checkpoint)
     folder, adapter = checkpoint.source, checkpoint if isinstance(checkpoint, Adapter) else None
     kind = kind or (None if adapter is None else adapter.network)
     config = config_of(checkpoint, **settings)

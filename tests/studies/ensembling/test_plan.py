@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dfwe.errors import UserError
+from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.executor import Stage, execute
 from dfwe.pipeline.store import Store
 from dfwe.scoring.decoding import Greedy
@@ -360,3 +361,10 @@ def test_a_search_that_starts_by_noise_takes_its_errors_from_the_answers(make_st
     trials = read_trials(context.store.folder(plan.interpolation.recipe) / TRIALS)
     assert len(trials) > 6
     assert record.cross_fitted is not None
+
+
+def test_a_control_has_a_name_that_a_table_can_show(make_study):
+    with pytest.raises(
+        UserError, match=r"controls has the name 'a\\nb', which should be 1 to 100"
+    ):
+        make_study(controls={"a\nb": Deferred("dfwe.studies.ensembling.controls.joint")})

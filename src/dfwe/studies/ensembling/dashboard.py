@@ -4,12 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from dfwe.errors import UserError
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage, Work
 from dfwe.pipeline.loggers import WANDB, wandb_api
+from dfwe.reporting.terminal import console
 from dfwe.studies.ensembling.plan import EnsemblingStudy
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _save(context: Context) -> dict[str, float | None]:
             f"The workspace of {entity}/{project} could not be saved ({error}); check "
             "logger.entity and logger.project."
         ) from None
-    Console().print(f"dashboard  {saved.url}", soft_wrap=True)
+    console().print(f"dashboard  {saved.url}", soft_wrap=True)
     return {}
 
 

@@ -13,6 +13,7 @@ from dfwe.pipeline.executor import lineage
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
 from dfwe.search.config import Search
+from dfwe.settings import NAME, is_name
 from dfwe.stages.evaluate import Evaluate, Evaluation, Key, Test
 from dfwe.stages.import_checkpoint import import_checkpoints
 from dfwe.stages.interpolate import Interpolate
@@ -52,6 +53,8 @@ class EnsemblingStudy(Experiment):
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
         for key, parts in (("controls", self.controls), ("landscapes", self.landscapes)):
             for name, part in parts.items():
+                if not is_name(name):
+                    raise UserError(f"{key} has the name '{name}', which should be {NAME}.")
                 check_part(f"{key}.{name}", part)
         places = {Path(name).expanduser().resolve() for name in self.checkpoints}
         if len(places) < len(self.checkpoints):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
-
+from dfwe.markup import csv_cell
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
 from dfwe.pipeline.files import copy_folder, write_text
@@ -118,7 +117,7 @@ def results(plan: Plan, stage: Stage, store: Store, overrides: Sequence[str] = (
 
 def present(plan: Plan, stage: Stage, context: Context) -> Results:
     """Write the run's folder and print the table; the last line is results.json's path."""
-    from dfwe.reporting.terminal import contenders, summary, trained
+    from dfwe.reporting.terminal import console, contenders, summary, trained
 
     output, store = context.output, context.store
     output.mkdir(parents=True, exist_ok=True)
@@ -132,18 +131,18 @@ def present(plan: Plan, stage: Stage, context: Context) -> Results:
         _write_answers(plan, context)
     path = output / "results.json"
     shown.write(path)
-    console = Console()
+    terminal = console()
     searched = {"interpolate", "evaluate"} & {*stage.computes}
-    console.print(summary(shown) if searched else trained(shown, stage.computes, store.root))
+    terminal.print(summary(shown) if searched else trained(shown, stage.computes, store.root))
     if plan.study.controls and shown.methods:
-        console.print(contenders(shown.methods))
+        terminal.print(contenders(shown.methods))
     lines = [f"plots        {output}", str(path)]
     if shown.model_dir:
         lines.insert(0, f"final model  {shown.model_dir}")
     if plan.pretraining is not None and plan.pretraining.recipe in store:
         lines.insert(0, f"base model   {store.whole(plan.pretraining.recipe)}")
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.print(line, soft_wrap=True)
     return shown
 
 
@@ -338,14 +337,14 @@ def _write_answers(plan: Plan, context: Context) -> None:
     rows = zip(*(column.texts for column in answers.values()), strict=True)
     with (output / "answers.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", *columns])
+        writer.writerow(["id", *map(csv_cell, columns)])
         for example, texts in zip(test.examples, rows, strict=True):
-            writer.writerow([example.id, *texts])
+            writer.writerow([csv_cell(text) for text in (example.id, *texts)])
     submissions: dict[str, Key] = {
         "predictions": "mixture",
         "baseline_predictions": "baseline",
     }
-    for name, key in submissions.items():  # instance id and prediction, without a header
+    for name, key in submissions.items():  # instance id and prediction, as they are, no header
         with (output / f"{name}.csv").open("w", newline="") as file:
             pairs = zip(test.examples, answers[key].texts, strict=True)
             csv.writer(file).writerows([example.id, text] for example, text in pairs)

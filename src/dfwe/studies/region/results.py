@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
 
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage, Work
 from dfwe.pipeline.files import write_json
 from dfwe.pipeline.store import Store
 from dfwe.reporting.table import Table
-from dfwe.reporting.terminal import show
+from dfwe.reporting.terminal import console, show
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.studies.experiment import Experiment
 from dfwe.studies.region.config import Settings
@@ -88,7 +87,7 @@ def finetune(
     def present() -> dict[str, float | None]:
         record = context.store.record(model.recipe, TrainRecord)
         folder = context.store.whole(model.recipe)
-        Console().print(f"{model.label}  dev {record.dev.score:.2f}  {folder}", soft_wrap=True)
+        console().print(f"{model.label}  dev {record.dev.score:.2f}  {folder}", soft_wrap=True)
         return {}
 
     return Work(present, (model,) if plan.base is None else (plan.base, model))
