@@ -10,13 +10,17 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dfwe.config import build
+from dfwe.config import build, chosen_parts, search_of, training_of
+from dfwe.errors import UserError
+from dfwe.pipeline.trainer import shortening
 from dfwe.schema import Sources
+from dfwe.training.config import TrainingConfig
 
 pytestmark = pytest.mark.slow  # composes every file
 
 CONF = Path(__file__).parents[1] / "conf"
-SUBGROUPS = ("search/groups",)  # chosen beside their group; other folders hold more of its options
+# Chosen beside their group; other folders hold more of its options.
+SUBGROUPS = ("search/groups", "training/optimizer", "training/schedule")
 
 
 def option(path: Path) -> str:
@@ -30,7 +34,16 @@ def option(path: Path) -> str:
 OPTIONS = sorted(
     option(path) for path in CONF.glob("*/**/*.yaml") if path != CONF / "search" / "base.yaml"
 )
-BUILT = ("corpus", "task", "model", "decoding", "training", "search", "trainer", "logger", "stage")
+BUILT = (
+    "corpus",
+    "task",
+    "model",
+    "decoding",
+    "search",
+    "trainer",
+    "stage",
+)
+PARTS = ("logger", "callbacks")
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +56,18 @@ def source_names(cfg):
     return list(build("sources", cfg.sources, Sources).named(cfg.task.name))
 
 
+CALLBACKS = "lightning.pytorch.callbacks"
 TASKS = {path.stem for path in (CONF / "task").glob("*.yaml")}
 
 
 def test_the_options_exist():
-    assert {option.partition("=")[0] for option in OPTIONS} >= {*BUILT, "sources", "experiment"}
+    assert {option.partition("=")[0] for option in OPTIONS} >= {
+        *BUILT,
+        *PARTS,
+        "training",
+        "sources",
+        "experiment",
+    }
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -55,9 +75,12 @@ def test_a_file_composes_and_instantiates(option):
     group = option.partition("=")[0].partition("/")[0]
     cfg = compose("config", overrides=[option])
     whole = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert set(BUILT) < set(whole)
+    assert {*BUILT, *PARTS} < set(whole)
     for name in [group] if group in BUILT else BUILT:
         assert hydra.utils.instantiate(cfg[name], _convert_="all") is not None
+    assert isinstance(training_of(cfg), TrainingConfig)
+    for name in PARTS:
+        assert all(callable(part.resolve()) for part in chosen_parts(cfg, name))
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
@@ -92,6 +115,63 @@ def test_a_small_model_brings_its_own_fit_and_the_command_line_wins():
         compose("config", overrides=["model=tiny", "training=table1"]).training
         == compose("config", overrides=["training=table1"]).training
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "targets"),
+    [
+        (["logger=[csv,tensorboard]"], ["CSVLogger", "TensorBoardLogger"]),
+        (["logger=none"], []),
+        (["++logger._target_=mine.Logger", "++logger.colour=red"], ["Logger"]),
+        (["logger=csv", "++logger.mine._target_=mine.Logger"], ["CSVLogger", "Logger"]),
+    ],
+    ids=str,
+)
+def test_loggers_are_one_several_none_or_any_by_dotted_path(overrides, targets):
+    chosen = chosen_parts(compose("config", overrides=overrides), "logger")
+    assert [part.target.rpartition(".")[2] for part in chosen] == targets
+    assert all(part.arguments == {"colour": "red"} for part in chosen[:1] if "mine" in part.target)
+
+
+def test_a_loggers_key_stands_under_its_name():
+    cfg = compose("config", overrides=["++logger.mode=online"])
+    with pytest.raises(
+        UserError, match=r"^logger\.mode= is not known; .*: logger\.wandb\.mode=\.$"
+    ):
+        chosen_parts(cfg, "logger")
+
+
+def test_callbacks_are_none_or_several():
+    assert chosen_parts(compose("config"), "callbacks") == ()
+    cfg = compose("config", overrides=["callbacks=[timer,model_summary]"])
+    timer, summary = chosen_parts(cfg, "callbacks")
+    assert (timer.target, summary.target) == (f"{CALLBACKS}.Timer", f"{CALLBACKS}.ModelSummary")
+
+
+def test_an_optimizer_a_schedule_and_callbacks_of_training_are_parts():
+    cfg = compose(
+        "config",
+        overrides=[
+            "model=tiny",
+            "training/optimizer=adamw",
+            "training/schedule=cosine",
+            "++training.optimizer.weight_decay=0.1",
+            f"++training.callbacks.ema._target_={CALLBACKS}.EMAWeightAveraging",
+        ],
+    )
+    training = training_of(cfg)
+    assert training.learning_rate == 5e-4
+    assert training.optimizer.arguments == {"weight_decay": 0.1}
+    assert training.schedule.target == "dfwe.training.optimizers.cosine"
+    assert [part.target for part in training.callbacks] == [f"{CALLBACKS}.EMAWeightAveraging"]
+    assert training_of(compose("config")) == TrainingConfig()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "debug").glob("*.yaml")))
+def test_a_debug_run_is_shortened_whatever_else_is_set(name):
+    cfg = compose("config", overrides=["experiment=quickstart", f"debug={name}"])
+    assert shortening(cfg.trainer)
+    assert search_of(cfg).is_uniform == (name == "fast")
 
 
 def test_a_task_may_come_without_sources(tmp_path):

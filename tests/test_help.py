@@ -16,6 +16,7 @@ from dfwe.settings import in_words, parameters
 from dfwe.training.config import TrainingConfig
 
 CONF = Path(config_folder())
+SUBGROUPS = {"search/groups", "training/optimizer", "training/schedule"}
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_help_has_a_line_for_every_stage_group_key_and_command(dfwe):
     named = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines if line[:2] == "  "}
     stages = [path.relative_to(CONF / "stage") for path in (CONF / "stage").rglob("*.yaml")]
     wanted = {path.with_suffix("").as_posix() for path in stages}
-    wanted |= {group for group in groups() if group != "stage"} | {"search/groups"}
+    wanted |= {group for group in groups() if group != "stage"} | SUBGROUPS
     wanted |= {*keys_of(RunSettings), *COMMANDS}
     assert wanted <= {*named}
     assert all(named[name] for name in wanted)
@@ -56,7 +57,7 @@ def test_every_option_and_group_says_what_it_is():
         lines = [line for line in path.read_text().splitlines() if "# @package" not in line]
         assert lines[0].startswith("# "), path
     described = {group for group, *_ in CHOSEN.findall((CONF / "config.yaml").read_text())}
-    assert described == {*groups(), "search/groups"}
+    assert described == {*groups(), *SUBGROUPS}
 
 
 def test_a_key_has_its_type_range_default_and_meaning(dfwe):

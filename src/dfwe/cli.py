@@ -54,6 +54,14 @@ OPTIONS = {  # options that Hydra does not know -> the overrides that they stand
     "-q": f"{CONSOLE}=WARNING",
     "--quiet": f"{CONSOLE}=WARNING",
 }
+OPEN = (  # take any key: what is built of them says which are known
+    "trainer.",
+    "logger.",
+    "callbacks.",
+    "training.optimizer.",
+    "training.schedule.",
+    "training.callbacks.",
+)
 
 
 class JobFailed(CompactHydraException):
@@ -114,7 +122,9 @@ def _dispatch(words: list[str]) -> int:
         check_words(words, COMMANDS)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds is told here, in one sentence
         logging.raiseExceptions = False  # a full disk stops the log without a traceback per line
-        sys.argv[1:] = [OPTIONS.get(word, word) for word in words]
+        sys.argv[1:] = [
+            f"++{word}" if word.startswith(OPEN) else OPTIONS.get(word, word) for word in words
+        ]
         if not planning:
             job()
             return 0

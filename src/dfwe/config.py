@@ -1,10 +1,12 @@
 """The configuration as Hydra composes it -> the objects that a stage runs with."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dfwe.errors import UserError, did_you_mean
 from dfwe.pipeline.disk import check_writable, refusal
-from dfwe.plain import is_list, is_mapping
+from dfwe.plain import Plain, is_list, is_mapping
 from dfwe.schema import RunSettings, Sources, check_keywords, find
 from dfwe.settings import listed
 
@@ -25,10 +27,16 @@ if TYPE_CHECKING:
     from dfwe.data.corpus import Corpus
     from dfwe.pipeline.context import Context
     from dfwe.pipeline.deferred import Deferred
+    from dfwe.search.config import Search
     from dfwe.studies.ensembling.plan import EnsemblingStudy
+    from dfwe.training.config import TrainingConfig
 
 DEFERRED = "dfwe.pipeline.deferred.Deferred"
 TRUSTED = ("dfwe", "torch.optim", "lightning", "transformers")
+DECIDING = (  # the parts of a configuration that decide a result
+    *("corpus", "task", "sources", "decoding", "training", "model", "search", "experiment"),
+    *("controls", "landscapes"),
+)
 T = TypeVar("T")
 
 
@@ -206,9 +214,7 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
     from dfwe.models.family import ModelFamily
     from dfwe.pipeline.context import device_kind
     from dfwe.scoring.decoding import Decoding
-    from dfwe.search.config import Search
     from dfwe.studies.ensembling.plan import EnsemblingStudy
-    from dfwe.training.config import TrainingConfig
 
     return EnsemblingStudy(
         corpus=_corpus(OmegaConf.to_yaml(cfg.corpus, resolve=True)),
@@ -216,14 +222,66 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
         sources=sources,
         model=build("model", cfg.model, ModelFamily),
         decoding=build("decoding", cfg.decoding, Decoding),
-        training=build("training", cfg.training, TrainingConfig),
-        search=build("search", cfg.search, Search),
+        training=training_of(cfg),
+        search=search_of(cfg),
         seed=given.seed,
         device=device_kind(cfg.trainer.get("accelerator", "auto")),
         checkpoints=tuple(given.checkpoints),
         controls=_built(cfg, "controls"),
         landscapes=_built(cfg, "landscapes"),
     )
+
+
+def training_of(cfg: DictConfig) -> "TrainingConfig":
+    """How models are trained; what is named by dotted path is a part, called for each anew."""
+    from dfwe.training.config import TrainingConfig
+
+    node = dict(plain(cfg.training))
+    for key in ("optimizer", "schedule"):
+        node[key] = _partial(node[key])
+    callbacks = node["callbacks"]
+    named = list(callbacks.values()) if is_mapping(callbacks) else callbacks
+    node["callbacks"] = [_partial(item) for item in named] if is_list(named) else named
+    return build("training", node, TrainingConfig)
+
+
+def search_of(cfg: DictConfig) -> "Search":
+    """The search; with `trainer.fast_dev_run` it scores the experts and their average alone."""
+    from dfwe.pipeline.deferred import Deferred
+    from dfwe.pipeline.trainer import shortening
+    from dfwe.search.config import Search
+
+    search = build("search", cfg.search, Search)
+    if "fast_dev_run" not in shortening(plain(cfg.trainer)):
+        return search
+    return replace(search, strategy=Deferred("dfwe.search.uniform"))
+
+
+def _partial(node: object) -> object:
+    return {**node, "_partial_": True} if is_mapping(node) and "_target_" in node else node
+
+
+def chosen_parts(cfg: DictConfig, key: str) -> "tuple[Deferred, ...]":
+    """What a group names: each of `key=[a,b]` and of `key.NAME._target_=`; or `key._target_=`
+    alone, which leaves out what its files name.
+
+    Raises:
+        UserError: a key belongs to nothing that is named.
+    """
+    from dfwe.pipeline.deferred import Deferred
+
+    nodes: Mapping[object, object] = plain(cfg[key]) if key in cfg else {}
+    named = {name: node for name, node in nodes.items() if is_mapping(node) and "_target_" in node}
+    own = {name: node for name, node in nodes.items() if name not in named}
+    if "_target_" in own:
+        return (build(key, _partial(own), Deferred),)
+    if own:
+        name = next(iter(own))
+        raise UserError(
+            f"{key}.{name}= is not known; what {key}= names has its keys under its own name: "
+            f"{' or '.join(f'{key}.{part}.{name}=' for part in named) or f'{key}.NAME.{name}='}."
+        )
+    return tuple(build(f"{key}.{name}", _partial(node), Deferred) for name, node in named.items())
 
 
 def _built(cfg: DictConfig, key: str) -> "dict[str, Deferred]":
@@ -305,18 +363,40 @@ def context_of(cfg: DictConfig) -> "Context":
     from dfwe.pipeline.store import Store
 
     overrides = list(HydraConfig.get().overrides.task)
-    names = {key: cfg[key].get("name") for key in ("task", "corpus", "model")}
     given = run_settings(cfg)
     return Context(
         store=Store(given.store),
         trainer=build("trainer", cfg.trainer, Deferred),
-        loggers=(build("logger", cfg.logger, Deferred),),
+        loggers=chosen_parts(cfg, "logger"),
         output=Path(HydraConfig.get().runtime.output_dir),
         command=_command_for(overrides),
-        study={**names, "seed": given.seed, "overrides": overrides},
+        config={**_columns(cfg), "overrides": overrides},
+        chosen=_chosen(overrides),
+        callbacks=chosen_parts(cfg, "callbacks"),
         workers=given.workers,
         resume=given.resume,
     )
+
+
+def _columns(cfg: DictConfig) -> dict[str, Plain]:
+    """The resolved configuration, whose keys become a log's columns; of the sources, those that
+    the target has."""
+    sources = build("sources", cfg.sources, Sources).named(cfg.task.name)
+    return {**{str(key): _as_plain(item) for key, item in plain(cfg).items()}, "sources": sources}
+
+
+def _as_plain(value: object) -> Plain:
+    if is_mapping(value):
+        return {str(key): _as_plain(item) for key, item in value.items()}
+    if is_list(value):
+        return [_as_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _chosen(overrides: Sequence[str]) -> dict[str, str]:
+    """Key -> value of those overrides that decide a result."""
+    pairs = (word.lstrip("+").partition("=") for word in overrides)
+    return {key: value for key, _, value in pairs if re.split(r"[./]", key)[0] in DECIDING}
 
 
 def _command_for(overrides: Sequence[str]) -> Callable[[str], str]:

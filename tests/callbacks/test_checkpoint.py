@@ -43,7 +43,7 @@ class Scripted(L.LightningModule):
 
     def training_step(self, batch, batch_idx):
         loss = -self.network.weight.sum()
-        self.log("train/loss", loss, on_step=True, on_epoch=True)
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True)
         return loss
 
     def on_train_epoch_start(self):
@@ -104,7 +104,7 @@ def test_the_best_epochs_weights_are_kept(train, scripted, best, tmp_path):
     rows, number, weight = train(scripted)
     assert [(row.dev.score, row.dev.log_likelihood) for row in rows] == scripted
     assert (number, weight) == (best + 1, best + 1)
-    kept = [f"best-{best}.safetensors", f"resume-{len(scripted) - 1}.ckpt", "resume.json"]
+    kept = [f"best-{number}.safetensors", f"resume-{len(scripted)}.ckpt", "resume.json"]
     assert files(tmp_path / "work") == kept
     assert len({(tmp_path / "work" / name).stat().st_mode for name in kept}) == 1  # the umask's
 
@@ -142,14 +142,14 @@ def test_the_last_best_epoch_stays_until_the_checkpoint_knows_the_next(train, tm
     with pytest.raises(Killed):
         train(LONG, kill=1)
     assert files(tmp_path / "work") == [
-        "best-0.safetensors",
         "best-1.safetensors",
-        "resume-0.ckpt",
+        "best-2.safetensors",
+        "resume-1.ckpt",
         "resume.json",
     ]
 
 
-@pytest.mark.parametrize("name", ["resume-2.ckpt", "best-2.safetensors", "resume.json"])
+@pytest.mark.parametrize("name", ["resume-3.ckpt", "best-3.safetensors", "resume.json"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "zeros", "deleted"])
 def test_a_training_whose_files_are_damaged_starts_from_the_beginning(
     train, name, damage, tmp_path, caplog
@@ -187,8 +187,8 @@ def test_a_checkpoint_that_somebody_prepared_runs_none_of_its_code(train, tmp_pa
     with pytest.raises(Killed):
         train(LONG, kill=3)
     work, trace = tmp_path / "work", tmp_path / "trace"
-    torch.save({"state_dict": Payload(trace)}, work / "resume-2.ckpt")
-    names = ["resume-2.ckpt", "best-2.safetensors"]
+    torch.save({"state_dict": Payload(trace)}, work / "resume-3.ckpt")
+    names = ["resume-3.ckpt", "best-3.safetensors"]
     Manifest(files={name: entry_of(work / name) for name in names}).write(work / "resume.json")
     with pytest.raises(UnpicklingError, match="Weights only load failed"):
         train(LONG)

@@ -97,18 +97,3 @@ def experts(tmp_path_factory, small, dfwe):
     process = dfwe(folder, *overrides)
     assert process.returncode == 0, process.stderr
     return folder, overrides
-
-
-@pytest.fixture(scope="session")
-def logged():
-    """What Weights & Biases reads in the file of an offline run: a line of JSON per record."""
-    from wandb.util import get_core_path
-
-    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file"]
-
-    def inspect(run: Path) -> str:
-        return subprocess.run(
-            [*command, str(run)], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-
-    return inspect

@@ -57,7 +57,7 @@ MISTAKES = {
     ),
     "more folds than dialogues": (["search.folds=99"], "dialogues of this dev split"),
     "unknown setting": (["+search.strategy.foo=1"], "search.strategy.foo= is not known"),
-    "what no recipe would see": (["+trainer.max_steps=2"], "trainer.max_steps is not one of"),
+    "what no recipe would see": (["trainer.max_epochs=2"], "set here: set training.epochs."),
     "a seed that is no number": (["seed=abc"], "seed=abc should be a valid integer"),
     "a key at the top that nothing reads": (["+optimizer=sgd"], "optimizer= is not known"),
     "a key of a group that nothing reads": (["+report.taks=[qa]"], "did you mean report.tasks?"),
@@ -83,8 +83,14 @@ MISTAKES = {
     "checkpoints with numbers for names": (["checkpoints=[1,2]"], "PROBLEM  1"),
     "a report to push": (["stage=report", "push=true"], "stage=report makes none"),
     "a project that W&B refuses": (
-        ["stage=experts", "task=relations", "corpus=sample", "model=tiny", "logger.project=a/b"],
-        "change logger.project=",
+        [
+            "stage=experts",
+            "task=relations",
+            "corpus=sample",
+            "model=tiny",
+            "logger.wandb.project=a/b",
+        ],
+        "change logger.wandb.project=",
     ),
 }
 
@@ -148,7 +154,7 @@ def test_a_hub_model_without_network_or_cache_fails_at_once(tmp_path, dfwe):
     check(process, "model=tiny")
 
 
-@pytest.mark.parametrize("asked", ["logger.mode=online", "stage=dashboard"])
+@pytest.mark.parametrize("asked", ["logger.wandb.mode=online", "stage=dashboard"])
 def test_weights_and_biases_without_a_login(asked, tmp_path, dfwe):
     place = {"WANDB_API_KEY": "", "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
     process = dfwe(tmp_path, "task=meld", "corpus=sample", "model=tiny", asked, **place)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from offline import logged_in
 
 pytestmark = pytest.mark.slow  # a whole study by the command
 
@@ -24,7 +25,7 @@ KINDS = {"geometry", "paths", "centroid", "transfer"}
 
 
 @pytest.fixture(scope="module")
-def region(experts, tmp_path_factory, dfwe, logged):
+def region(experts, tmp_path_factory, dfwe):
     """The store, and by the name of each step that the stage computed recipe.json and artifact."""
     folder = tmp_path_factory.mktemp("region")
     trained, overrides = experts
@@ -32,11 +33,11 @@ def region(experts, tmp_path_factory, dfwe, logged):
     shutil.copytree(trained / "multirun" / "store", store)
     before = {path.parent for path in store.glob("*/recipe.json")}
     kept = [item for item in overrides if item.split("=")[0] not in ("stage", "logger")]
-    process = dfwe(folder, "stage=region", "logger.mode=offline", *kept, *SMALL)
+    process = dfwe(folder, "stage=region", "logger.wandb.mode=offline", *kept, *SMALL)
     assert process.returncode == 0, process.stderr
     computed = {path.parent for path in store.glob("*/recipe.json")} - before
     recipes = {path.name: json.loads((path / "recipe.json").read_text()) for path in computed}
-    texts = map(logged, folder.rglob("run-*.wandb"))
+    texts = map(logged_in, folder.rglob("run-*.wandb"))
     return store, recipes, dict(map(_result, texts))
 
 

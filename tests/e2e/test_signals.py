@@ -33,7 +33,7 @@ def assert_stopped(process, number):
 
 def test_a_search_and_what_waits_for_it_end_at_a_signal(dfwe, search, tmp_path):
     begun = (signal.SIGTERM, "store/.work/*/trials.jsonl", "\n", 5)
-    log = ("logger=wandb", "logger.mode=offline", "store=store")
+    log = ("logger=wandb", "logger.wandb.mode=offline", "store=store")
     assert_stopped(dfwe(tmp_path, *search, *log, signal=begun), signal.SIGTERM)
     (work,) = (tmp_path / "store" / ".work").glob("interpolate-*/")
     (run,) = tmp_path.rglob(f"run-{work.name.rpartition('-')[2]}.wandb")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from offline import logged_in
 
 from dfwe.data.corpus import TLiDBCorpus
 from dfwe.studies.ensembling.dashboard import PANELS
@@ -203,36 +204,52 @@ def test_a_second_call_trains_nothing_and_prints_the_same_table(finished, dfwe):
     assert [line for line in table if line in second.stdout] == table
 
 
-def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results, logged):
+def predictions(finished):
+    folder = Path(finished[1].stdout.splitlines()[-1]).parent
+    return (folder / "predictions.csv").read_text().splitlines()
+
+
+def test_wandb_offline_runs_hold_a_run_for_each_recipe(finished, results):
     folder, _ = finished
-    files = sorted(folder.rglob("run-*.wandb"))
+    files = list(folder.rglob("run-*.wandb"))
     store = Path(results["model_dir"]).parent
     names = {path.name for path in store.iterdir() if (path / "recipe.json").exists()}
     addresses = {name.rpartition("-")[2] for name in names}
-    runs = {file.stem.removeprefix("run-") for file in files}
-    assert runs <= addresses
-    assert len(runs) == 2 * len(results["experts"]) + 2
+    runs = {file.stem.removeprefix("run-"): file for file in files}
+    assert len(runs.keys() & addresses) == 2 * len(results["experts"]) + 2
+    (study,) = runs.keys() - addresses
+    records = [json.loads(line) for line in logged_in(runs[study]).splitlines()]
+    updates = [record["summary"]["update"] for record in records if record["type"] == "summary"]
+    summary = {key: value for update in updates for key, value in update.items()}
+    assert summary["test/delta"] == pytest.approx(results["delta"])
+    low, high = results["interval"]
+    assert (summary["test/delta_low"], summary["test/delta_high"]) == pytest.approx((low, high))
+    for label, weight in results["dfwe"]["alpha"].items():
+        assert summary[f"alpha/{label}"] == pytest.approx(weight)
+    assert summary["test/predictions.nrows"] == len(predictions(finished))
     address = Path(results["model_dir"]).name.rpartition("-")[2]
-    shown = logged(next(file for file in files if file.stem.endswith(address)))
+    shown = logged_in(next(file for file in files if file.stem.endswith(address)))
     for wanted in (
         "search/score",
         "search/best",
         "search/trials",
         "interpolate",
         "relations-seed0",
-        "study",
+        "learning_rate",
         "task=relations",
+        "alpha/characters",
     ):
         assert wanted in shown
 
 
-def test_the_dashboard_shows_what_runs_log(finished, logged):
+def test_the_dashboard_shows_what_runs_log(finished):
     folder, _ = finished
     recipes = [json.loads(p.read_text()) for p in folder.glob("multirun/store/*/recipe.json")]
     kinds = {recipe["address"]: recipe["kind"] for recipe in recipes}
     # Other tests add steps that log elsewhere: the runs choose the steps.
-    runs = {kinds[run.stem.removeprefix("run-")]: run for run in folder.rglob("run-*.wandb")}
-    shown = "".join(logged(runs[kind]) for kind in ("train", "interpolate", "evaluate"))
+    files = {run.stem.removeprefix("run-"): run for run in folder.rglob("run-*.wandb")}
+    runs = {kinds[address]: run for address, run in files.items() if address in kinds}
+    shown = "".join(logged_in(runs[kind]) for kind in ("train", "interpolate", "evaluate"))
     keys = [key for *_, shows in PANELS for key in shows]
     assert len(keys) == 13
     assert [key for key in keys if key not in shown] == []

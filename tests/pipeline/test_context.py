@@ -10,9 +10,12 @@ from dfwe.pipeline.context import Context
 from dfwe.pipeline.deferred import Deferred
 
 
+def with_trainer(context, **arguments):
+    return replace(context, trainer=Deferred("lightning.Trainer", arguments))
+
+
 def trainer_of(context, **arguments):
-    changed = replace(context, trainer=Deferred("lightning.Trainer", arguments))
-    return changed.build_trainer(logger=False)
+    return with_trainer(context, **arguments).build_trainer(logger=False)
 
 
 def test_the_trainer_has_its_own_arguments_and_those_of_a_step(context):
@@ -26,21 +29,44 @@ def test_a_device_whose_package_is_missing_is_named(context):
         trainer_of(context, accelerator="tpu")
 
 
-def test_a_trainer_of_several_devices_is_refused_with_the_way_out(context):
-    with pytest.raises(UserError, match="start the same command once for each device"):
-        trainer_of(context, accelerator="cpu", devices=2)
+def test_a_machine_of_several_devices_is_refused_with_the_way_out(context, monkeypatch):
+    counted = "lightning.pytorch.accelerators.CPUAccelerator.auto_device_count"
+    monkeypatch.setattr(counted, lambda *unused: 2)
+    with pytest.raises(UserError, match=r"devices=auto are 2: .* command once for each device"):
+        trainer_of(context, accelerator="cpu", devices="auto")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has such a device")
-def test_a_device_that_does_not_exist_is_named(context):
+def test_a_device_that_does_not_exist_is_named_before_any_work(context):
     with pytest.raises(UserError, match=r"Lightning says: .*CUDA"):
-        trainer_of(context, accelerator="cuda")
+        with_trainer(context, accelerator="cuda").check()
 
 
-@pytest.mark.parametrize("key", ["max_steps", "precision"])
-def test_a_trainers_argument_that_changes_a_result_is_refused(key, context):
-    with pytest.raises(UserError, match=rf"trainer\.{key} is not one of accelerator, devices"):
-        trainer_of(context, accelerator="cpu", **{key: 2})
+def test_what_is_shortened_gets_no_address_in_the_store_that_was_given(context, caplog):
+    caplog.set_level("INFO")
+    short = with_trainer(context, accelerator="cpu", max_steps=3, limit_val_batches=1)
+    assert short.store.root == context.output / "store"
+    assert replace(short, workers=2).store.root == short.store.root
+    (said,) = caplog.messages
+    assert said.startswith(
+        "Trainings are shortened by trainer.max_steps, trainer.limit_val_batches: "
+    )
+    assert str(context.store.root) in said
+    assert short.build_trainer(logger=False).max_steps == -1  # of a search: it is whole
+    assert with_trainer(context, max_steps=-1, fast_dev_run=False).store is context.store
+
+
+def test_what_changes_no_result_goes_to_the_trainer(context):
+    trainer = trainer_of(
+        context, accelerator="cpu", log_every_n_steps=7, num_sanity_val_steps=2, benchmark=True
+    )
+    assert (trainer.log_every_n_steps, trainer.num_sanity_val_steps) == (7, 2)
+
+
+def test_a_profiler_writes_a_file_of_that_name_into_the_runs_folder(context):
+    profiled = with_trainer(context, accelerator="cpu", profiler="simple")
+    profiler = profiled.build_trainer("train-ab12", logger=False).profiler
+    assert (profiler.dirpath, profiler.filename) == (context.output / "profile", "train-ab12")
 
 
 def test_several_workers_are_for_a_cpu(context, monkeypatch):

@@ -77,10 +77,21 @@ def test_options_that_some_batches_lack_are_none(reduce):
     assert reduce(head, rest).answers.options is None
 
 
-@pytest.mark.parametrize("index", [(0, 1), (*range(37), 0)], ids=["left out", "twice"])
-def test_an_example_that_was_not_predicted_once_is_an_error(index, reduce):
+def test_an_example_that_was_predicted_twice_is_an_error(reduce):
     with pytest.raises(AssertionError):
-        reduce((index, ["calm"] * len(index), [0.0] * len(index)))
+        reduce(((*range(37), 0), ["calm"] * 38, [0.0] * 38))
+
+
+def test_a_part_of_a_split_is_scored_only_where_it_is_meant(
+    reduce, tokenized, make_network, monkeypatch
+):
+    """A shortened training scores the examples that it has seen; a search has to see all."""
+    assert reduce(([4, 2], ["calm", "happy"], [-1.0, -3.0])).texts == ("happy", "calm")
+    part = evaluation_batches(tokenized, tokens=100)[1:]
+    assert len(part) > 0
+    monkeypatch.setattr("dfwe.scoring.scorer.evaluation_batches", lambda *_: part)
+    with pytest.raises(AssertionError):
+        Scorer(make_network(), tokenized, TASK, Likelihood())()
 
 
 @pytest.mark.parametrize("decoding", [Greedy(), Likelihood()])

@@ -6,7 +6,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from dfwe.callbacks.epochs import BEST
 from dfwe.errors import UserError
@@ -22,7 +22,8 @@ class _EpochFile(ModelCheckpoint):
 
     Args:
         folder: the recipe's unfinished work.
-        name: the file's, without its ending; `{epoch}` in it is the epoch's number.
+        name: the file's, without its ending; `{epoch}` in it is the epoch's number, from 1
+            (`Epochs` logs it).
         monitor: the metric that must rise for the file to be written; None writes it always.
     """
 
@@ -63,12 +64,19 @@ class BestEpoch(_EpochFile):
     """The weights of the best epoch so far, in `folder/best-<epoch>.safetensors`.
 
     What the best one is, `ScoredEpochs` says.
+
+    Args:
+        folder: the recipe's unfinished work.
+        copies: keep a copy of the weights while they are validated: other callbacks may change
+            them before the epoch ends (averaging does), and the weights kept are those scored.
     """
 
     FILE_EXTENSION = ".safetensors"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, copies: bool = False) -> None:
         super().__init__(folder, "best-{epoch}", monitor=BEST)
+        self.copies = copies
+        self._scored: dict[str, Tensor] = {}
 
     @property
     def weights(self) -> Path:
@@ -94,11 +102,27 @@ class BestEpoch(_EpochFile):
         for name, parameter in network.named_parameters():
             parameter.data.copy_(best[name])
 
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self.copies and batch_idx == 0:
+            parameters = _network(trainer).named_parameters()
+            self._scored = {name: value.detach().clone() for name, value in parameters}
+
     def _write(self, trainer: L.Trainer, path: Path) -> None:
-        network = trainer.lightning_module.network
-        assert isinstance(network, nn.Module)
         with in_umask_mode(path):
-            save_file(dict(network.named_parameters()), path)
+            save_file(self._scored or dict(_network(trainer).named_parameters()), path)
+
+
+def _network(trainer: L.Trainer) -> nn.Module:
+    network = trainer.lightning_module.network
+    assert isinstance(network, nn.Module)
+    return network
 
 
 class EpochCheckpoint(_EpochFile):

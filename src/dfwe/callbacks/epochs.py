@@ -4,8 +4,10 @@ import time
 from dataclasses import dataclass, replace
 
 import lightning as L
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from pydantic import TypeAdapter
 
+from dfwe.errors import UserError
 from dfwe.pipeline.record import SplitScores
 from dfwe.scoring.scorer import Scores
 
@@ -45,13 +47,32 @@ class Epochs(L.Callback):
         self.earlier_seconds = 0.0
         self._began = time.monotonic()
 
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        _log_epoch(trainer, pl_module)
+        # An epoch that max_steps ends is scored too.
+        trainer.should_stop |= trainer.global_step == trainer.max_steps
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _log_epoch(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss = float(trainer.callback_metrics["train/loss_epoch"])
-        seconds = time.monotonic() - self._began
-        self.epochs.append(Epoch(trainer.current_epoch + 1, loss, seconds))
+        number, seconds = trainer.current_epoch + 1, time.monotonic() - self._began
+        self.epochs.append(Epoch(number, loss, seconds))
+        # Now: Lightning would log it after the checkpoint, and a kill between the two lose it.
+        row = {"epoch": float(number), "train/loss_epoch": loss}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step - 1)
 
     @property
     def note(self) -> str:
@@ -64,6 +85,11 @@ class Epochs(L.Callback):
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         self.epochs = _EPOCHS.validate_json(str(state_dict["epochs"]))
         self.earlier_seconds = sum(epoch.seconds for epoch in self.epochs)
+
+
+def _log_epoch(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    """The epoch's number as people count, from 1; Lightning would log it from 0."""
+    pl_module.log("epoch", float(trainer.current_epoch + 1), batch_size=1)
 
 
 class ScoredEpochs(Epochs):
@@ -93,7 +119,11 @@ class ScoredEpochs(Epochs):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         scores = pl_module.scores
-        assert isinstance(scores, Scores)
+        if not isinstance(scores, Scores):
+            raise UserError(
+                "No batch of dev was scored, so that no epoch can be selected; set "
+                "trainer.limit_val_batches=1 or more."
+            )
         dev = SplitScores(
             score=scores.score,
             metrics=dict(scores.metrics),

@@ -112,16 +112,14 @@ def execute(
 
 def compute(step: Step, context: Context) -> None:
     """Runs one step whose parents are stored: log, time, commit, digest and lineage."""
-    from dfwe.pipeline.run_log import RunOf, open_log
+    from dfwe.pipeline.run_log import open_log
 
     began = time.monotonic()
     store, recipe = context.store, step.recipe
-    run_of = RunOf(
-        recipe, f"{recipe.kind}: {step.label}", step.group, context.study, context.output
-    )
-    run_log = open_log(context.loggers, run_of)
-    try:
-        run = Run(step, context, store.output(recipe), store.work(recipe), run_log)
+    work = store.work(recipe)
+    run_of = context.run_of(recipe, step.label, step.group, work)
+    with open_log(context.loggers, run_of) as run_log:
+        run = Run(step, context, store.output(recipe), work, run_log)
         record = step.run(run)
         seconds = time.monotonic() - began + run.earlier_seconds
         where = provenance(
@@ -130,10 +128,6 @@ def compute(step: Step, context: Context) -> None:
         folder = store.commit(recipe, record, where)
         log.debug("%s took %.1f s, earlier attempts included.", recipe.name, seconds)
         run_log.result(recipe, folder, store.stored(recipe))
-    except BaseException:
-        run_log.finish(failed=True)
-        raise
-    run_log.finish()
 
 
 def lineage(step: Step) -> Iterator[Step]:
@@ -253,6 +247,7 @@ def _stages_left(wanted: Sequence[Step], store: Store) -> list[str]:
 def _missing(
     step: Step, child: Step | None, context: Context, stages: Sequence[str] = ()
 ) -> UserError:
+    stage = "all" if context.shortened else step.stage  # a shortened run's store is its own
     needed_by = "" if child is None else f"{child.recipe.kind} of '{child.label}' needs "
     if len(stages) > 1:
         return UserError(
@@ -261,5 +256,5 @@ def _missing(
         )
     return UserError(
         f"{needed_by}the result of stage={step.stage} for '{step.label}', which is not in the "
-        f"store {context.store.root}; compute it with: {context.command(step.stage)}"
+        f"store {context.store.root}; compute it with: {context.command(stage)}"
     )

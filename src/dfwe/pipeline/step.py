@@ -1,18 +1,21 @@
 """A step: one cached result, what decides it and how it is computed."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, reason
 from dfwe.pipeline.recipe import Recipe
 from dfwe.pipeline.record import Record
+from dfwe.pipeline.trainer import build_callbacks
 from dfwe.plain import Plain
 
 if TYPE_CHECKING:
+    import lightning as L
+
     from dfwe.pipeline.context import Context
     from dfwe.pipeline.run_log import RunLog
 
@@ -147,6 +150,61 @@ class Run:
                 f"run's device is {self.context.device.type}; set trainer.accelerator={kind}, or "
                 "to this device's kind."
             )
+
+    def trainer(self, **settings: object) -> "L.Trainer":
+        """Lightning's trainer, whose files are this step's unfinished work."""
+        name = self.step.recipe.name
+        return self.context.build_trainer(name, default_root_dir=self.work, **settings)
+
+    def fit(
+        self,
+        module: "L.LightningModule",
+        data: "L.LightningDataModule",
+        callbacks: Sequence["L.Callback"],
+        resumable: Path | None,
+        **settings: object,
+    ) -> "L.Trainer":
+        """Trains a module; as short as the trainer's arguments say.
+
+        Args:
+            module: what is trained.
+            data: its batches, drawn anew each epoch.
+            callbacks: Lightning's; among them what keeps the epochs.
+            resumable: the checkpoint to resume from.
+            settings: further arguments of the Trainer.
+
+        Raises:
+            UserError: Lightning refuses what it is asked for.
+        """
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+        from lightning.pytorch.callbacks import ProgressBar
+
+        from dfwe.pipeline.journal import Journal, Replay
+
+        observers = build_callbacks("callbacks", self.context.callbacks)
+        shows = self.context.trainer.arguments.get("enable_progress_bar", True)
+        if not shows or any(isinstance(observer, ProgressBar) for observer in observers):
+            callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
+        loggers = self.log.lightning
+        if loggers:
+            journal = Journal(self.work / "log.jsonl")
+            observers = [Replay(journal), *observers]
+            loggers = [*loggers, journal]
+        if shortened := self.context.shortened:
+            shortened["min_steps"] = None
+        trainer = self.trainer(
+            logger=loggers,
+            callbacks=[*observers, *callbacks],
+            enable_checkpointing=True,
+            enable_progress_bar=shows,
+            reload_dataloaders_every_n_epochs=1,
+            **{**settings, **shortened},
+        )
+        try:
+            trainer.fit(module, data, ckpt_path=resumable, weights_only=True)
+        except (MisconfigurationException, ModuleNotFoundError) as error:
+            raise UserError(f"Lightning says: {reason(error)}.") from None
+        return trainer
 
     def read(self, parent: Step, record: type[AnyRecord]) -> AnyRecord:
         """What is stored about a parent's result."""

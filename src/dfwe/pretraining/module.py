@@ -59,7 +59,11 @@ class SpanCorruptionModule(L.LightningModule):
         source = padded([source for source, _ in batch], 0).to(self.device)
         target = padded([target for _, target in batch], IGNORED).to(self.device)
         loss = self.network(input_ids=source, attention_mask=source != 0, labels=target).loss
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=1)
+        self.log("train/loss_step", loss, prog_bar=True)
+        # `Epochs` logs it, before the epoch's checkpoint.
+        self.log(
+            "train/loss_epoch", loss, on_step=False, on_epoch=True, logger=False, batch_size=1
+        )
         return loss
 
 

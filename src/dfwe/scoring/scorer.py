@@ -1,7 +1,7 @@
 """The one way from weights to scores: validation, search and test all come through here.
 
-`Scorer.predict` answers one batch, `Scorer.reduce` scores a split of which every example was
-answered once; a Lightning step and a worker process use these two halves, a call does both.
+`Scorer.predict` answers one batch, `Scorer.reduce` scores the examples that were answered; a
+Lightning step and a worker process use these two halves, a call does both on the whole split.
 """
 
 from collections.abc import Iterable, Sequence
@@ -144,15 +144,16 @@ class Scorer:
             model.train(training)
 
     def reduce(self, predictions: Iterable[Predictions]) -> Scores:
-        """Scores of a split of which every example was predicted once.
+        """Scores of the examples that were predicted, each once: all, but in a shortened run.
 
         Answers are put in the split's order, so that batching does not show in the last digits
         of a sum.
         """
         rows = Predictions.join(predictions)
-        assert sorted(rows.index) == list(range(len(self.split)))
+        assert len(set(rows.index)) == len(rows.index)
         order = sorted(range(len(rows.index)), key=rows.index.__getitem__)
-        return scores_of(rows.answers.subset(order), self.split.examples, self.task)
+        examples = [self.split.examples[rows.index[i]] for i in order]
+        return scores_of(rows.answers.subset(order), examples, self.task)
 
     def __call__(self, alpha: Alpha | None = None, precision: str = "fp32") -> Scores:
         """Scores of theta(alpha); of the model as it is where there is no space.
@@ -172,7 +173,9 @@ class Scorer:
             parts = self._predict_part(self._batches(), alpha, precision)
         else:
             parts = self._workers(alpha, precision)
-        return self.reduce(parts)
+        scores = self.reduce(parts)
+        assert len(scores.texts) == len(self.split)
+        return scores
 
     def _predict_part(
         self, batches: Sequence[Batch], alpha: Alpha | None, precision: str

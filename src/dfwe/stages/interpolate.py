@@ -264,9 +264,7 @@ class Interpolate(Step):
         device, workers = run.context.device, run.context.workers
         with self._followed(run, space.n) as follow:
             callback = WeightSearch(space, self.search, self._ledger(run), follow, workers)
-            trainer = run.context.build_trainer(
-                logger=False, callbacks=[callback], default_root_dir=run.work
-            )
+            trainer = run.trainer(logger=False, callbacks=[callback])
             place(network, device)
             flatten(network)
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
@@ -349,7 +347,9 @@ class Interpolate(Step):
                 "dev/cross_fitted/optimism": cross_fitted.optimism,
             }
         )
-        run.log.summary({"dev/score": result.score, "evaluations": result.evaluations, **crossed})
+        counts = {"evaluations": result.evaluations, "iterations": result.iterations}
+        alpha = alpha_scalars(named(result.alpha, labels, groups))
+        run.log.summary({"dev/score": result.score, **counts, **crossed, **alpha})
 
     def _choices(self, result: Result) -> tuple[Choice | None, Choice | None]:
         """The plainest and the likeliest of the mixtures that dev cannot tell from the best.
@@ -380,6 +380,17 @@ def named(alpha: Alpha, labels: Sequence[str], groups: Sequence[str]) -> Named:
         group: dict(zip(labels, row.tolist(), strict=True))
         for group, row in zip(groups, alpha, strict=True)
     }
+
+
+def alpha_scalars(alpha: Named) -> dict[str, float]:
+    """Weights by expert, or by group and expert, as a log's scalars: `alpha/...`."""
+    values: dict[str, float] = {}
+    for name, weight in alpha.items():
+        if isinstance(weight, dict):
+            values |= {f"alpha/{name}/{label}": part for label, part in weight.items()}
+        else:
+            values[f"alpha/{name}"] = weight
+    return values
 
 
 def _dev(trial: Trial) -> SplitScores:

@@ -94,18 +94,14 @@ class Pretrain(Step):
             network, config.epochs * blocks.steps, config.learning_rate, config.warmup
         )
         passes, last = Epochs(), EpochCheckpoint(run.work)
-        trainer = run.context.build_trainer(
+        run.fit(
+            module,
+            Passes(blocks, config.seed),
+            [passes, TrainingBar(f"pretrain {self.label}", passes), last],
+            last.resumable,
             max_epochs=config.epochs,
-            logger=run.log.lightning,
-            default_root_dir=run.work,
-            callbacks=[passes, TrainingBar(f"pretrain {self.label}", passes), last],
-            enable_checkpointing=True,
-            enable_progress_bar=True,
-            reload_dataloaders_every_n_epochs=1,
             gradient_clip_val=1.0,
         )
-        data = Passes(blocks, config.seed)
-        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=True)
         run.earlier_seconds = passes.earlier_seconds
         halve(network)
         save(network, tokenizer, run.output)  # half the size; `load` gives float32

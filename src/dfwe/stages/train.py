@@ -9,6 +9,7 @@ from dfwe.errors import UserError
 from dfwe.models.family import ModelFamily
 from dfwe.pipeline.record import Cost, Record, SplitScores
 from dfwe.pipeline.step import Run, Settings, Size, Step
+from dfwe.pipeline.trainer import build_callbacks
 from dfwe.scoring.decoding import Decoding
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
@@ -126,9 +127,10 @@ class Train(Step):
         )
 
     def check(self) -> None:
-        """Raise UserError if the training splits are too small for these settings, or dev cannot
-        be answered by this decoding."""
+        """Raise UserError if the training splits are too small for these settings, an optimizer
+        or a callback cannot be made, or dev cannot be answered by this decoding."""
         self.decoding.check(self.monitor, self.corpus)
+        self.training.check()
         self.training.check_size(
             {task.name: len(task.examples(self.corpus, "train")) for task in self.tasks}
         )
@@ -138,9 +140,10 @@ class Train(Step):
         from dfwe.callbacks.checkpoint import BestEpoch
         from dfwe.callbacks.epochs import ScoredEpochs
 
-        scored, best = ScoredEpochs(), BestEpoch(run.work)
+        scored, best = ScoredEpochs(), BestEpoch(run.work, copies=bool(self.training.callbacks))
         trained = self.fit(run, scored, best)
-        best.restore(trained.network)
+        if "fast_dev_run" not in run.context.shortened:  # which keeps no epoch
+            best.restore(trained.network)
         save(trained.network, trained.tokenizer, run.output)
         epochs = tuple(_epoch(row) for row in scored.epochs)
         dev = epochs[scored.best - 1].dev
@@ -200,26 +203,19 @@ class Train(Step):
         scores = best is not None
         patience = self.training.patience if scores else None
         stopping = [] if patience is None else [Patience(patience)]
+        own = build_callbacks("training.callbacks", self.training.callbacks)
+        bar = TrainingBar(f"{self.stage} {run.step.label}", epochs)
         last = EpochCheckpoint(run.work, best)
-        trainer = run.context.build_trainer(
+        run.fit(
+            module,
+            data,
+            [*own, epochs, *stopping, bar, *([] if best is None else [best]), last],
+            last.resumable,
             max_epochs=self.training.epochs_of(len(data.steps)) if number is None else number,
             min_steps=(self.training.steps_at_least or None) if number is None else None,
             limit_val_batches=None if scores else 0,
             precision=self.training.precision,
-            logger=run.log.lightning,
-            callbacks=[
-                epochs,
-                *stopping,
-                TrainingBar(f"{self.stage} {run.step.label}", epochs),
-                *([] if best is None else [best]),
-                last,
-            ],
-            enable_checkpointing=True,
-            enable_progress_bar=True,
-            reload_dataloaders_every_n_epochs=1,
-            default_root_dir=run.work,
         )
-        trainer.fit(module, data, ckpt_path=last.resumable, weights_only=True)
         if not epochs.epochs:
             raise UserError(f"Training '{self.label}' ended before its first epoch was complete.")
         run.earlier_seconds = epochs.earlier_seconds

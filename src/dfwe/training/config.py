@@ -1,13 +1,33 @@
 """How a model is trained: Table 1 of the paper and what it leaves open."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from dfwe.errors import UserError
+from dfwe.pipeline.deferred import Deferred, describe, parts
+from dfwe.pipeline.trainer import build_callbacks
 from dfwe.plain import Plain
 from dfwe.settings import Count, Positive, Whole, settings
 from dfwe.training.freezing import Trained
+from dfwe.training.optimizers import check_optimizer
+
+ADAM = Deferred("dfwe.training.optimizers.adam")
+CONSTANT = Deferred("dfwe.training.optimizers.constant")
+
+
+def _callable(key: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not callable(value):
+            raise UserError(
+                f"training.{key}={value} names nothing that can be called: choose by "
+                f"training/{key}=, or by dotted path, training.{key}._target_=."
+            )
+        return value
+
+    return BeforeValidator(check)
 
 
 @settings("training")
@@ -36,6 +56,10 @@ class TrainingConfig:
         parameters: what is trained: `all`, `biases` (BitFit) or layer `norms`; a head always.
         tokens: padded source tokens of a micro-batch. The gradient is the same for every value,
             up to rounding, but not what dropout draws.
+        optimizer: called with the trained parameters and the rate (`training.optimizers`).
+        schedule: called with the optimizer, `warmup` and the number of steps.
+        callbacks: of Lightning, in order, which may change what is trained; each is called for
+            each training.
 
     Raises:
         UserError: a setting is out of its range, or of another type.
@@ -55,8 +79,14 @@ class TrainingConfig:
     noise: Literal["common", "own"] = "common"
     parameters: Trained = "all"
     tokens: Count = 2048
+    optimizer: Annotated[Callable[..., object], _callable("optimizer")] = ADAM
+    schedule: Annotated[Callable[..., object], _callable("schedule")] = CONSTANT
+    callbacks: Sequence[Annotated[Callable[..., object], _callable("callbacks")]] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        if "lr" in parts(self.optimizer)[1]:
+            raise UserError("training.optimizer.lr= is not set there: set training.learning_rate.")
         if self.effective_batch % self.batch:
             raise UserError(
                 f"training.effective_batch={self.effective_batch} is not a multiple of "
@@ -93,8 +123,42 @@ class TrainingConfig:
                 "or set training.accumulation=mean."
             )
 
+    def check(self) -> None:
+        """Try what is chosen by dotted path, before hours of work.
+
+        Raises:
+            UserError: an optimizer, a schedule or a callback cannot be made.
+        """
+        if self.callbacks:
+            build_callbacks("training.callbacks", self.callbacks)
+        if self._is_default("optimizer", ADAM) and self._is_default("schedule", CONSTANT):
+            return
+        check_optimizer(self.optimizer, self.schedule, lr=self.learning_rate, warmup=self.warmup)
+
     def settings(self) -> Mapping[str, Plain]:
-        """What decides weights; `monitor` shows in a recipe as the task, `noise` as the seed."""
-        values = asdict(self)
-        del values["monitor"], values["noise"]
+        """What decides weights; `monitor` shows in a recipe as the task, `noise` as the seed.
+
+        An optimizer, a schedule and callbacks stand there where they are not the usual ones, so
+        that trainings by these keep their addresses.
+        """
+        chosen = ("optimizer", "schedule", "callbacks")
+        hidden = ("monitor", "noise", *chosen)
+        names = [item.name for item in fields(self) if item.name not in hidden]
+        values: dict[str, Plain] = {name: getattr(self, name) for name in names}
+        for name, usual in (("optimizer", ADAM), ("schedule", CONSTANT)):
+            if not self._is_default(name, usual):
+                values[name] = _described(getattr(self, name))
+        if self.callbacks:
+            values["callbacks"] = [describe(callback) for callback in self.callbacks]
         return values
+
+    def _is_default(self, name: str, usual: Deferred) -> bool:
+        return describe(getattr(self, name)) == describe(usual)
+
+
+def _described(part: Callable[..., object]) -> dict[str, Plain]:
+    """A part as its recipe has it, without the rate's default: `learning_rate` is the rate."""
+    described = describe(part)
+    arguments = described["arguments"]
+    assert isinstance(arguments, Mapping)
+    return {**described, "arguments": {k: v for k, v in arguments.items() if k != "lr"}}

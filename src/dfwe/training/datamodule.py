@@ -122,7 +122,8 @@ class TaskDataModule(L.LightningDataModule):
         assert self.trainer is not None
         if self.steps is None:
             raise UserError("This data has no training split; pass one as train=.")
-        self.steps.set_epoch(self.trainer.current_epoch)
+        same = bool(getattr(self.trainer, "overfit_batches", 0))  # the same batches again
+        self.steps.set_epoch(0 if same else self.trainer.current_epoch)
         # A loader draws a number when it starts; a separate generator keeps dropout's draws.
         return DataLoader(self.steps, batch_size=None, generator=torch.Generator())
 

@@ -10,8 +10,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_constant_schedule_with_warmup
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from dfwe.data.batches import Batch
 from dfwe.data.tokenization import TokenizedSplit
@@ -22,6 +21,7 @@ from dfwe.scoring.scorer import Predictions, Scorer, Scores
 from dfwe.tasks.task import Task
 from dfwe.training.config import TrainingConfig
 from dfwe.training.freezing import freeze
+from dfwe.training.optimizers import optimizer_and_schedule
 from dfwe.weights.untyped import seed_all
 
 if TYPE_CHECKING:
@@ -75,12 +75,15 @@ class TaskModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         assert self.settings is not None
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.settings.learning_rate, fused=True)
-        schedule = get_constant_schedule_with_warmup(optimizer, self.settings.warmup)
-        (factor,) = schedule.lr_lambdas
-        # From step + 1 on: the first step's rate would be zero.
-        shifted = LambdaLR(optimizer, lambda step: factor(step + 1))
-        return {"optimizer": optimizer, "lr_scheduler": shifted}
+        optimizer, schedule = optimizer_and_schedule(
+            self.settings.optimizer,
+            self.settings.schedule,
+            trained,
+            lr=self.settings.learning_rate,
+            warmup=self.settings.warmup,
+            steps=lambda: int(self.trainer.estimated_stepping_batches),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_train_epoch_start(self) -> None:
         # Dropout is a function of (seed, epoch): a resumed epoch is the same epoch.
@@ -116,10 +119,14 @@ class TaskModule(L.LightningModule):
             self.log("train/gradient_norm", norm)
         optimizer.step()
         schedule = self.lr_schedulers()
-        assert isinstance(schedule, LambdaLR)
+        assert isinstance(schedule, LRScheduler)
+        assert not isinstance(schedule, ReduceLROnPlateau)  # TrainingConfig.check refuses it
         schedule.step()
+        loss = total / weight
+        self.log("train/loss_step", loss, prog_bar=True)
+        # `Epochs` logs it, before the epoch's checkpoint.
         self.log(
-            "train/loss", total / weight, on_step=True, on_epoch=True, prog_bar=True, batch_size=1
+            "train/loss_epoch", loss, on_step=False, on_epoch=True, logger=False, batch_size=1
         )
 
     def on_validation_epoch_start(self) -> None:

@@ -47,7 +47,10 @@ def _save(context: Context) -> dict[str, float | None]:
         raise UserError(
             "stage=dashboard saves a Weights & Biases workspace; it needs logger=wandb."
         )
-    api = wandb_api("stage=dashboard")
+    api = wandb_api(
+        "stage=dashboard",
+        "see the same numbers without an account by stage=report, and each run by `wandb leet`",
+    )
     from wandb.errors import Error
 
     project = str(logger.arguments.get("project", "dfwe"))
@@ -55,14 +58,14 @@ def _save(context: Context) -> dict[str, float | None]:
     if entity is None:
         raise UserError(
             "stage=dashboard does not know whose project it is; name a user or a "
-            "team by logger.entity=NAME."
+            "team by logger.wandb.entity=NAME."
         )
     try:
         saved = workspace(str(entity), project).save()
     except Error as error:
         raise UserError(
             f"The workspace of {entity}/{project} could not be saved ({error}); check "
-            "logger.entity and logger.project."
+            "logger.wandb.entity and logger.wandb.project."
         ) from None
     console().print(f"dashboard  {saved.url}", soft_wrap=True)
     return {}

@@ -3,7 +3,7 @@
 import csv
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,6 @@ from dfwe.pipeline.files import copy_folder, write_text
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
-from dfwe.plain import is_list
 from dfwe.reporting.results import (
     CrossFittedResult,
     DfweResult,
@@ -33,25 +32,23 @@ from dfwe.statistics.bootstrap import ONE_DIALOGUE
 from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.out_of_fold import k_fold_results
 from dfwe.studies.ensembling.plan import Plan
+from dfwe.studies.ensembling.study_log import log_study
 
 log = logging.getLogger(__name__)
-# The parts of a configuration that decide a result, and what headings name without them.
-TELLING = (
-    *("corpus", "task", "sources", "decoding", "training", "model", "search", "experiment"),
-    *("controls", "landscapes"),
-)
-NAMED = ("corpus", "task", "model", "sources.list")
+NAMED = ("corpus", "task", "model", "sources.list")  # what headings name without its key
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-def results(plan: Plan, stage: Stage, store: Store, overrides: Sequence[str] = ()) -> Results:
+def results(
+    plan: Plan, stage: Stage, store: Store, keys: Mapping[str, str] | None = None
+) -> Results:
     """The results of a plan; the test split is looked at only by a stage that evaluates.
 
     Args:
         plan: of the study.
         stage: what was asked for.
         store: where its results are.
-        overrides: what was typed.
+        keys: key -> value of what a person set.
     """
     study, labels = plan.study, [step.label for step in plan.members]
     search = _read(store, plan.interpolation, SearchRecord)
@@ -74,7 +71,7 @@ def results(plan: Plan, stage: Stage, store: Store, overrides: Sequence[str] = (
         model="checkpoints" if study.checkpoints else study.model.name,
         corpus=study.corpus.name,
         sources=labels if study.checkpoints else [source.name for source in study.sources],
-        settings=_telling(overrides),
+        settings={k: v for k, v in (keys or {}).items() if k not in NAMED},
         models=[_trained(step, store) for step in _models(plan) if step.recipe in store],
         experts=[
             ExpertResult(
@@ -121,7 +118,7 @@ def present(plan: Plan, stage: Stage, context: Context) -> Results:
 
     output, store = context.output, context.store
     output.mkdir(parents=True, exist_ok=True)
-    shown = _results(plan, stage, context)
+    shown = results(plan, stage, context.store, context.chosen)
     _draw_trainings(plan, context)
     if plan.interpolation.recipe in store:
         _copy_search(plan, context)
@@ -129,6 +126,7 @@ def present(plan: Plan, stage: Stage, context: Context) -> Results:
             write_text(output / name, text)
     if shown.delta is not None:
         _write_answers(plan, context)
+    log_study(plan, shown, context)
     path = output / "results.json"
     shown.write(path)
     terminal = console()
@@ -180,26 +178,11 @@ def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> Non
     store, recipe = context.store, plan.interpolation.recipe
     folder = context.output / "model"
     copy_folder(store.weights(recipe), folder)
-    for file, text in model_files(plan, _results(plan, stage, context), store).items():
+    shown = results(plan, stage, store, context.chosen)
+    for file, text in model_files(plan, shown, store).items():
         write_text(folder / ("README.md" if file == "model_card.md" else file), text)
     default = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
     log.info("Pushed to %s", push(folder, default if name is True else str(name)))
-
-
-def _results(plan: Plan, stage: Stage, context: Context) -> Results:
-    overrides = context.study.get("overrides", ())
-    assert is_list(overrides)
-    return results(plan, stage, context.store, [str(word) for word in overrides])
-
-
-def _telling(overrides: Sequence[str]) -> dict[str, str]:
-    """Key -> value of those overrides that decide a result and that no heading names."""
-    pairs = (word.lstrip("+").partition("=") for word in overrides)
-    return {
-        key: value
-        for key, _, value in pairs
-        if key.partition(".")[0].partition("/")[0] in TELLING and key not in NAMED
-    }
 
 
 def _models(plan: Plan) -> list[Step]:

@@ -204,7 +204,7 @@ def _survey(
     checkpoints: Sequence[str], context: Context, settings: Settings
 ) -> dict[str, float | None]:
     """Surveys checkpoints; a survey computes no weights and is not kept in the store."""
-    from dfwe.pipeline.run_log import RunOf, open_log
+    from dfwe.pipeline.run_log import open_log
     from dfwe.studies.region.survey import survey_folders
 
     context.check()
@@ -213,17 +213,10 @@ def _survey(
     pictures, values = surveyed.pictures(context.output), surveyed.results()
     shown = [regions(values), sources(values)]
     label = f"{len(surveyed.labels)} checkpoints"
-    name = f"{surveyed.recipe.kind}: {label}"
-    run_of = RunOf(surveyed.recipe, name, "region-survey", context.study, context.output)
-    log = open_log(context.loggers, run_of)
-    try:
+    with open_log(context.loggers, context.run_of(surveyed.recipe, label, "region-survey")) as log:
         log.images({f"region/{path.stem}": path for path in pictures})
         for table in shown:
             log.table(f"region/{table.name}", table.columns, table.rows)
-    except BaseException:
-        log.finish(failed=True)
-        raise
-    log.finish()
     around = settings.base or (
         "their mean, where models of one region point apart too: name the pretrained model in "
         "region.base to see them together"
