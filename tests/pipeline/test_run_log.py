@@ -264,7 +264,7 @@ def test_a_logger_whose_package_is_missing_is_refused_with_the_way_out(monkeypat
 
 def test_what_a_logger_says_of_its_arguments_is_one_sentence(tmp_path):
     target = Deferred(f"{ScalarLogger.__module__}.ScalarLogger", {"colour": "red"})
-    with pytest.raises(UserError, match=r"ScalarLogger says: .*'colour'; correct its keys\.$"):
+    with pytest.raises(UserError, match=r"ScalarLogger cannot .*'colour'; correct its keys\.$"):
         open_log((target,), run_of(tmp_path))
 
 

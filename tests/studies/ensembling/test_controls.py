@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from dfwe.data.dialogue import Example
 from dfwe.errors import UserError
+from dfwe.markup import markdown
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.executor import Stage, execute, lineage
 from dfwe.pipeline.run_log import log_result
@@ -361,8 +362,8 @@ def test_table_2_stands_beside_the_published(reported, measured):
     assert row["delta"] == mean["delta"] == f"{delta:+.2f}"
     note = f"baseline / 10): {delta + measured['baseline'].test / 10:.2f}"
     text = (reported / "table2.md").read_text()
-    assert note in text
-    assert "Published: on another copy." in text
+    assert markdown(note) in text
+    assert markdown("Published: on another copy.") in text
 
 
 def test_a_note_on_published_scores_stands_where_they_do(plan, context):

@@ -71,8 +71,8 @@ def test_a_survey_ends_with_a_page_and_its_tables_are_logged(
 
 
 def test_a_survey_asks_for_a_login_before_its_work(no_study, stage, context, monkeypatch):
-    def refuse(what):
-        raise UserError(f"{what} needs a login")
+    def refuse(what, instead):
+        raise UserError(f"{what} needs a login; {instead}")
 
     monkeypatch.setattr("dfwe.pipeline.loggers.wandb_api", refuse)
     monkeypatch.setattr("dfwe.studies.region.survey.survey_folders", pytest.fail)
