@@ -5,6 +5,7 @@ HTML is escaped by the standard library, YAML and JSON are written by their libr
 """
 
 import re
+from collections.abc import Iterable
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]{}<>#|~&:$@^=!]|(?<=www)\.")
 _LATEX = {
@@ -54,3 +55,8 @@ def csv_cell(text: str) -> str:
     """A field of a CSV file for people: what a spreadsheet would compute gets an apostrophe, by
     which it takes the rest for text; a number, or two with `to` or `±` between, stays."""
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def csv_row(cells: Iterable[object]) -> list[object]:
+    """A row of a CSV file for people: its texts by `csv_cell`, its numbers as they are."""
+    return [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]

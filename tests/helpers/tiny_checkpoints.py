@@ -1,4 +1,4 @@
-"""Networks of a few hundred weights, and the folders that save_pretrained makes of them."""
+"""Small networks of random weights, and the folders that save_pretrained makes of them."""
 
 import io
 import json
@@ -13,42 +13,56 @@ from torch.nn import Parameter
 WORDS = ("<pad>", "</s>", "<unk>", "film", "good", "bad", "the", "a")
 
 
+def t5(seed=0, vocabulary=40, width=16, layers=2, **changes):
+    """An untied T5 of random weights."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=vocabulary,
+        d_model=width,
+        d_ff=3 * width // 2,
+        d_kv=width // 2,
+        num_layers=layers,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        tie_word_embeddings=False,
+        **changes,
+    )
+    network = T5ForConditionalGeneration(config)
+    network.lm_head.weight = Parameter(torch.randn(vocabulary, width))
+    network.all_tied_weights_keys.pop("lm_head.weight", None)
+    return network.eval()
+
+
+def bert(seed=0, kind="BertForMaskedLM", vocabulary=50, width=16, layers=2):
+    """A BERT of random weights; where it has a head for labels, for three."""
+    import transformers
+
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=3 * width // 2,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=2 * width,
+        num_labels=3,
+    )
+    return getattr(transformers, kind)(config).eval()
+
+
 def network(kind, seed=0):
-    """An untied T5, or a BERT with a head for labels; of random weights."""
+    """A T5, or a BERT with a head for labels, of a few hundred weights."""
     return _network(kind, seed)
 
 
 @cache
 def _network(kind, seed):
-    import transformers
-
-    torch.manual_seed(seed)
     if kind == "bert":
-        config = transformers.BertConfig(
-            vocab_size=12,
-            hidden_size=8,
-            intermediate_size=12,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=16,
-            num_labels=3,
-        )
-        return transformers.BertForSequenceClassification(config).eval()
-    config = transformers.T5Config(
-        vocab_size=12,
-        d_model=8,
-        d_ff=12,
-        d_kv=4,
-        num_layers=1,
-        num_heads=2,
-        feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
-        tie_word_embeddings=False,
-    )
-    made = transformers.T5ForConditionalGeneration(config)
-    made.lm_head.weight = Parameter(torch.randn(12, 8))
-    made.all_tied_weights_keys.pop("lm_head.weight", None)
-    return made.eval()
+        return bert(seed, "BertForSequenceClassification", 12, 8, 1)
+    return t5(seed, 12, 8, 1)
 
 
 @cache

@@ -1,46 +1,7 @@
 """Small checkpoints on disk: an untied T5, an encoder with a head, tied embeddings."""
 
 import pytest
-import torch
-from torch.nn import Parameter
-
-
-def t5(seed=0, vocabulary=40, **changes):
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=vocabulary,
-        d_model=16,
-        d_ff=24,
-        d_kv=8,
-        num_layers=2,
-        num_heads=2,
-        feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
-        tie_word_embeddings=False,
-        **changes,
-    )
-    network = T5ForConditionalGeneration(config)
-    network.lm_head.weight = Parameter(torch.randn(vocabulary, 16))
-    network.all_tied_weights_keys.pop("lm_head.weight", None)
-    return network.eval()
-
-
-def bert(seed=0, kind="BertForMaskedLM"):
-    import transformers
-
-    torch.manual_seed(seed)
-    config = transformers.BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-        num_labels=3,
-    )
-    return getattr(transformers, kind)(config).eval()
+from tiny_checkpoints import bert, t5
 
 
 def words(*more):

@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from numpy.typing import NDArray
 
-from dfwe.markup import csv_cell, markdown
+from dfwe.markup import csv_row, markdown
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.files import write_json
 from dfwe.pipeline.log_functions import Rows, log_images, log_summary, log_table
@@ -50,9 +50,7 @@ def _(logger: CSVLogger, name: str, columns: Sequence[str], rows: Rows) -> None:
     path = Path(logger.log_dir) / f"{name.replace('/', '_')}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        for row in (columns, *rows):
-            writer.writerow([csv_cell(x) if isinstance(x, str) else x for x in row])
+        csv.writer(file).writerows(map(csv_row, (columns, *rows)))
 
 
 @log_summary.register

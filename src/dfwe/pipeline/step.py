@@ -163,7 +163,7 @@ class Run:
         callbacks: Sequence["L.Callback"],
         resumable: Path | None,
         **settings: object,
-    ) -> "L.Trainer":
+    ) -> None:
         """Trains a module; as short as the trainer's arguments say.
 
         Args:
@@ -190,8 +190,9 @@ class Run:
             journal = Journal(self.work / "log.jsonl")
             observers = [Replay(journal), *observers]
             loggers = [*loggers, journal]
-        if shortened := self.context.shortened:
-            shortened["min_steps"] = None
+        shortened = self.context.shortened
+        if shortened:
+            shortened = {**shortened, "min_steps": None}
         trainer = self.trainer(
             logger=loggers,
             callbacks=[*observers, *callbacks],
@@ -204,7 +205,6 @@ class Run:
             trainer.fit(module, data, ckpt_path=resumable, weights_only=True)
         except (MisconfigurationException, ModuleNotFoundError) as error:
             raise UserError(f"Lightning says: {reason(error)}.") from None
-        return trainer
 
     def read(self, parent: Step, record: type[AnyRecord]) -> AnyRecord:
         """What is stored about a parent's result."""

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dfwe.markup import csv_cell, latex, markdown
+from dfwe.markup import csv_row, latex, markdown
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ class Table:
 
     def csv(self) -> str:
         text = io.StringIO()
-        rows = [[*map(csv_cell, row)] for row in (self.columns, *self.rows)]
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv.writer(text, lineterminator="\n").writerows(map(csv_row, (self.columns, *self.rows)))
         return text.getvalue()
 
     def latex(self) -> str:

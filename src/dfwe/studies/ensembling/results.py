@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dfwe.markup import csv_cell
+from dfwe.markup import csv_row
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
 from dfwe.pipeline.files import copy_folder, write_text
@@ -320,9 +320,9 @@ def _write_answers(plan: Plan, context: Context) -> None:
     rows = zip(*(column.texts for column in answers.values()), strict=True)
     with (output / "answers.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", *map(csv_cell, columns)])
+        writer.writerow(csv_row(["id", *columns]))
         for example, texts in zip(test.examples, rows, strict=True):
-            writer.writerow([csv_cell(text) for text in (example.id, *texts)])
+            writer.writerow(csv_row([example.id, *texts]))
     submissions: dict[str, Key] = {
         "predictions": "mixture",
         "baseline_predictions": "baseline",
