@@ -1,13 +1,11 @@
 """Weights & Biases offline: what a run holds, read as `wandb` reads it."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from killed import compute_until_killed
+from offline import logged_in
 
 from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.executor import compute
@@ -20,10 +18,8 @@ pytestmark = pytest.mark.slow  # wandb's processes
 
 def read(folder):
     """The records of an offline run."""
-    wandb = Path(sys.executable).with_name("wandb")
-    command = [str(wandb), "leet", "inspect", "--json", str(folder)]
-    lines = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
-    return [json.loads(line) for line in lines.splitlines()]
+    (run,) = folder.glob("run-*.wandb")
+    return [json.loads(line) for line in logged_in(run).splitlines()]
 
 
 def runs(folder, step):
@@ -86,7 +82,9 @@ def test_the_summary_is_whole_and_has_the_best_of_each_curve(resumed):
     assert summary["dev/best_score"] == max(scores)
     assert scores[summary["best_epoch"] - 1] == max(scores)
     assert len(summary["weights_sha256"]) == 64
-    assert records[-1]["exit"] == {"exit_code": 0, "runtime": records[-1]["exit"]["runtime"]}
+    ended = records[-1]["exit"]
+    assert ended["exit_code"] == 0
+    assert ended.keys() <= {"exit_code", "runtime"}  # whole seconds, left out where they are 0
 
 
 def test_a_run_has_the_configuration_and_what_was_chosen_in_its_name(resumed):
