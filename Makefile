@@ -95,7 +95,7 @@ torture: .venv/.done
 fuzz: export DFWE_FUZZ = $(or $(EACH),1000)
 fuzz: export DFWE_FUZZ_SEED = $(or $(SEED),0)
 fuzz: .venv/.done
-	$(TEST) --dist loadfile -p no:randomly tests/fuzz
+	$(TEST) --dist loadfile -p no:randomly --show-capture=no tests/fuzz
 
 # Ours beside the reference ways, one thread each: benchmarks/results.json. DFWE_DATA names the corpus.
 bench bench-full: export OMP_NUM_THREADS = 1

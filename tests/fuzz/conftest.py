@@ -43,7 +43,8 @@ def pytest_terminal_summary(terminalreporter):
     reports = [r for end in ("passed", "failed") for r in terminalreporter.stats.get(end, [])]
     rows = sorted(value for r in reports for name, value in r.user_properties if name == "fuzz")
     write = partial(terminalreporter.write_line)
-    write(f"{'kind':24} {'inputs':>7} {'right':>7} {'sentence':>9} {'faults':>7} {'seconds':>8}")
-    for kind, ends, seconds in rows:
-        numbers = (ends.get(end, 0) for end in ("inputs", "right", "sentence", "faults"))
-        write("{:24} {:7} {:7} {:9} {:7} {:8.1f}".format(kind, *numbers, seconds))
+    ends = ("inputs", "right", "repeated", "sentence", "wrong", "traceback", "hang")
+    write("".join([f"{'kind':20}", *(f"{end:>10}" for end in ends), f"{'seconds':>9}"]))
+    for kind, found, seconds in rows:
+        numbers = "".join(f"{found.get(end, 0):10}" for end in ends)
+        write(f"{kind:20}{numbers}{seconds:9.1f}")

@@ -228,6 +228,7 @@ def judge(folder, case):
         compare(scores, set_scores(answers, golds, labels))
     else:
         compare(scores, label_scores(answers, golds, labels))
+    return True
 
 
 def once(pairs):

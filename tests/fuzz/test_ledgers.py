@@ -136,7 +136,10 @@ def harm(place, how, seed, value):
 
 def retyped(line, seed, value):
     """A line with another value in one field, and the seal of its new text."""
-    row = json.loads(line)
+    try:
+        row = json.loads(line)
+    except ValueError:  # damaged before
+        return line
     row.pop("sha256", None)
     name = sorted(row)[seed % len(row)]
     plain = isinstance(value, int | float | str | list) and name in ("alpha", "score", "index")
@@ -172,6 +175,7 @@ def judge(folder, case):
     assert found.alpha.tolist() == rows[best]["alpha"]
     again = read_trials(path, answers=True)
     assert [trial.answers for trial in again] == [score.answers for score in scores]
+    return True
 
 
 @pytest.fixture(autouse=True)

@@ -68,6 +68,7 @@ def judge(case):
     check_terminal(case)
     check_card(case)
     check_yaml_and_plots(case)
+    return True
 
 
 def table_of(case):

@@ -137,6 +137,7 @@ def judge(folder, case):
     agree(json.loads(record.model_dump_json()), said)
     record.write(path)
     assert case.schema.read(path).model_dump_json() == record.model_dump_json()
+    return True
 
 
 def agree(read, said):

@@ -154,6 +154,7 @@ def judge(folder, case):
         compare(scores, label_scores(case.answers, golds, labels))
     else:
         compare(scores, text_scores(case.answers, golds))
+    return True
 
 
 def rendered(template, row, labels):

@@ -153,6 +153,7 @@ LOST = "random numbers; get the whole checkpoint"
         ("t5", adding("v_head.summary.weight", 1, 16), {}, r"value head \('v_head.* without it"),
         ("llama", adding("model.layers.0.self_attn.q_proj.lora_A.weight", 2, 16), {}, "merge it"),
         ("t5", adding("decoder.block.2.layer.0.SelfAttention.q.weight", 16, 16), {}, "no place"),
+        ("t5", adding("lm_head.bias", 40), {}, r"'lm_head\.bias', for which .* has no place"),
         ("t5", replacing(QUERY, torch.empty(0)), {}, f"'{QUERY}' is empty in .*ZeRO-3.*gather"),
         ("t5", lambda s: s | {"lm_head.weight": s["lm_head.weight"][:9]}, {}, "'lm_head.weight'"),
         ("t5", dict, {"vocab_size": 44}, r"shape \[40, 16\] in .*\[44, 16\] by its config\.json"),

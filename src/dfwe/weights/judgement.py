@@ -152,7 +152,7 @@ def judge(
             f"model writes them, and not as a {kind}'s; save the model inside with "
             "save_pretrained."
         )
-    notes, left = _judge_unexpected(folder, kind, unexpected)
+    notes, left = _judge_unexpected(folder, network, unexpected)
     inside = [name for name in left if in_backbone(network, name)]
     if lost := inside if leave_head else left:
         raise UserError(
@@ -282,11 +282,18 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names[:2]) + more
 
 
-def _judge_unexpected(folder: Path, kind: str, names: list[str]) -> tuple[list[str], list[str]]:
+def _judge_unexpected(
+    folder: Path, network: "PreTrainedModel", names: list[str]
+) -> tuple[list[str], list[str]]:
     """What is to be said, and the names that fall under no rule."""
+    kind = type(network).__name__
+    parameters = network.named_parameters(remove_duplicate=False)
+    modules = {name.rpartition(".")[0] for name, _ in parameters}
     notes: list[str] = []
     for rule in RULES:
         under = [name for name in names if re.fullmatch(rule.names, name)]
+        if rule.note is not None:  # a head that the network has would lack what is left out
+            under = [name for name in under if name.rpartition(".")[0] not in modules]
         names = [name for name in names if name not in under]
         words = {"folder": folder, "kind": kind, "names": listed(under)}
         if under and rule.refusal is not None:
