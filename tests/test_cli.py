@@ -149,3 +149,10 @@ def test_what_lacks_arguments_is_a_sentence():
         build("task.read", target, object)
     sentence = _sentence(caught.value)
     assert sentence.startswith("The configuration cannot be built: classification() missing 4")
+
+
+def test_what_should_be_called_is_checked_before_any_work():
+    with pytest.raises(UserError, match=r"stage\.work=x should be a function: stage\.work\._tar"):
+        Stage("region", (), "x")
+    with pytest.raises(UserError, match="_target_=-1 should be the dotted path of a function"):
+        build("stage", {"_target_": -1, "_partial_": True}, object)

@@ -194,6 +194,7 @@ def _run(cfg: DictConfig, *, planning: bool) -> float | None:
     check_targets(cfg, typed)  # every reference leads somewhere
     check_keys(cfg, typed)
     given = run_settings(cfg)
+    from dfwe.pipeline.deferred import check_part
     from dfwe.pipeline.executor import Stage, Work, perform
 
     stage = build("stage", cfg.stage, Stage)
@@ -210,6 +211,7 @@ def _run(cfg: DictConfig, *, planning: bool) -> float | None:
 
         work = ensembling(study, stage, context, given.push)
     else:
+        check_part("stage.work", stage.work)
         work = stage.work(study, stage, context)
     if not isinstance(work, Work):
         raise UserError(f"stage={stage.name} gives a {type(work).__name__}, not a Work.")

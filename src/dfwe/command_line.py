@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     HydraException,
     InstantiationException,
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dfwe.config import config_folder, groups, plain
 from dfwe.errors import UserError, did_you_mean, reason
+from dfwe.markup import printable
 from dfwe.schema import RunSettings, dotted, keys_of
 from dfwe.settings import unknown_setting
 
@@ -30,27 +32,48 @@ OWN = ("--help", "-h", "--version", "--verbose", "-v", "--quiet", "-q")
 
 
 def check_words(words: Sequence[str], commands: Iterable[str]) -> None:
-    """Refuses words that are neither options nor settings.
+    """Refuses words that are neither options nor settings, and choices that are no names.
 
     Args:
         words: what was typed.
         commands: the subcommands.
 
     Raises:
-        UserError: an option is unknown, or a word is no setting.
+        UserError: an option is unknown, a word is no setting, or a group's choice no name.
     """
     for before, word in zip(["", *words], words, strict=False):
         option = word.partition("=")[0]
         if word.startswith("-"):
             if option not in (*VALUED, *PLAIN, *OWN):
                 near = did_you_mean(option, (name for name in (*VALUED, *PLAIN, *OWN)))
-                raise UserError(f"{word} is no option;{near} `dfwe --help` shows what there is.")
+                raise UserError(
+                    f"{printable(word)} is no option;{near} `dfwe --help` shows what there is."
+                )
         elif "=" not in word and not word.startswith("~") and before not in VALUED:
             near = did_you_mean(word, [*commands, *_tops()])
             raise UserError(
-                f"'{word}' is neither a command nor KEY=VALUE;{near} `dfwe --help` shows what "
-                "there is."
+                f"'{printable(word)}' is neither a command nor KEY=VALUE;{near} `dfwe --help` "
+                "shows what there is."
             )
+
+    for word in words:
+        _check_choice(word)
+
+
+def _check_choice(word: str) -> None:
+    """Refuses `task=null`, `~task=1` and such, which end in a traceback of Hydra's."""
+    key, _, choices = word.partition("=")
+    group = key.lstrip("+~").partition("@")[0]
+    if group.partition("/")[0] not in groups() or "." in group:
+        return
+    for choice in choices.split(",") if choices else ():
+        with suppress(OverrideParseException):  # Hydra tells it
+            value = OverridesParser.create().parse_override(f"{group}={choice}").value()
+            if not isinstance(value, str | list):
+                raise UserError(
+                    f"{printable(word)}: {choice} is no name; `dfwe --help {group}` shows what "
+                    "there is."
+                )
 
 
 def refused(error: HydraException, words: Sequence[str]) -> str:

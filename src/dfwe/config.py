@@ -110,7 +110,10 @@ def _deferring(node: object) -> object:
             f"The configuration has _partial_: true beside {', '.join(map(str, fields))}, but no "
             "_target_; name the dotted path of a function there."
         )
-    return {"_target_": DEFERRED, "target": fields.pop("_target_"), "arguments": fields}
+    target = fields.pop("_target_")
+    if not isinstance(target, str):
+        raise UserError(f"_target_={target} should be the dotted path of a function.")
+    return {"_target_": DEFERRED, "target": target, "arguments": fields}
 
 
 def config_folder() -> str:

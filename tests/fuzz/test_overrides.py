@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf, open_dict
 
 from dfwe import cli
+from dfwe.command_line import check_words
 from dfwe.config import config_folder
 from dfwe.data.corpus import ByRole
 from dfwe.errors import UserError
@@ -157,6 +158,7 @@ class Done(Exception):
 def judge(folder, case):
     chosen, values, raw = case
     overrides = [*(f"{key}={spelled(value)}" for key, value in values.items()), *raw]
+    check_words(overrides, ())
     try:
         cfg = copy.deepcopy(base(chosen))
         plain = [

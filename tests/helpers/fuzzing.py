@@ -27,6 +27,7 @@ COUNT = int(ASKED or 40)
 SEED = int(os.environ.get("DFWE_FUZZ_SEED", "0"))
 PATIENCE = 6  # processor seconds for one input
 SHARE = 0.1  # of the inputs, at least, end in a value that was computed beside dfwe
+COMMAND = re.compile(r"compute (it|them) with: \S+ stage=")  # to be pasted: no full stop after it
 OURS = re.compile(r"object at 0x|Traceback|pydantic|ValidationError|<class|<function")
 
 
@@ -122,7 +123,7 @@ def no_sentence(text):
     """Why a message is not one sentence for a person; None where it is."""
     if not text.isprintable():
         return "characters that are not printable"
-    if not text.endswith("."):
+    if not text.endswith(".") and not COMMAND.search(text):
         return "no full stop"
     return "words of ours" if OURS.search(text) else None
 

@@ -221,6 +221,36 @@ def test_a_mapped_file_and_a_loaded_network_are_one_row(experts, make, save, tmp
     assert one.theta.equal(many.theta)
 
 
+def test_an_alias_in_the_index_alone_is_no_tensor(make, save, tmp_path):
+    plain = save(make("t5"), tmp_path / "plain")
+    shards = tmp_path / "shards"
+    transformers.T5ForConditionalGeneration.from_pretrained(plain).save_pretrained(
+        shards, max_shard_size="10KB"
+    )
+    path = shards / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["encoder.embed_tokens.weight"] = index["weight_map"]["shared.weight"]
+    path.write_text(json.dumps(index))
+    one, two = WeightSpace.from_pretrained([plain, shards]).rows
+    assert one.equal(two)
+
+
+def test_aliases_in_pickled_parts_are_mixed_with_one_file(rewrite):
+    plain, other = rewrite("t5", aliases)
+    path = other / "model.safetensors"
+    state = load_file(path)
+    path.unlink()
+    names = sorted(state)
+    parts = {f"pytorch_model-{n + 1:05}-of-00002.bin": names[n::2] for n in range(2)}
+    for part, inside in parts.items():
+        torch.save({name: state[name] for name in inside}, other / part)
+    places = {name: part for part, inside in parts.items() for name in inside}
+    index = other / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    one, two = WeightSpace.from_pretrained([plain, other]).rows
+    assert one.equal(two)
+
+
 def test_weights_stay_in_their_file_while_they_are_read(make, save, tmp_path):
     """They lie side by side in memory, as they do in the mapped file."""
     checkpoint = Checkpoint.read(save(make("llama"), tmp_path / "model"))

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from dfwe.errors import UserError
+from dfwe.markup import printable
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.provenance import provenance
 from dfwe.pipeline.step import Run, Step
@@ -33,6 +34,11 @@ class Stage:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "computes", tuple(self.computes))
+        if self.work is not None and not callable(self.work):
+            raise UserError(
+                f"stage.work={printable(str(self.work))} should be a function: "
+                "stage.work._target_=PATH and stage.work._partial_=true."
+            )
 
 
 @dataclass(frozen=True)
