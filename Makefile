@@ -86,7 +86,7 @@ lock: .venv/.lock
 	$(BIN)/pip install --quiet --no-deps ctranslate2==4.8.1
 	@touch $@
 
-# Kills, failing disks, damaged files and crowds of processes: docs/reliability.md (about 15 minutes of one core).
+# Kills, failing disks, damaged files and crowds of processes: docs/reliability.md (at most 20 minutes of one core).
 torture: .venv/.done
 	$(BIN)/python tools/torture.py
 

@@ -502,11 +502,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     for name, count in (
         ("kills", 100),
-        ("errors", 24),
-        ("sizes", 8),
-        ("full-disks", 12),
-        ("damages", 60),
-        ("crowds", 2),
+        ("errors", 16),
+        ("sizes", 4),
+        ("full-disks", 6),
+        ("damages", 24),
+        ("crowds", 1),
     ):
         parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args(arguments)
@@ -530,6 +530,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"killed in {stage:18} {count:4}\n")
     for line in torture.table.lines():
         sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{sum(os.times()[:4]) / 60:.1f} processor minutes\n")
     return 1 if torture.table.failed else 0
 
 
