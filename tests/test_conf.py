@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +15,8 @@ from dfwe.config import build, chosen_parts, search_of, training_of
 from dfwe.errors import UserError
 from dfwe.pipeline.trainer import shortening
 from dfwe.schema import Sources
+from dfwe.search.evaluation import Evaluations
+from dfwe.studies.ensembling.plan import Plan
 from dfwe.training.config import TrainingConfig
 
 pytestmark = pytest.mark.slow  # composes every file
@@ -220,3 +223,18 @@ def test_no_target_of_a_documented_command_is_a_source_of_its_own(command):
         if (CONF / "task" / f"{target}.yaml").is_file():  # else it stands for the reader's own
             cfg = compose("config", overrides=[*words, f"task={target}"])
             assert cfg.task.name not in source_names(cfg)
+
+
+def test_ties_is_searched_on_its_authors_scales_and_densities(make_study):
+    """Commit 60dbe5b: the scales 0, 0.1, ..., 1 of the density 0.2."""
+    cfg = compose("config", overrides=["experiment=controls"])
+    build_ties = hydra.utils.instantiate(cfg.controls.ties, _convert_="all")
+    step = build_ties(Plan(make_study()))
+    rules = [merge.rule.keywords for merge in step.experts[1:]]
+    assert rules == [{"density": density, "scale": 1.0} for density in (0.1, 0.2, 0.3)]
+    strategy = step.search.strategy(4)  # the base and the three merges
+    next(strategy)
+    alphas = strategy.send(Evaluations((), np.zeros(5)))
+    tenths = np.arange(1, 26) / 10
+    np.testing.assert_allclose(1 - alphas[:, 0], [0, *tenths, *tenths, *tenths])
+    np.testing.assert_allclose(alphas[:, 1:].sum(1), 1 - alphas[:, 0])

@@ -7,11 +7,12 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from plain_training import distance, tlidb, without_dropout
 
 from dfwe.callbacks.checkpoint import BestEpoch, EpochCheckpoint
 from dfwe.callbacks.early_stopping import Patience
 from dfwe.callbacks.epochs import ScoredEpochs
-from dfwe.data.batches import collate, scoring_loader
+from dfwe.data.batches import scoring_loader
 from dfwe.data.tokenization import tokenize
 from dfwe.errors import UserError
 from dfwe.scoring.backends.t5 import token_losses
@@ -86,43 +87,6 @@ def test_a_resumed_training_ends_with_the_same_weights(trained, tmp_path, make_n
     for (name, a), b in zip(whole.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b), name
     assert resumed.scores == whole.scores
-
-
-def without_dropout(network):
-    for part in network.modules():
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
-        elif hasattr(part, "dropout") and isinstance(part.dropout, float):  # T5Attention
-            part.dropout = 0.0
-    return network
-
-
-def distance(one, other):
-    """Mean absolute difference of the weights."""
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    differences = torch.cat([(a - b).abs().flatten() for a, b in pairs])
-    return float(differences.detach().mean())
-
-
-def tlidb(network, splits, training, seed):
-    """TLiDB's update written out: a batch at a time, transformers' own loss."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
-    steps, norms = TrainingSteps(splits, training, seed), []
-    for epoch in range(training.epochs):
-        for number, (name, index) in enumerate(steps.draws(epoch), 1):
-            split = splits[name]
-            part = collate(split, index, [1.0] * len(index))
-            labels = part.target
-            loss = network(input_ids=part.source, attention_mask=part.mask, labels=labels).loss
-            if len(splits) > 1:
-                loss = loss / (-(-len(split) // training.batch)) ** 0.5
-            (loss / 3).backward()
-            if number % 3 == 0:
-                norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                norms.append(float(norm))
-                optimizer.step()
-                optimizer.zero_grad()
-    return norms
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
