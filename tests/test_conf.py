@@ -11,8 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dfwe.config import build, chosen_parts, search_of, training_of
+from dfwe.config import build, build_task, chosen_parts, search_of, training_of
+from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
+from dfwe.pipeline.deferred import Deferred, check_part
 from dfwe.pipeline.trainer import shortening
 from dfwe.schema import Sources
 from dfwe.search.evaluation import Evaluations
@@ -34,8 +36,12 @@ def option(path: Path) -> str:
     return f"{group}={'/'.join(place)}"
 
 
+ON_THEIR_OWN = {"k_fold", "whole_dev"}
+CONTROLS = {path.stem for path in (CONF / "controls").glob("*.yaml")} - ON_THEIR_OWN
 OPTIONS = sorted(
-    option(path) for path in CONF.glob("*/**/*.yaml") if path != CONF / "search" / "base.yaml"
+    option(path)
+    for path in CONF.glob("*/**/*.yaml")
+    if path != CONF / "search" / "base.yaml" and path.parent.name != "controls"
 )
 BUILT = (
     "corpus",
@@ -53,6 +59,26 @@ PARTS = ("logger", "callbacks")
 def _hydra():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
+
+
+def test_every_control_is_in_the_experiment_and_takes_its_keywords():
+    controls = compose("config", overrides=["experiment=controls"]).controls
+    assert set(controls) == CONTROLS
+    for name, node in controls.items():
+        check_part(f"controls.{name}", build(f"controls.{name}", node, Deferred))
+
+
+def test_controls_are_chosen_added_and_dropped():
+    def chosen(*overrides):
+        return [*compose("config", overrides=[*overrides]).controls]
+
+    mine = "+controls.mine={_target_: my.control}"
+    assert chosen() == []
+    assert chosen("controls=[ties,dare]") == ["ties", "dare"]
+    assert chosen("controls=ties", mine) == ["ties", "mine"]
+    assert set(chosen("experiment=controls", "~controls.ties")) == CONTROLS - {"ties"}
+    assert chosen("experiment=k_fold") == ["k_fold"]
+    assert set(chosen("experiment=[controls,dev_size,k_fold]")) == CONTROLS | ON_THEIR_OWN
 
 
 def source_names(cfg):
@@ -187,16 +213,39 @@ def test_a_task_may_come_without_sources(tmp_path):
     assert source_names(named) == ["meld"]
 
 
+def test_the_corpus_and_the_task_of_the_page_on_data_are_read(tmp_path):
+    page = (CONF.parent / "docs/data.md").read_text()
+    for name, text in re.findall(r"```yaml\n# my/conf/(.*?)\n(.*?)```", page, re.DOTALL):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    folder = tmp_path / "data" / "capitals"
+    folder.mkdir(parents=True)
+    (row,) = re.findall(r"`(\{\"question\".*?\})`", page)
+    (folder / "dev.jsonl").write_text(row)
+    chosen = ["corpus=own", f"corpus.path={folder.parent}", "task=capitals"]
+    cfg = compose("config", overrides=[f"hydra.searchpath=[{tmp_path}]", *chosen])
+    task, corpus = build_task(cfg.task), build("corpus", cfg.corpus, TableCorpus)
+    (example,) = task.examples(corpus, "dev")
+    assert example.source == "question: Capital of Japan? answer:"
+    assert task.score(["Tokio"], [example])["score"] == 100
+    task.check_metrics(corpus)
+
+
 def overrides(command):
     """The settings of a command line."""
     words = [word for word in shlex.split(command, comments=True) if "=" in word]
     return OverridesParser.create().parse_overrides(words)
 
 
-DOCUMENTED = [
-    pytest.param(command, id=f"{path.name}: {command[:50]}")
+TEXTS = {
+    path.name: path.read_text()
     for path in (CONF.parent / "README.md", *sorted((CONF.parent / "docs").glob("*.md")))
-    for command in re.findall(r"(?:^|`)dfwe ([^`\n]*=[^`\n]*)", path.read_text(), re.MULTILINE)
+}
+PAGES = "\n".join(TEXTS.values())
+DOCUMENTED = [
+    pytest.param(command, id=f"{name}: {command[:50]}")
+    for name, text in TEXTS.items()
+    for command in re.findall(r"(?:^|`)dfwe ([^`\n]*=[^`\n]*)", text, re.MULTILINE)
 ]
 
 
@@ -205,7 +254,11 @@ def test_a_command_in_the_documents_can_be_read_and_names_what_exists(command):
     for given in overrides(command):
         group = CONF / given.key_or_group
         if group.is_dir() and given.key_or_group != "task":
-            assert (group / f"{given.value()}.yaml").is_file(), given.input_line
+            chosen = given.value()
+            for name in chosen if isinstance(chosen, list) else [chosen]:
+                own = f"# my/conf/{given.key_or_group}/{name}.yaml"
+                shipped = (group / f"{name}.yaml").is_file()
+                assert shipped or ("--config-dir my/conf" in command and own in PAGES)
 
 
 @pytest.mark.parametrize(

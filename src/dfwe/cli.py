@@ -189,6 +189,8 @@ def _log_start(cfg: DictConfig) -> None:
 def _run(cfg: DictConfig, *, planning: bool) -> float | None:
     _quiet()
     os.chdir(hydra.utils.get_original_cwd())  # paths are those of the command, chdir or not
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a person's own modules; `python -m` looks here anyway
     check_complete(cfg)
     typed = HydraConfig.get().overrides.task
     check_targets(cfg, typed)  # every reference leads somewhere
@@ -198,10 +200,9 @@ def _run(cfg: DictConfig, *, planning: bool) -> float | None:
     from dfwe.pipeline.executor import Stage, Work, perform
 
     stage = build("stage", cfg.stage, Stage)
-    if given.push and stage.work is not None:
-        raise UserError(
-            f"push= takes DFWE's final model to the Hub; stage={stage.name} makes none."
-        )
+    for key, place in (("push", given.push), ("export", given.export)):
+        if place and stage.work is not None:
+            raise UserError(f"{key}= is of DFWE's final model; stage={stage.name} computes none.")
     if _is_optimized():
         check_optimized(stage, given.optimized, folds=cfg.search.folds)
     context = context_of(cfg)
@@ -209,7 +210,10 @@ def _run(cfg: DictConfig, *, planning: bool) -> float | None:
     if stage.work is None:
         from dfwe.studies.ensembling.work import ensembling
 
-        work = ensembling(study, stage, context, given.push)
+        export = None if given.export is None else Path(given.export).expanduser()
+        work = ensembling(
+            study, stage, context, push=given.push, export=export, overwrite=given.overwrite
+        )
     else:
         check_part("stage.work", stage.work)
         work = stage.work(study, stage, context)

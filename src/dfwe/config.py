@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dfwe.pipeline.deferred import Deferred
     from dfwe.search.config import Search
     from dfwe.studies.ensembling.plan import EnsemblingStudy
+    from dfwe.tasks.task import Task
     from dfwe.training.config import TrainingConfig
 
 DEFERRED = "dfwe.pipeline.deferred.Deferred"
@@ -44,6 +45,7 @@ def build(key: str, config: object, kind: type[T]) -> T:
     """The object that a configuration declares, with those inside it.
 
     A node with `_partial_: true` becomes a `Deferred`: nothing is imported before it is called.
+    So does a node where a `Deferred` is needed.
 
     Args:
         key: what the configuration calls it, for messages.
@@ -53,7 +55,11 @@ def build(key: str, config: object, kind: type[T]) -> T:
     Raises:
         UserError: it declares something else.
     """
-    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    from dfwe.pipeline.deferred import Deferred
+
+    plain = _resolved(config)
+    if kind is Deferred and is_mapping(plain):
+        plain = {**plain, "_partial_": True}
     check_keywords(key, plain)
     built: object = hydra.utils.instantiate(_deferring(plain), _convert_="all")
     if not isinstance(built, kind):
@@ -62,6 +68,11 @@ def build(key: str, config: object, kind: type[T]) -> T:
             "its _target_ and _partial_."
         )
     return built
+
+
+def _resolved(config: object) -> object:
+    """A node as plain data, its references resolved; a plain value itself."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
 def check_targets(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -210,18 +221,18 @@ def check_complete(cfg: DictConfig) -> None:
 
 def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
     """The part of the configuration that decides weights, as objects."""
-    from dfwe.tasks.task import Task
-
     given = run_settings(cfg)
-    sources = tuple(build("task", source, Task) for source in _sources(cfg))
+    sources = tuple(map(build_task, _sources(cfg)))
     from dfwe.models.family import ModelFamily
     from dfwe.pipeline.context import device_kind
+    from dfwe.pipeline.deferred import Deferred
     from dfwe.scoring.decoding import Decoding
+    from dfwe.scoring.own_score import OwnScore
     from dfwe.studies.ensembling.plan import EnsemblingStudy
 
     return EnsemblingStudy(
         corpus=_corpus(OmegaConf.to_yaml(cfg.corpus, resolve=True)),
-        task=build("task", cfg.task, Task),
+        task=build_task(cfg.task),
         sources=sources,
         model=build("model", cfg.model, ModelFamily),
         decoding=build("decoding", cfg.decoding, Decoding),
@@ -230,6 +241,8 @@ def ensembling_study(cfg: DictConfig) -> "EnsemblingStudy":
         seed=given.seed,
         device=device_kind(cfg.trainer.get("accelerator", "auto")),
         checkpoints=tuple(given.checkpoints),
+        base=given.base,
+        score=None if cfg.score is None else OwnScore(build("score", cfg.score, Deferred)),
         controls=_built(cfg, "controls"),
         landscapes=_built(cfg, "landscapes"),
     )
@@ -285,6 +298,18 @@ def chosen_parts(cfg: DictConfig, key: str) -> "tuple[Deferred, ...]":
             f"{' or '.join(f'{key}.{part}.{name}=' for part in named) or f'{key}.NAME.{name}='}."
         )
     return tuple(build(f"{key}.{name}", _partial(node), Deferred) for name, node in named.items())
+
+
+def build_task(config: object) -> "Task":
+    """A task, which builds its metrics: a `_target_` there is a class or a plain function."""
+    from dfwe.tasks.task import Task
+
+    task = _resolved(config)
+    check_keywords("task", task)  # not those of a part that is called later
+    if is_mapping(task) and is_list(metrics := task.get("metrics")):
+        parts = [{**part, "_partial_": True} if is_mapping(part) else part for part in metrics]
+        task = {**task, "metrics": parts}
+    return build("task", task, Task)
 
 
 def _built(cfg: DictConfig, key: str) -> "dict[str, Deferred]":

@@ -24,6 +24,13 @@ class UserError(ValueError):
         super().__init__(printable(sentence))
 
 
+class ScoreError(UserError):
+    """A person's own metric or score fails on what a model answers.
+
+    A search counts such a candidate as the worst; everything else ends with its sentence.
+    """
+
+
 def check_whole(name: str, value: object, least: int = 0) -> None:
     """Check that a setting is a whole number.
 

@@ -38,7 +38,7 @@ OPTIONS = {
     "--hydra-help": "further options, Hydra's",
     "--version": "dfwe's version",
 }
-CHOSEN = re.compile(r"^  - ([\w/]+): (\w+) +# (.+)$", re.MULTILINE)
+CHOSEN = re.compile(r"^  - ([\w/]+): (\w+|\[\]) +# (.+)$", re.MULTILINE)
 ABOVE = re.compile(r"(?:# @.*\n)?((?:# .*\n)+)")  # the comment that a file begins with
 
 

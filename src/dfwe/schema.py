@@ -54,7 +54,11 @@ class RunSettings:
             here, `check` stops, `anyway` continues and notes both scores.
         checkpoints: folders, Hub ids or LoRA adapters to mix. stage=interpolate mixes them
             instead of experts trained here, the first is the baseline; stage=region surveys them.
-        controls: other methods to compare DFWE with (experiment=controls).
+        base: what the checkpoints were fine-tuned from, a folder or Hub id. Merges of task
+            vectors (controls=[ties]) and stage=region start there.
+        score: {_target_: my.function}, searched over checkpoints in place of a task's score.
+            It gets a model and its tokenizer and returns a number, higher is better, or a dict
+            with "score"; to be tested it takes split=.
         landscapes: dev scores between three experts, for stage=report to draw.
         optimized: what a sweeper maximises (hydra/sweeper=optuna). The dev score of DFWE, its gain
             over fine-tuning, or the cross-fitted one; stage=validate computes them.
@@ -64,13 +68,16 @@ class RunSettings:
             DFWE_ALLOW=a,b, or was typed.
         push: true, or a repository's name: upload the result to the Hub. The repository is
             private and gets the model card.
+        export: a folder that the result is written to, with its card.
+        overwrite: whether a model that is in that folder is replaced.
     """
 
     seed: Whole
     workers: Count
     resume: Literal["check", "anyway"]
     checkpoints: Names
-    controls: Annotated[Mapping[str, object], BeforeValidator(partial(_named, key="controls"))]
+    base: str | None
+    score: Mapping[str, object] | None
     landscapes: Annotated[Mapping[str, object], BeforeValidator(partial(_named, key="landscapes"))]
     optimized: Annotated[
         Literal["dev/score", "dev/delta", "dev/cross_fitted"], BeforeValidator(_of_dev)
@@ -78,6 +85,8 @@ class RunSettings:
     store: str
     allow: Names
     push: bool | str
+    export: str | None
+    overwrite: bool
 
 
 @settings("sources")

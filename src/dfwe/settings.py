@@ -145,7 +145,8 @@ def _model(function: Callable[..., object], names: tuple[str, ...]) -> type[Base
     """A model of those of the function's keywords that are given."""
     kinds = {name: kind for name, kind in parameters(function).items() if name in names}
     members = {"__module__": __name__, "__annotations__": kinds, "model_config": STRICT}
-    return type(function.__name__, (BaseModel,), members)
+    name = getattr(function, "__name__", type(function).__name__)
+    return type(name, (BaseModel,), members)
 
 
 def _annotation(function: Callable[..., object], known: inspect.Parameter) -> object:
@@ -159,11 +160,18 @@ def _annotation(function: Callable[..., object], known: inspect.Parameter) -> ob
 
 
 def parameters(function: Callable[..., object]) -> dict[str, object]:
-    """The keywords of a function or class, each with its type; `object` where it has none."""
+    """The keywords of a function or class, each with its type; `object` where it has none.
+
+    Some functions that are written in C say of none.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return {}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         name: _annotation(function, known)
-        for name, known in inspect.signature(function).parameters.items()
+        for name, known in signature.parameters.items()
         if known.kind in named
     }
 

@@ -4,14 +4,17 @@ import csv
 import gzip
 import json
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import datasets
 import pytest
 
-from dfwe.data.table import TableCorpus, classification
+from dfwe.data.table import TableCorpus, classification, text
 from dfwe.errors import UserError
-from dfwe.tasks.answers import Label
+from dfwe.tasks.answers import FreeText, Label
+from dfwe.tasks.metrics import ExactMatch
+from dfwe.tasks.task import Task
 
 ROWS = {
     "train": [("good film", "pos"), ("dull", "neg"), ("a {joy}", "pos"), ("weak", "neg")],
@@ -286,11 +289,64 @@ def test_a_list_of_labels_is_several_accepted_answers(tmp_path):
         read(corpus)
 
 
+def questions(corpus, split="train", **templates):
+    templates = {"context": "on {topic}:", "prompt": "{question} {{a}}"} | templates
+    return text(corpus.dialogues(split, "capitals"), "capitals", (), **templates)
+
+
+CAPITALS = [
+    {"topic": "Asia", "question": "Japan?", "answer": ["Tokyo", "Tokio"]},
+    {"topic": "Asia", "question": "{China}?", "answer": "Beijing"},
+]
+
+
 def test_answers_in_free_text_have_no_options(tmp_path):
-    corpus = write(tmp_path / "films", train=rows(["a dog", "dog"], "A cat."))
-    first, second = read(corpus, labels=())
-    assert (first.target, first.references, first.options) == ("a dog", ("a dog", "dog"), ())
-    assert second.references == ("A cat.",)
+    corpus = write(tmp_path / "capitals", train=CAPITALS)
+    first, second = questions(corpus)
+    assert first.source == "on Asia: Japan? {a}"
+    assert (first.target, first.references, first.options) == ("Tokyo", ("Tokyo", "Tokio"), ())
+    assert second.source == "on Asia: {China}? {a}"
+    assert second.references == ("Beijing",)
+    (topic, _) = questions(corpus, answer="topic", context="")
+    assert (topic.source, topic.target) == ("Japan? {a}", "Asia")
+
+
+@pytest.mark.parametrize(
+    ("templates", "sentence"),
+    [
+        ({"answer": "label"}, r"capitals/train.jsonl has no column 'label'; it has: topic, ques"),
+        ({"prompt": "{answer}"}, "line 1, has a list of texts as 'answer', where one is needed"),
+        ({"prompt": "{labels}"}, "has no column 'labels'"),
+        ({"prompt": "{question"}, "has a single '{'; write it twice"),
+    ],
+)
+def test_a_column_or_template_that_does_not_fit_is_told(tmp_path, templates, sentence):
+    corpus = write(tmp_path / "capitals", train=CAPITALS)
+    with pytest.raises(UserError, match=sentence):
+        questions(corpus, **templates)
+
+
+def test_a_task_of_free_text_asks_no_table_for_labels(tmp_path):
+    corpus = write(tmp_path / "capitals", train=CAPITALS)
+    read = partial(text, context="{topic}", prompt="{question}")
+    task = Task("capitals", "capitals", read, FreeText(), [ExactMatch()], 5)
+    examples = task.examples(corpus, "train")
+    assert task.score(["tokio.", "Peking"], examples)["score"] == 50
+    wrong = replace(task, labels=["Tokyo"])
+    with pytest.raises(UserError, match="has the labels Tokyo; choose among them by dfwe"):
+        wrong.examples(corpus, "train")
+    with pytest.raises(UserError, match="'capitals' has no labels to choose from; name them in"):
+        classification(corpus.dialogues("train"), "capitals", (), "{topic}", "{question}")
+
+
+def test_rows_without_labels_are_drawn_by_chance(unequal):
+    drawn = [unequal(limit=30, label=None, seed=seed) for seed in range(9)]
+    often = [counts(corpus)["often"] for corpus in drawn]
+    assert {len(ids(corpus)) for corpus in drawn} == {30}
+    assert len(set(often)) > 2  # with labels 18 or 19 of 30, whatever the seed
+    assert unequal(label=None).labels("films") == ()
+    with pytest.raises(UserError, match=r"corpus.per_label=true counts labels; name their column"):
+        unequal(limit=9, label=None, per_label=True)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ MISTAKES = {
     "no such survey": (["sources.survey=nowhere"], "is no results.json of stage=region"),
     "missing data": (["corpus=feta_friends", "corpus.path=nowhere"], "point DFWE_DATA"),
     "batch that does not divide": (["training.batch=7"], "not a multiple"),
-    "controls of checkpoints": (
-        ["experiment=controls", "checkpoints=[a,b]"],
-        "mixes those that exist",
+    "a base of no checkpoints": (["base=a"], "base=a is what checkpoints=[...] were fine-tuned"),
+    "a score of no checkpoints": (
+        ["score={_target_: math.isclose}", "allow=[math]"],
+        "score=math.isclose is searched over models that exist; name them: checkpoints=[a,b]",
     ),
     "nothing to report": (["stage=report"], "has no finished run of emory, reading"),
     "nothing asked of a report": (["stage=report", "report.tasks=[]"], "report.tasks is empty"),
@@ -71,7 +72,7 @@ MISTAKES = {
         "search.strategy.evaluations=0 should be greater than or equal to 1",
     ),
     "several stages missing": (["stage=evaluate"], "compute them with: dfwe stage=all corpus="),
-    "controls without names": (["controls=x"], "is no set of named controls"),
+    "controls without names": (["controls=x"], "controls=x is unknown; known: best_expert, "),
     "a run's folder": (["hydra.run.dir=/dev/null/x"], "is needed; set hydra.run.dir= to"),
     "a sweep's folder": (["hydra.sweep.dir=/dev/null/x", "-m"], "needed; set hydra.sweep.dir="),
     "unknown monitor": (["training.monitor=mine"], "should be 'target' or 'own'"),
@@ -80,8 +81,11 @@ MISTAKES = {
         "report.tasks=['emory', 'emory'] names one twice",
     ),
     "no sources known": (["task.name=another"], "no source task for another; name at least one"),
-    "checkpoints with numbers for names": (["checkpoints=[1,2]"], "PROBLEM  1"),
-    "a report to push": (["stage=report", "push=true"], "stage=report makes none"),
+    "checkpoints with numbers for names": (
+        ["checkpoints=[1,2]"],
+        "1 is not a folder; give one",
+    ),
+    "a report to push": (["stage=report", "push=true"], "stage=report computes none"),
     "a project that W&B refuses": (
         [
             "stage=experts",

@@ -67,6 +67,39 @@ def test_any_checkpoints_are_searched_tested_and_exported(brought, small, dfwe):
     assert all(tensor.dtype == torch.float32 for tensor in state.values())
 
 
+def test_a_score_of_ones_own_is_searched_and_the_model_exported(brought, dfwe):
+    folder, (first, second, _) = brought
+    (folder / "my_scores.py").write_text(
+        "def closeness(model, tokenizer, scale=1.0):\n"
+        "    return {'score': -scale * float(model.shared.weight.abs().mean()), 'one': 1}\n"
+    )
+    words = (
+        "stage=interpolate",
+        *CSV,
+        f"checkpoints=[{first},{second}]",
+        "score={_target_: my_scores.closeness, scale: 10.0}",
+        "search=uniform",
+        "export=mixture",
+    )
+    process = dfwe(folder, *words)
+    assert process.returncode == 0, process.stderr
+    assert "score=my_scores.closeness gives a number alone" in process.stdout + process.stderr
+    shown = json.loads(Path(process.stdout.splitlines()[-1]).read_text())
+    assert shown["task"] == "closeness"
+    assert shown["dfwe"]["dev"] == shown["uniform"]["dev"]
+    state = load_file(folder / "mixture" / "model.safetensors")
+    stored = load_file(Path(shown["model_dir"]) / "model.safetensors")
+    assert all(tensor.equal(stored[name]) for name, tensor in state.items())
+    card = (folder / "mixture" / "README.md").read_text()
+    assert "| first | 0.500000 |" in card
+    assert f"`{first}`" in card
+    assert 'from_pretrained("mixture")' in card
+    again = dfwe(folder, *words)
+    assert again.returncode == 1
+    assert "mixture exists already; name a new folder for the export, or set over" in again.stderr
+    assert dfwe(folder, *words, "overwrite=true").returncode == 0
+
+
 def test_checkpoints_that_do_not_fit_are_named_before_any_work(brought, small, dfwe):
     folder, (first, *_) = brought
     other = folder / "own" / "other"
@@ -85,6 +118,7 @@ def test_checkpoints_that_do_not_fit_are_named_before_any_work(brought, small, d
         f"checkpoints=[{first},{other}]",
     )
     assert process.returncode == 1
-    assert "PROBLEM" in process.stdout + process.stderr
-    assert "other lacks 'lm_head.weight'" in process.stderr
+    output = process.stdout + process.stderr
+    assert output.count("other lacks 'lm_head.weight'") == 1
+    assert "warning" not in output
     assert "Traceback" not in process.stderr

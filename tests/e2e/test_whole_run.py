@@ -73,7 +73,8 @@ def test_results_have_every_key(results):
     assert results["settings"]["training.epochs"] == "1"
     assert [set(row) for row in results["experts"]] == [{"label", "address", "dev", "test"}] * 5
     mixture, counts = {"alpha", "dev", "test"}, {"evaluations", "iterations", "failed"}
-    assert set(results["dfwe"]) == {*mixture, *counts, "remeasured", "remark"}
+    metrics = {"dev_metrics", "test_metrics"}
+    assert set(results["dfwe"]) == {*mixture, *counts, *metrics, "remeasured", "remark"}
     assert set(results["seconds"]) == {"experts", "finetune", "interpolate", "evaluate"}
     assert sum(results["dfwe"]["alpha"].values()) == pytest.approx(1)
     assert results["delta"] == results["dfwe"]["test"] - results["baseline"]["test"]

@@ -21,7 +21,7 @@ from dfwe.errors import UserError
 from dfwe.models.family import Seq2SeqLM
 from dfwe.pipeline.recipe import Recipe
 from dfwe.reporting.html import Page
-from dfwe.reporting.model_card import model_card
+from dfwe.reporting.model_card import Origin, model_card
 from dfwe.reporting.plots import caption
 from dfwe.reporting.results import DfweResult, ExpertResult, MethodResult, ModelScores
 from dfwe.reporting.table import Table
@@ -225,7 +225,8 @@ def check_terminal(case):
 
 
 def check_card(case):
-    card = model_card(results_of(case), RECIPE, "seq2seq")
+    origins = {label: Origin(f"/models/{label}", case.model) for label in case.experts}
+    card = model_card(results_of(case), RECIPE, "seq2seq", origins)
     _, head, body = re.split(r"^---\n", card, maxsplit=2, flags=re.M)
     (entry,) = yaml.safe_load(head)["model-index"]
     assert {result["task"]["name"] for result in entry["results"]} == {case.task}

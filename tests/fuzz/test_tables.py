@@ -12,7 +12,7 @@ from fuzzing import damaged, mutated, names, texts
 from hypothesis import strategies as st
 from plain_scores import compare, label_scores, text_scores
 
-from dfwe.data.table import TableCorpus, classification
+from dfwe.data.table import TableCorpus, classification, text
 from dfwe.tasks.answers import FreeText, Label
 from dfwe.tasks.metrics import F1, Accuracy, ExactMatch
 from dfwe.tasks.task import Task
@@ -202,8 +202,9 @@ def judge(folder, case):
     corpus = TableCorpus(
         "t", str(folder), ["table"], splits={"train": "test", "dev": "test", "test": "test"}
     )
-    read = partial(classification, context=case.context, prompt=case.prompt)
     free = case.labels == []
+    reader = partial(text, answer="label") if free else classification
+    read = partial(reader, context=case.context, prompt=case.prompt)
     metrics = [ExactMatch()] if free else [Accuracy(), F1("macro"), F1("weighted")]
     task = Task(
         "t", "table", read, FreeText() if free else Label(), metrics, 5, labels=case.labels

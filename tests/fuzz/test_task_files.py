@@ -14,11 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from plain_scores import compare, label_scores, text_scores
 
 from dfwe.cli import _sentence
-from dfwe.config import build, check_targets, config_folder
+from dfwe.config import build_task, check_targets, config_folder
 from dfwe.data.corpus import TLiDBCorpus
 from dfwe.data.table import TableCorpus
 from dfwe.errors import UserError
-from dfwe.tasks.task import Task
 
 ROWS = [
     {"text": "a {fine} film", "pair": "it is", "label": "good", "mood": "calm"},
@@ -45,9 +44,8 @@ def tasks(draw):
     """A task on the table, as plain data."""
     column = draw(st.sampled_from(["label", "mood"]))
     free = draw(st.booleans())
-    pieces = st.sampled_from(
-        ["{text}", "{pair}", "{labels}", "{mood}", "{{x}}", ": ", "a", "%s", "${x"]
-    )
+    filled = ["{text}", "{pair}", "{mood}", "{{x}}", ": ", "a", "%s", "${x"]
+    pieces = st.sampled_from(filled if free else [*filled, "{labels}"])
     known = sorted({row[column] for row in ROWS})
     more = draw(st.lists(names(), max_size=2, unique_by=str.lower))
     labels = known + [name for name in more if name.lower() not in known]
@@ -60,11 +58,11 @@ def tasks(draw):
         )
     )
     read = {
-        "_target_": "dfwe.data.table.classification",
+        "_target_": f"dfwe.data.table.{'text' if free else 'classification'}",
         "_partial_": True,
         "context": "".join(draw(st.lists(pieces, min_size=1, max_size=4))).replace("${x", "x"),
         "prompt": "".join(draw(st.lists(pieces, max_size=3))).replace("${x", "x"),
-        "label": column,
+        "answer" if free else "label": column,
     }
     answer = "FreeText" if free else "Label"
     return {
@@ -129,7 +127,7 @@ def judge(folder, case):
         if not OmegaConf.is_dict(config.task):
             raise UserError("Hydra refuses it.")
         check_targets(config, [])
-        task = build("task", config.task, Task)
+        task = build_task(config.task)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError("Hydra refuses it.") from error
     except Exception as error:
@@ -148,7 +146,8 @@ def judge(folder, case):
     for example, row in zip(examples, ROWS, strict=True):
         context, prompt = (rendered(read[key], row, labels) for key in ("context", "prompt"))
         assert example.source == (f"{context} {prompt}".lstrip() if prompt else context)
-    golds = [[row[read["label"]]] for row in ROWS]
+    column = read["label"] if labels else read["answer"]
+    golds = [[row[column]] for row in ROWS]
     scores = task.score(case.answers, examples)
     if labels:
         compare(scores, label_scores(case.answers, golds, labels))

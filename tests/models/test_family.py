@@ -2,8 +2,11 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -64,10 +67,37 @@ def test_what_fits_is_accepted(tmp_path, model, config):
 
 
 @pytest.mark.parametrize(
+    ("model", "config", "most"),
+    [
+        (Seq2SeqLM("m"), T5, 512),  # its positions are relative
+        (CausalLM("m"), GPT, 512),
+        (CausalLM("m"), {**GPT, "n_positions": 600}, 600 - 128),
+        (CausalLM("m", max_target=8), {**GPT, "n_positions": 64}, 56),
+        (SequenceClassifier("m"), {**BERT, "max_position_embeddings": 64}, 64),
+        (SequenceClassifier("m"), {**BERT, "model_type": "roberta", "pad_token_id": 1}, 510),
+        (SequenceClassifier("m"), {**BERT, "max_position_embeddings": 8192}, 512),
+    ],
+)
+def test_an_input_is_as_long_as_the_checkpoint_has_positions(tmp_path, model, config, most):
+    assert model.limit_of(config) == most
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    given = replace(model, path=str(tmp_path))
+    assert given.input_limit == most
+    given.check_length(tmp_path, config)
+    assert replace(given, max_input=9).input_limit == 9
+
+
+def test_a_family_without_a_model_says_how_to_name_one():
+    with pytest.raises(UserError, match=r"model=m is a family of models; name one .* model.path="):
+        _ = SequenceClassifier("m").folder
+
+
+@pytest.mark.parametrize(
     ("model", "config", "match"),
     [
         (Seq2SeqLM("m"), GPT, "add model=causal"),
-        (CausalLM("m"), T5, "add model=flan_t5_base"),
+        (CausalLM("m"), T5, "add model=seq2seq"),
         (CausalLM("m"), {**GPT, "n_positions": 600}, r"600 positions.*lower model.max_input"),
         (
             SequenceClassifier("m"),

@@ -1,5 +1,6 @@
 """What runs a plan: the trainer, the device and the workers."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -74,6 +75,13 @@ def test_several_workers_are_for_a_cpu(context, monkeypatch):
     monkeypatch.setattr(Context, "device", torch.device("cuda"))
     replace(context, workers=1).check()
     with pytest.raises(UserError, match=r"this run is on cuda; leave workers=1"):
+        replace(context, workers=2).check()
+
+
+def test_workers_are_refused_where_processes_cannot_be_forked(context, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    replace(context, workers=1).check()
+    with pytest.raises(UserError, match=r"workers=2 forks processes, which macOS"):
         replace(context, workers=2).check()
 
 

@@ -261,7 +261,7 @@ def test_only_an_exact_certificate_is_shown(results: Results) -> None:
     )
     text = render(changed(results, selection=selection(test)), width=200)
     assert (
-        "\ncertified: better than the uniform average on dev's other part (9 dialogues won, 1 "
+        "\ncertified: better than the uniform average on dev's other part (9 won, 1 "
         "lost, p = 0.011; accuracy +8.00, +6.00 would do)\n"
     ) in text
     replayed = selection(test.model_copy(update={"exact": False}))

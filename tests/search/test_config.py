@@ -3,13 +3,14 @@
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 
 from dfwe.errors import UserError
 from dfwe.search.baselines import uniform
 from dfwe.search.config import Search
 from dfwe.search.nelder_mead import cone, nelder_mead
-from dfwe.search.simplex import default_evaluations
+from dfwe.search.simplex import default_evaluations, initial_alphas
 
 
 def test_what_decides_the_trials_is_all_in_the_settings():
@@ -65,3 +66,50 @@ def test_one_group_is_the_default_and_uniform_is_known():
 
 def test_the_default_budget_is_120_or_three_openings():
     assert [default_evaluations(n) for n in (3, 39, 40, 100)] == [120, 120, 123, 303]
+
+
+def pure_first(n):
+    """As docs/search.md was read: the experts, then midpoints."""
+    yield np.eye(n)
+    yield np.full((1, n), 1 / n)
+
+
+def opening(n):
+    yield initial_alphas(n)
+
+
+def listed(n):
+    return [n]
+
+
+def silent(n):
+    return
+    yield n
+
+
+def other(n, *, groups=1):
+    yield n + 1 if groups == 1 else n
+
+
+@pytest.mark.parametrize(
+    ("strategy", "groups", "sentence"),
+    [
+        (
+            pure_first,
+            None,
+            r"search=pure_first asks for alphas of the shape \(3, 3\) first; a str",
+        ),
+        (listed, None, "search=listed gives a list where a generator is needed; write `eval"),
+        (silent, None, "search=silent asks for None first; a strategy begins with `evaluations ="),
+        (other, None, "search=other asks for 4 first"),
+        (other, str, r"search=other asks for 3 first; .* \(with groups, `yield groups, n`\)"),
+    ],
+)
+def test_a_strategy_that_does_not_begin_as_all_do_is_refused_at_once(strategy, groups, sentence):
+    """Commit 60dbe5b: the search runs, then StopIteration."""
+    with pytest.raises(UserError, match=sentence):
+        Search(strategy, groups=groups).check(3)
+
+
+def test_a_strategy_may_name_the_first_alphas_itself():
+    Search(opening).check(3)

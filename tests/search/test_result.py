@@ -171,3 +171,14 @@ def test_what_is_drawn_in_is_the_best_by_the_objective():
 
     result = search(single_experts(3), score, objective="log_likelihood", shrinkage=0.5)
     np.testing.assert_allclose(result.alpha, 0.5 * np.eye(3)[1] + 0.5 / 3)
+
+
+def test_the_best_alpha_is_read_by_name():
+    def score(alpha):
+        return float(alpha[..., 0].mean())
+
+    named = search(single_experts(2), score, labels=["a", "b"])
+    assert named.weights == {"a": 1.0, "b": 0.0}
+    assert search(single_experts(2), score).weights == {"0": 1.0, "1": 0.0}
+    grouped = search(single_experts(2, groups=2), score, labels=["a", "b"]).weights
+    assert grouped == {"0": {"a": 1.0, "b": 0.0}, "1": {"a": 1.0, "b": 0.0}}

@@ -50,6 +50,14 @@ def answers(found, seed=1, right=0.6):
     return [e.target if rng.random() < right else str(rng.choice(noise)) for e in found]
 
 
+def exact_match(predictions, references):
+    pairs = zip(predictions, references, strict=True)
+    return 100 * sum(p in rs for p, rs in pairs) / len(references)
+
+
+KINDS["function"] = (FreeText(), [exact_match, TokenF1("macro")])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_replicate_is_the_score_of_the_drawn_dialogues_examples(kind):
     found = examples([3, 1, 7, 2, 5])
@@ -63,6 +71,29 @@ def test_a_replicate_is_the_score_of_the_drawn_dialogues_examples(kind):
         wanted.append(score["score"])
     got = replicates(task(kind), texts, found, draws=20, seed=4)
     assert got == pytest.approx(wanted)
+
+
+def no_calm(predictions, references):
+    return 100 * predictions.count("calm") / len([p for p in predictions if p != "angry"])
+
+
+def test_a_function_is_called_on_fewer_resamples_of_a_searchs_trials():
+    found = examples([1] * 30)
+    texts = [answers(found, seed) for seed in range(3)]
+    trials = [
+        Trial(1.0, index=k, alpha=np.eye(3)[k], answers=Answers(tuple(row), ()))
+        for k, row in enumerate(texts)
+    ]
+    function, counted = task("function", [exact_match]), task("text", [ExactMatch()])
+    errors = errors_from(function, trials, found, 0)
+    assert errors == pytest.approx(errors_from(counted, trials, found, 0), rel=0.15)
+    assert errors[0] == 0 < min(errors[1:])
+
+
+def test_a_resample_that_a_function_fails_on_is_worth_nothing():
+    found = examples([1, 1])
+    rows = replicates(task("function", [no_calm]), ["calm", "angry"], found, draws=50)
+    assert set(rows) == {0, 100}  # both angry; once or twice calm
 
 
 def test_the_error_of_an_accuracy_over_single_instances_is_the_binomial_one():

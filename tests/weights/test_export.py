@@ -1,15 +1,18 @@
 """An exported mixture, reloaded by transformers and by ourselves."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from dfwe.errors import UserError
 from dfwe.weights.layout import Header
 from dfwe.weights.preflight import preflight
+from dfwe.weights.rows import stored_row
 from dfwe.weights.space import WeightSpace
 
 
@@ -92,7 +95,8 @@ def test_every_folder_of_a_sentence_encoder_travels_and_none_outside_it(tmp_path
     (folder / "modules.json").write_text(json.dumps([{"path": path} for path in paths]))
     exported = WeightSpace.from_pretrained([folder]).export([1.0], tmp_path / "out")
     found = {path.relative_to(exported).as_posix() for path in exported.rglob("*.*")}
-    own = {"config.json", "model.safetensors", "modules.json"}
+    own = {"config.json", "model.safetensors", "modules.json", "README.md"}
+    assert (exported / "README.md").read_text() != "card"
     assert found == files.keys() | own | {"tokenizer.json", "tokenizer_config.json"}
     assert all((exported / name).read_text() == text for name, text in files.items())
 
@@ -128,6 +132,48 @@ def test_integer_buffers_are_the_first_experts(tmp_path):
 def test_existing_folder_is_not_overwritten(experts, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         WeightSpace.from_pretrained(experts).export([1, 0, 0], tmp_path)
+
+
+def test_a_model_is_overwritten_on_demand_and_nothing_else_is(experts, tmp_path):
+    space = WeightSpace.from_pretrained(experts)
+    folder = space.export([1, 0, 0], tmp_path / "mixture")
+    (folder / "old.txt").write_text("of the first")
+    assert space.export([0, 1, 0], folder, overwrite=True) == folder
+    assert not (folder / "old.txt").exists()
+    assert stored_row(folder).theta.equal(space.rows[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["mixture"]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("kept")
+    with pytest.raises(
+        UserError, match=r"notes has no model.safetensors, so it is no earlier expo"
+    ):
+        space.export([1, 0, 0], tmp_path / "notes", overwrite=True)
+    assert (tmp_path / "notes" / "mine.txt").read_text() == "kept"
+
+
+def test_an_export_has_a_card_with_its_parents_by_the_names_given(experts, tmp_path):
+    experts = [shutil.copytree(folder, tmp_path / folder.name) for folder in experts]
+    (experts[0] / "README.md").write_text("---\nlicense: mit\n---\n# one\n")
+    space = WeightSpace.from_pretrained(experts)
+    folder = space.export([0.5, 0.25, 0.25], tmp_path / "mixture", scores={"accuracy": 61.5})
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "transformers"
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", 61.5)
+    label, name = space.labels[0], experts[0]
+    assert f"| {label} | 0.500000 | `{name}` |" in card.text
+    assert f"- `{name}`: mit" in card.text
+    assert f"- `{experts[1]}`: not stated" in card.text
+    assert not (space.export([1, 0, 0], tmp_path / "bare", card=False) / "README.md").exists()
+
+
+def test_a_space_says_what_it_has(experts):
+    space = WeightSpace.from_pretrained(experts, labels=["a", "b", "c"])
+    assert repr(space) == f"WeightSpace(3 experts: a, b, c; {space.size:,} parameters)"
+    assert space.named([0.5, 0.5, 0]) == {"a": 0.5, "b": 0.5, "c": 0.0}
+    halves = space.grouped(lambda name: name[:1])
+    assert [*halves.named(halves_alpha := [[1, 0, 0]] * len(halves.groups))] == [*halves.groups]
+    assert halves.named(halves_alpha)[halves.groups[0]] == {"a": 1.0, "b": 0.0, "c": 0.0}
 
 
 def test_failed_export_leaves_nothing(experts, tmp_path, monkeypatch):

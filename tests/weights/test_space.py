@@ -147,7 +147,7 @@ def test_any_modules_make_a_space(tmp_path):
     assert torch.allclose(fresh.out.weight, wanted)
     assert int(fresh.norm.num_batches_tracked) == 5
     folder = space.export([0.5, 0.25, 0.25], tmp_path / "mixture")
-    assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
+    assert {path.name for path in folder.iterdir()} == {"README.md", "model.safetensors"}
     again = Normed(mean=2.0)
     again.load_state_dict(load_file(folder / "model.safetensors"))
     assert again.state_dict().keys() == fresh.state_dict().keys()

@@ -53,6 +53,19 @@ class Corpus(Protocol):
         ...
 
 
+@runtime_checkable
+class Published(Protocol):
+    """A corpus that knows where it is published and on what terms."""
+
+    @property
+    def licence(self) -> str | None: ...
+
+    @property
+    def hub_id(self) -> str | None:
+        """Of the Hub's data set, if it is one."""
+        ...
+
+
 @dataclass(frozen=True)
 class ByRole:
     """A corpus as the tasks of one study read it: the target as it is, the sources as theirs.
@@ -89,6 +102,12 @@ def by_role(corpus: Corpus, target: str) -> Corpus:
     if isinstance(corpus, ByRole):
         corpus = corpus.corpus
     return corpus if corpus.of_sources is corpus else ByRole(corpus, target)
+
+
+def published(corpus: Corpus) -> Published | None:
+    """What a corpus knows of its publication; None for one that knows nothing."""
+    inner = corpus.corpus if isinstance(corpus, ByRole) else corpus
+    return inner if isinstance(inner, Published) else None
 
 
 class _TurnEntry(BaseModel):
@@ -161,6 +180,7 @@ class TLiDBCorpus:
         url: where the zip can be downloaded.
         size: bytes that a fetched zip must have; None checks nothing.
         sha256: the digest, in hex, that a fetched zip must have; None checks nothing.
+        licence: its terms, for the card of a model that is chosen on it.
 
     Raises:
         UserError: a field is of another type, or shots are neither `few` nor `full`.
@@ -175,6 +195,12 @@ class TLiDBCorpus:
     url: str | None = None
     size: int | None = None
     sha256: str | None = None
+    licence: str | None = None
+
+    @property
+    def hub_id(self) -> str | None:
+        """None: the Hub has no such file."""
+        return None
 
     def dialogues(self, split: str, title: str | None = None) -> Sequence[Dialogue]:
         """The split's dialogues in the order of the JSON, whatever they are annotated for.

@@ -1,4 +1,4 @@
-"""Tables of labelled texts (JSON, CSV, Parquet, Hugging Face datasets) as corpora and tasks."""
+"""Tables of texts (JSON, CSV, Parquet, Hugging Face datasets) as corpora and tasks."""
 
 import random
 import re
@@ -17,6 +17,7 @@ from dfwe.settings import Count, Name, settings
 
 STORED = {"train": "train", "dev": "validation", "test": "test"}  # as `datasets` names them
 FILES = {"validation": ("dev", "validation", "valid", "val")}  # what a split's may be called
+HUB = "hub:"  # before the name of a data set of the Hub
 SAVED = "dataset_dict.json"  # of a folder that `datasets` saved
 Limit = Count | Mapping[str, Count | None]  # of every table, or by title
 
@@ -31,15 +32,16 @@ class TableCorpus:
             (.jsonl, .json, .csv, .tsv, also .gz; .parquet) or a `datasets` saved to disk;
             `hub:NAME` for a data set of the Hugging Face Hub with one configuration per title.
         titles: the names of the tables; each is read when a task asks for it.
-        label: the column of the labels.
+        label: the column of the labels; None where there is none, as of answers in free text.
         limit: how many rows of train and dev to draw, of every table or by title; all of those
             that have fewer or are not named, None takes all. Test is always whole. Labels keep
-            their shares; what rounding leaves goes to the rarest.
+            their shares; what rounding leaves goes to the rarest. Without labels, rows are drawn.
         source_limit: the limit for a study's sources, where it is another one.
         per_label: a limit counts the rows of each label (k shots) instead of a table's.
         seed: decides which rows are drawn.
         splits: our name of a split -> the data set's; some Hub sets have no labelled test split.
             `TITLE/SPLIT` names the split of one table alone.
+        licence: its terms, for the card of a model that is chosen on it.
 
     Raises:
         UserError: a field is of another type, or a limit names no table.
@@ -48,12 +50,13 @@ class TableCorpus:
     name: Name
     path: str
     titles: Sequence[str]
-    label: str = "label"
+    label: str | None = "label"
     limit: Limit | None = None
     source_limit: Limit | None = None
     per_label: bool = False
     seed: int = 0
     splits: Mapping[str, str] = field(default_factory=lambda: STORED)
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         for key, limit in (("limit", self.limit), ("source_limit", self.source_limit)):
@@ -62,6 +65,15 @@ class TableCorpus:
                     f"corpus.{key} names the table '{min(lost)}', but corpus={self.name} has "
                     f"{', '.join(self.titles)}; name one of these."
                 )
+        if self.per_label and self.label is None:
+            raise UserError(
+                "corpus.per_label=true counts labels; name their column, corpus.label."
+            )
+
+    @property
+    def hub_id(self) -> str | None:
+        """Of the Hub's data set, if it is one."""
+        return self.path.removeprefix(HUB) if self.path.startswith(HUB) else None
 
     def dialogues(self, split: str, title: str | None = None) -> Sequence[Dialogue]:
         """The split's rows, table after table.
@@ -81,13 +93,15 @@ class TableCorpus:
 
     def labels(self, title: str) -> tuple[str, ...]:
         """The label names that the table declares, else the labels in its train split: numbers by
-        size, other labels by the alphabet, numbers inside them by size.
+        size, other labels by the alphabet, numbers inside them by size; none without `label`.
 
         Raises:
             UserError: missing or damaged tables, no column of labels, a row without a label.
         """
         table = self._table(title, "train")
-        self._check_label(table, title)
+        if self.label is None:
+            return ()
+        self._check_label(table, title, self.label)
         if self.label in table.names:
             return tuple(table.names[self.label])
         return _in_order({label for row in table for label in row.answers(self.label)})
@@ -124,11 +138,12 @@ class TableCorpus:
             self._tables[title, stored] = table
         return self._tables[title, stored]
 
-    def _check_label(self, table: Table, title: str) -> None:
-        if self.label not in table.columns:
+    def _check_label(self, table: Table, title: str, label: str) -> None:
+        if label not in table.columns:
             raise UserError(
-                f"The table '{title}' of corpus={self.name} has no column "
-                f"'{self.label}'; it has: {', '.join(table.columns)}."
+                f"The table '{title}' of corpus={self.name} has no column '{label}'; it has: "
+                f"{', '.join(table.columns)}; name the labels' by corpus.label=, or "
+                "corpus.label=null where answers are free text."
             )
 
     def _rows(self, title: str, split: str) -> "_Dialogues":
@@ -137,8 +152,10 @@ class TableCorpus:
         limit = self.limit.get(title) if isinstance(self.limit, Mapping) else self.limit
         positions: Sequence[int] = range(len(table))
         if limit is not None and split != "test":
-            self._check_label(table, title)
-            labels = [row.answers(self.label)[0] for row in table]
+            labels = [""] * len(table)
+            if self.label is not None:
+                self._check_label(table, title, self.label)
+                labels = [row.answers(self.label)[0] for row in table]
             positions = _drawn(labels, limit, self.per_label, f"{self.seed}/{title}/{split}")
         return _Dialogues(table, positions, title, split)
 
@@ -234,12 +251,12 @@ def classification(
     prompt: str,
     label: str = "label",
 ) -> list[Example]:
-    """The label of a row.
+    """One of several labels: that of a table's row.
 
     Args:
         dialogues: rows as `TableCorpus` gives them; those of other tables are left out.
         title: the table's name.
-        labels: the labels to choose from; none for an answer in free text.
+        labels: the labels to choose from.
         context: a template over the row's columns and `labels`, joined by `or`; it may be
             shortened once filled in.
         prompt: a template likewise, which is never shortened.
@@ -247,24 +264,73 @@ def classification(
             first is taught.
 
     Raises:
-        UserError: a row lacks a column, or has a label that is not one of `labels`.
+        UserError: there are no labels; a row lacks a column, or has a label that is not one of
+            `labels`.
     """
-    options, alone = tuple(labels), {text: (text,) for text in labels}
-    joined, asked = " or ".join(labels), ""
+    if not labels:
+        raise UserError(
+            f"The table '{title}' has no labels to choose from; name them in the task (labels: "
+            "[...]), or read answers in free text by dfwe.data.table.text."
+        )
+    return _examples(dialogues, title, tuple(labels), context, prompt, label)
+
+
+def text(
+    dialogues: Sequence[Dialogue],
+    title: str,
+    labels: Sequence[str],
+    context: str,
+    prompt: str,
+    answer: str = "answer",
+) -> list[Example]:
+    """A free-text answer: that of a table's row.
+
+    Args:
+        dialogues: rows as `TableCorpus` gives them; those of other tables are left out.
+        title: the table's name.
+        labels: none: what may be answered is not listed.
+        context: a template over the row's columns; it may be shortened once filled in.
+        prompt: a template likewise, which is never shortened.
+        answer: the column of the answers; a list there has several accepted answers, of which
+            the first is taught.
+
+    Raises:
+        UserError: a row lacks a column; labels are given.
+    """
+    if labels:
+        raise UserError(
+            f"dfwe.data.table.text reads answers in free text, but '{title}' has the labels "
+            f"{', '.join(labels)}; choose among them by dfwe.data.table.classification, or take "
+            "task.answer: {_target_: dfwe.tasks.answers.FreeText} and no labels."
+        )
+    return _examples(dialogues, title, (), context, prompt, answer)
+
+
+def _examples(
+    dialogues: Sequence[Dialogue],
+    title: str,
+    options: tuple[str, ...],
+    context: str,
+    prompt: str,
+    column: str,
+) -> list[Example]:
+    """An example a row: templates filled in, and the accepted answers of a column."""
+    alone = {label: (label,) for label in options}
+    joined, asked = " or ".join(options), ""
     examples: list[Example] = []
     for dialogue in dialogues:
         if title not in dialogue.annotations:
             continue
         row = Row.of(dialogue.annotations[title], dialogue.id)
-        golds = row.answers(label)
+        golds = row.answers(column)
         if options:
             golds = tuple(known_label(gold, alone, row.place) for gold in golds)
         golds = alone.get(golds[0], golds) if len(golds) == 1 else golds  # rows share their texts
-        fields = _Fields(row, labels=joined)
-        text, question = fill(context, fields), fill(prompt, fields)
+        fields = _Fields(row, labels=joined) if options else _Fields(row)
+        source, question = fill(context, fields), fill(prompt, fields)
         asked = asked if asked == question else question
         name = dialogue.id
-        examples.append(Example(name, name, text, asked, golds[0], golds, options, keep="start"))
+        examples.append(Example(name, name, source, asked, golds[0], golds, options, keep="start"))
     return examples
 
 
@@ -288,7 +354,7 @@ def _read(path: str, title: str, split: str) -> Table:
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    if path.startswith("hub:"):
+    if path.startswith(HUB):
         return _read_dataset(path, title, split)
     folder = Path(path).expanduser() / title
     if not folder.is_dir():
@@ -305,7 +371,7 @@ def _read_dataset(path: str, title: str, split: str) -> Table:
     from datasets import DatasetDict, load_dataset, load_from_disk
     from datasets.exceptions import DatasetGenerationError
 
-    hub = path.removeprefix("hub:")
+    hub = path.removeprefix(HUB)
     try:
         if hub == path:
             splits = load_from_disk(Path(path).expanduser() / title)

@@ -32,7 +32,7 @@ class CausalLM(TextModel):
         return tokenize_continued(
             examples,
             as_tokenizer(tokenizer),
-            max_input=self.max_input,
+            max_input=self.input_limit,
             max_target=self.max_target,
             cache=cache,
         )

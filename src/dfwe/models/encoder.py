@@ -77,7 +77,7 @@ class SequenceClassifier(ModelFamily):
 
     @property
     def _limits(self) -> dict[str, int]:
-        return {"max_input": self.max_input}
+        return {"max_input": self.input_limit}
 
     def check(self, decoding: Decoding, training: TrainingConfig) -> None:
         super().check(decoding, training)
@@ -181,7 +181,7 @@ class SequenceClassifier(ModelFamily):
         if len({example.prompt for example in task.examples(corpus, "train")}) == 1:
             examples = tuple(replace(example, prompt="") for example in examples)
         return tokenize_labels(
-            examples, golds, as_tokenizer(tokenizer), max_input=self.max_input, cache=cache
+            examples, golds, as_tokenizer(tokenizer), max_input=self.input_limit, cache=cache
         )
 
     def module(

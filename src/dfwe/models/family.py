@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Config = Mapping[str, JsonValue]  # the content of a config.json
 CHOICES = {
-    "seq2seq": "model=flan_t5_base",
-    "encoder": "model=roberta_base",
+    "seq2seq": "model=seq2seq",
+    "encoder": "model=encoder",
     "causal": "model=causal",
 }
+MOST_INPUT = 512  # tokens of an input, unless a model has fewer positions
 COUNTED_FROM_PAD = ("camembert", "longformer", "mpnet")  # their first position is pad_token_id + 1
 
 
@@ -53,7 +54,8 @@ class ModelFamily(ABC):
             `shipped:NAME`, or `package:NAME/FOLDER` of an installed package; None when
             `pretraining` makes it.
         revision: a Hub commit, to pin the weights.
-        max_input: source tokens, end token included; longer dialogues are shortened.
+        max_input: source tokens, end token included; longer dialogues are shortened. None is
+            MOST_INPUT, or what the model's positions leave, if that is less.
         max_target: target tokens in training, end token included.
         pretraining: settings of `stage=pretrain`, for a model that is trained from scratch.
     """
@@ -61,7 +63,7 @@ class ModelFamily(ABC):
     name: Name
     path: str | None = None
     revision: str | None = None
-    max_input: Count = 512
+    max_input: Count | None = None
     max_target: Count = 128
     pretraining: PretrainingConfig | None = None
 
@@ -70,6 +72,11 @@ class ModelFamily(ABC):
     @cached_property
     def folder(self) -> Path:
         """The local folder of config, weights and tokenizer; fetched from the Hub if need be."""
+        if self.path is None and self.pretraining is None:
+            raise UserError(
+                f"model={self.name} is a family of models; name one of them, a folder or a Hub "
+                "id: model.path=."
+            )
         if self.path is None:
             raise UserError(f"model={self.name} is trained by stage=pretrain and has no path.")
         try:
@@ -119,7 +126,26 @@ class ModelFamily(ABC):
     @property
     def _limits(self) -> dict[str, int]:
         """Of inputs and of what is taught; gold likelihoods break ties, and end at the second."""
-        return {"max_input": self.max_input, "max_target": self.max_target}
+        return {"max_input": self.input_limit, "max_target": self.max_target}
+
+    @cached_property
+    def input_limit(self) -> int:
+        """The most tokens of an input, `max_input` resolved."""
+        if self.max_input is not None:
+            return self.max_input
+        if self.path is None:
+            return MOST_INPUT
+        return self.limit_of(read_checkpoint(self.folder).config)
+
+    def limit_of(self, config: Config) -> int:
+        """The most tokens of an input of a model with this configuration."""
+        places = _positions(config)
+        return MOST_INPUT if places is None else max(1, min(MOST_INPUT, places - self._beside))
+
+    @property
+    def _beside(self) -> int:
+        """Positions that an input shares with the answer that it is continued by."""
+        return self.max_target if self.family == "causal" else 0
 
     def check(self, decoding: Decoding, training: TrainingConfig) -> None:
         """Raise UserError if this model cannot be decoded or trained that way."""
@@ -155,14 +181,8 @@ class ModelFamily(ABC):
 
     def check_length(self, folder: Path, config: Config) -> None:
         """Raise UserError if the model in `folder` has fewer positions than texts may be long."""
-        places = config.get("max_position_embeddings", config.get("n_positions"))
-        wanted = self.max_input + (self.max_target if self.family == "causal" else 0)
-        kind, pad = str(config.get("model_type", "")), config.get("pad_token_id", 1)
-        if not isinstance(places, int) or "t5" in kind:  # relative: n_positions limits nothing
-            return
-        if "roberta" in kind or kind in COUNTED_FROM_PAD:
-            places -= (pad if isinstance(pad, int) else 1) + 1
-        if places < wanted:
+        places, wanted = _positions(config), self.input_limit + self._beside
+        if places is not None and places < wanted:
             raise UserError(
                 f"{folder} has {places} positions, but model.max_input and max_target "
                 f"ask for {wanted}; lower model.max_input."
@@ -298,7 +318,18 @@ class Seq2SeqLM(TextModel):
         return tokenize(
             examples,
             as_tokenizer(tokenizer),
-            max_input=self.max_input,
+            max_input=self.input_limit,
             max_target=self.max_target,
             cache=cache,
         )
+
+
+def _positions(config: Config) -> int | None:
+    """How many tokens a model has positions for; None where nothing limits them."""
+    places = config.get("max_position_embeddings", config.get("n_positions"))
+    kind, pad = str(config.get("model_type", "")), config.get("pad_token_id", 1)
+    if not isinstance(places, int) or "t5" in kind:  # relative: n_positions limits nothing
+        return None
+    if "roberta" in kind or kind in COUNTED_FROM_PAD:
+        places -= (pad if isinstance(pad, int) else 1) + 1
+    return places

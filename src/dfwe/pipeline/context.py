@@ -1,6 +1,7 @@
 """The few frozen things every step needs: where results go, what trains, what logs."""
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -118,13 +119,19 @@ class Context:
 
         Raises:
             UserError: there is no such device, or an accelerator, which several workers cannot
-                share; or nobody is logged in to the service that a logger asks for.
+                share, or macOS, where they cannot be forked; or nobody is logged in to the
+                service that a logger asks for.
         """
         check_loggers(self.loggers)
         if self.device.type != "cpu" and self.workers > 1:
             raise UserError(
                 f"workers={self.workers} are processes on the CPU, and this run is on "
                 f"{self.device.type}; leave workers=1."
+            )
+        if sys.platform == "darwin" and self.workers > 1:
+            raise UserError(
+                f"workers={self.workers} forks processes, which macOS does not allow of a process "
+                "that uses its numerical libraries; leave workers=1."
             )
 
     def run_of(self, recipe: Recipe, label: str, group: str, work: Path | None = None) -> RunOf:

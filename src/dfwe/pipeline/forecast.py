@@ -148,21 +148,25 @@ class Timings:
         """
         kinds = (step.kind, step.timed_as)
         size = step.size
-        costs = [
-            (result.provenance.seconds, result.cost)
-            for result in self.results
-            if result.cost is not None and result.recipe.kind in kinds
-        ]
-        known = [(seconds, cost) for seconds, cost in costs if cost.tokens and cost.parameters]
+        known: list[tuple[float, int, int]] = []  # seconds, tokens, parameters
+        for result in self.results:
+            cost = result.cost
+            if (
+                cost is not None
+                and result.recipe.kind in kinds
+                and cost.tokens
+                and cost.parameters
+            ):
+                known.append((result.provenance.seconds, cost.tokens, cost.parameters))
         if known and size.tokens and size.parameters:
-            model, tokens = size.parameters, size.tokens
-            apart = [abs(math.log(cost.parameters / model)) for _, cost in known]
+            model = size.parameters
+            nearest = min(abs(math.log(parameters / model)) for *_, parameters in known)
             rates = [
-                seconds / cost.tokens / cost.parameters
-                for (seconds, cost), far in zip(known, apart, strict=True)
-                if far == min(apart)
+                seconds / tokens / parameters
+                for seconds, tokens, parameters in known
+                if abs(math.log(parameters / model)) == nearest
             ]
-            return median(rates) * tokens * model
+            return median(rates) * size.tokens * model
         alike = [r.provenance.seconds for r in self.results if r.recipe.kind == step.kind]
         return median(alike) if alike else None
 

@@ -122,11 +122,12 @@ class Cost(Record):
     """What a result cost beside seconds.
 
     Args:
-        tokens: read by the model, padding left out, over all passes.
+        tokens: read by the model, padding left out, over all passes; None where a person's own
+            score reads what it will.
         parameters: of the model.
         evaluations: alphas that were scored; 0 for a training.
     """
 
-    tokens: int
+    tokens: int | None
     parameters: int
     evaluations: int = 0

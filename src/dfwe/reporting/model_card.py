@@ -1,44 +1,38 @@
-"""The model card of a mixture: what a stranger needs to use it, and to compute it again."""
+"""The model card of DFWE's mixture, from what a run's results have."""
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from dfwe.card import Card, Data, Measured, Parent
 from dfwe.markup import markdown, markdown_code
 from dfwe.pipeline.recipe import Recipe
 from dfwe.reporting.results import ModelScores, Results
 from dfwe.reporting.terminal import DASH, points
 
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
 
-AUTO = {
-    "seq2seq": "AutoModelForSeq2SeqLM",
-    "causal": "AutoModelForCausalLM",
-    "encoder": "AutoModelForSequenceClassification",
-}
-USE_AT_MEAN = (
-    "The head reads the mean of the tokens (`1_Pooling/config.json`), where transformers' own "
-    "classifier would read the first token: load it with dfwe, which gives transformers' model.",
-    "",
-    "```python",
-    "from dfwe import load_model",
-    'model, tokenizer = load_model("this folder")',
-    "```",
-    "",
-)
-HUB_TASK = {
-    "seq2seq": "text-generation",
-    "causal": "text-generation",
-    "encoder": "text-classification",
-}
+@dataclass(frozen=True)
+class Origin:
+    """Where a model that was mixed comes from.
+
+    Args:
+        name: the folder or Hub id that was given.
+        licence: as its card states it, if it does.
+    """
+
+    name: str
+    licence: str | None = None
 
 
 def model_card(
     results: Results,
     recipe: Recipe,
     family: str,
-    base: str | None = None,
+    origins: Mapping[str, Origin],
     *,
+    base: str | None = None,
+    data: Data | None = None,
+    place: str = "this folder",
     reads_mean: bool = False,
 ) -> str:
     """README.md of a model folder, with the metadata that the Hub reads.
@@ -47,91 +41,59 @@ def model_card(
         results: the content of `results.json`; test scores are given where it has them.
         recipe: the mixture's.
         family: seq2seq, causal or encoder.
-        base: Hub id of the model that the experts started from, where there is one.
+        origins: label of an expert -> where it comes from.
+        base: folder or Hub id of the model that the experts started from, where it is known.
+        data: the corpus; its name alone where nothing is known of it.
+        place: what the example loads, a folder or a repository.
         reads_mean: whether an encoder's head reads the mean of the tokens.
     """
-    from huggingface_hub import ModelCard, ModelCardData
-
-    data = ModelCardData(
-        library_name="transformers",
-        base_model=base,
-        tags=["dfwe", "weight-averaging", "merge"],
-        model_name=f"dfwe-{results.task}-{recipe.address[:8]}",
-        eval_results=_eval_results(results, family),
-    )
-    lines = [
-        *_head(results),
-        *(USE_AT_MEAN if reads_mean else _use(family)),
-        *_mixture(results),
-        *_scores(results),
-        *_recipe(results, recipe),
-        *_licence(results, base),
-        "",
-    ]
-    text = "\n".join(lines)
-    return str(ModelCard(f"---\n{data}\n---\n\n{text}"))
-
-
-def _eval_results(results: Results, family: str) -> "list[EvalResult]":
-    """The mixture's scores on the splits that it has been scored on."""
-    from huggingface_hub import EvalResult
-
-    scores = {"dev": results.dfwe.dev, "test": results.dfwe.test}
-    return [
-        EvalResult(
-            task_type=HUB_TASK[family],
-            task_name=results.task,
-            dataset_type=results.corpus,
-            dataset_name=results.corpus,
-            dataset_split=split,
-            metric_type="score",
-            metric_name="mean of the task's metrics, in points",
-            metric_value=score,
-        )
-        for split, score in scores.items()
-        if score is not None
-    ]
+    groups, weights = _weights(results)
+    return Card(
+        title=f"{results.task}, a mixture of {len(results.experts)} models",
+        parents=[
+            Parent(
+                row.label,
+                origins[row.label].name,
+                weights[row.label],
+                origins[row.label].licence,
+                (points(row.dev), f"`{row.address}`"),
+            )
+            for row in results.experts
+        ],
+        groups=groups,
+        family=family,
+        base=base,
+        data=data or Data(results.corpus),
+        task=results.task,
+        scores=_measured(results),
+        place=place,
+        name=f"dfwe-{results.task}-{recipe.address[:8]}",
+        reads_mean=reads_mean,
+        columns=("dev", "recipe"),
+        sections=[*_scores(results), *_recipe(results, recipe)],
+    ).text()
 
 
-def _head(results: Results) -> list[str]:
-    return [
-        f"# {markdown(results.task)}, a mixture of {len(results.experts)} models",
-        "",
-        "The weights are a convex combination of the models below, `theta(alpha) = sum_i alpha_i "
-        "theta_i`. A search without gradients chose the alpha with the best score on the dev "
-        "split (derivative-free weight-space ensembling, "
-        "[arXiv 2307.03506](https://arxiv.org/abs/2307.03506)). It runs like any one of them.",
-        "",
-    ]
-
-
-def _use(family: str) -> list[str]:
-    return [
-        "```python",
-        f"from transformers import {AUTO[family]}, AutoTokenizer",
-        "",
-        f'model = {AUTO[family]}.from_pretrained("this folder")',
-        'tokenizer = AutoTokenizer.from_pretrained("this folder")',
-        "```",
-        "",
-    ]
-
-
-def _mixture(results: Results) -> list[str]:
+def _weights(results: Results) -> tuple[list[str], dict[str, list[float]]]:
+    """The groups' names, and of each expert its weight in each."""
     alpha = results.dfwe.alpha or {}
     single = {label: weight for label, weight in alpha.items() if isinstance(weight, float)}
     grouped = {name: weights for name, weights in alpha.items() if isinstance(weights, dict)}
     groups = grouped or {"alpha": single}
-    lines = [
-        "## Mixture",
-        f"| model | {' | '.join(map(markdown, groups))} | dev | recipe |",
-        "|---|" + "---:|" * (len(groups) + 1) + "---|",
+    labels = [row.label for row in results.experts]
+    return [*groups], {label: [row[label] for row in groups.values()] for label in labels}
+
+
+def _measured(results: Results) -> list[Measured]:
+    """The score, and each metric that it is the mean of, on the splits where they are known."""
+    dfwe = results.dfwe
+    known = {"dev": (dfwe.dev, dfwe.dev_metrics), "test": (dfwe.test, dfwe.test_metrics)}
+    return [
+        Measured(name, split, value)
+        for split, (score, metrics) in known.items()
+        for name, value in {"score": score, **(metrics or {})}.items()
+        if value is not None
     ]
-    for row in results.experts:
-        weights = [f"{weights[row.label]:.6f}" for weights in groups.values()]
-        cells = [markdown(row.label), *weights, points(row.dev), f"`{row.address}`"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
 
 
 def _scores(results: Results) -> list[str]:
@@ -142,6 +104,7 @@ def _scores(results: Results) -> list[str]:
     }
     lines = [
         "## Scores",
+        "",
         f"Points of the task {markdown_code(results.task)} on {markdown_code(results.corpus)}; "
         "the search used dev alone.",
         "",
@@ -158,6 +121,7 @@ def _scores(results: Results) -> list[str]:
 def _recipe(results: Results, recipe: Recipe) -> list[str]:
     return [
         "## Recipe",
+        "",
         f"Data: corpus {markdown_code(results.corpus)}, target {markdown_code(results.task)}, "
         f"from {', '.join(map(markdown, results.sources))}; model "
         f"{markdown_code(results.model)}, seed {results.seed}. "
@@ -168,14 +132,4 @@ def _recipe(results: Results, recipe: Recipe) -> list[str]:
         json.dumps(recipe.describe(), indent=1),
         "```",
         "",
-    ]
-
-
-def _licence(results: Results, base: str | None) -> list[str]:
-    origin = f"[{base}](https://huggingface.co/{base})" if base else "the models it consists of"
-    return [
-        "## Licence",
-        f"None is given here. The terms of {origin} and of the data "
-        f"({markdown_code(results.corpus)}) apply "
-        "to a mixture too: read them before you share it.",
     ]

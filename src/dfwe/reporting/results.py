@@ -52,6 +52,8 @@ class DfweResult(MixtureResult):
     """DFWE's mixture, and what its search did.
 
     Args:
+        dev_metrics: name -> points on dev, of what the score is the mean of.
+        test_metrics: likewise on test.
         failed: candidates, those of the folds' searches too, that could not be scored.
         remeasured: trials that scored otherwise where the search was resumed (`resume=anyway`).
         remark: the strategy's, on how the search went.
@@ -59,6 +61,8 @@ class DfweResult(MixtureResult):
 
     evaluations: int | None
     iterations: int | None
+    dev_metrics: dict[str, float | None] | None = None
+    test_metrics: dict[str, float | None] | None = None
     failed: int = 0
     remeasured: int = 0
     remark: str | None = None

@@ -12,6 +12,7 @@ from dfwe.reporting.results import Interval, KFoldResult, MethodResult, ModelSco
 from dfwe.reporting.table import Table
 
 DASH = "–"  # noqa: RUF001
+FIRST = "first (baseline)"  # of checkpoints that a person brings
 NAMES = {  # of methods, where it is more than the key with spaces
     "baseline": "fine-tuning",
     "uniform": "uniform average",
@@ -37,7 +38,7 @@ def summary(results: Results) -> Group:
     base = results.baseline.test
     brought = results.model == "checkpoints"
     rows: list[tuple[str, float | None, ModelScores]] = [
-        ("first (baseline)" if brought else "fine-tuning (baseline)", None, results.baseline),
+        (FIRST if brought else "fine-tuning (baseline)", None, results.baseline),
         *((f"  {row.label}", alpha.get(row.label), row) for row in results.experts),
         ("uniform average", None, results.uniform),
         ("DFWE", None, results.dfwe),
@@ -90,11 +91,12 @@ def trained(results: Results, stages: Sequence[str], store: Path) -> Group:
     return Group(*_head(results), *([table] if rows else []), Text(f"store        {store}"))
 
 
-def contenders(rows: Sequence[MethodResult]) -> RichTable:
-    """DFWE and the controls: dev, test, the gain over fine-tuning and its interval, seconds.
+def contenders(rows: Sequence[MethodResult], brought: bool = False) -> RichTable:
+    """DFWE and the controls: dev, test, the gain over the baseline and its interval, seconds.
 
     Args:
-        rows: fine-tuning alone first.
+        rows: the baseline first.
+        brought: whether that is the first of a person's checkpoints, not fine-tuning alone.
     """
     table = RichTable(box=box.SIMPLE, pad_edge=False)
     table.add_column("model", no_wrap=True)
@@ -103,9 +105,8 @@ def contenders(rows: Sequence[MethodResult]) -> RichTable:
     base = rows[0]
     for row in rows:
         gain = (DASH, DASH) if row is base else (signed(row.test, base.test), bounds(row.interval))
-        table.add_row(
-            shown(row.name), points(row.dev), points(row.test), *gain, clock(row.seconds)
-        )
+        name = FIRST if brought and row is base else shown(row.name)
+        table.add_row(name, points(row.dev), points(row.test), *gain, clock(row.seconds))
     return table
 
 
@@ -249,7 +250,7 @@ def _selection(results: Results) -> list[str]:
         if test is not None and test.exact:
             verdict = "certified" if test.holds else "not certified"
             lines.append(
-                f"{verdict}: better than {name} on dev's other part ({test.wins} dialogues won, "
+                f"{verdict}: better than {name} on dev's other part ({test.wins} won, "
                 f"{test.losses} lost, p = {test.p:.3f}; {test.metric} {test.gain:+.2f}, "
                 f"{test.smallest:+.2f} would do)"
             )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BeforeValidator
 
 from dfwe.errors import UserError
@@ -12,8 +13,16 @@ from dfwe.plain import Plain
 from dfwe.search.baselines import uniform
 from dfwe.search.loop import Objective, Ties
 from dfwe.search.nelder_mead import cone, parallel_evaluations, parallel_nelder_mead
-from dfwe.search.simplex import Opening, Strategy, default_evaluations
+from dfwe.search.simplex import (
+    Alphas,
+    Opening,
+    Strategy,
+    default_evaluations,
+    initial_alphas,
+)
 from dfwe.settings import Count, Folds, settings
+
+GROUPS = 2  # of parameters, that a strategy is tried with
 
 
 def _grouping(value: object) -> object:
@@ -99,17 +108,56 @@ class Search:
         return self.strategy(n, groups=groups, **further)
 
     def check(self, n: int) -> None:
-        """Raise UserError for what the strategy refuses; it refuses before anything is scored."""
-        self._opening(n)
+        """Check a strategy for n experts before anything is scored.
+
+        Raises:
+            UserError: it refuses its settings, is no generator, or does not begin with what every
+                search scores first.
+        """
+        request, wanted = self._opening(n), n if self.groups is None else (GROUPS, n)
+        shape = request.shape if isinstance(request, Opening) else request
+        if isinstance(shape, np.ndarray):
+            alphas: Alphas = np.asarray(shape, np.float64) + 0.0
+            first = {alpha.tobytes() for alpha in alphas}
+            every = initial_alphas(n, 1 if self.groups is None else GROUPS)
+            if all(alpha.tobytes() in first for alpha in every):
+                return
+            shape = f"alphas of the shape {alphas.shape}"
+        if shape != wanted:
+            raise UserError(
+                f"search={self.name} asks for {shape} first; a strategy begins with `evaluations "
+                "= yield n`, which asks for the n experts and their average (with groups, `yield "
+                "groups, n`)."
+            )
 
     def reads_options(self, n: int) -> bool:
         """Whether the strategy reads every option's log-likelihood."""
         opening = self._opening(n)
         return isinstance(opening, Opening) and opening.options
 
+    def needs_answers(self, n: int) -> str | None:
+        """The setting that needs the answers behind a score, if any does."""
+        wanted = {
+            "search.folds=": self.folds is not None,
+            "search.screen=": self.screen is not None,
+            f"search={self.name}": self.reads_options(n),
+        }
+        return next((name for name, needs in wanted.items() if needs), None)
+
     def _opening(self, n: int) -> object:
         """What the strategy asks for first."""
-        return next(self(n) if self.groups is None else self(n, groups=2, depths=(0.0, 1.0)))
+        strategy = self(n) if self.groups is None else self(n, groups=GROUPS, depths=(0.0, 1.0))
+        if not hasattr(strategy, "send"):  # whoever wrote it may use no type checker
+            raise UserError(
+                f"search={self.name} gives a {type(strategy).__name__} where a generator is "
+                "needed; write `evaluations = yield n` in it."
+            )
+        return next(strategy, None)
+
+    @property
+    def name(self) -> str:
+        """The strategy's."""
+        return parts(self.strategy)[0].__name__
 
     @property
     def precisions(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, SupportsFloat, get_args
 
 import numpy as np
 
-from dfwe.errors import UserError, check_choice, machine_failed
+from dfwe.errors import ScoreError, UserError, check_choice, machine_failed
 from dfwe.search.evaluation import (
     Alpha,
     Evaluation,
@@ -57,6 +57,7 @@ class Result:
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
         remark: the strategy's, on how it went.
+        labels: (n,), the experts' names, as the search was given them; else their numbers.
     """
 
     best: Trial
@@ -65,6 +66,16 @@ class Result:
     iterations: int
     repeats: int
     remark: str | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> dict[str, float] | dict[str, dict[str, float]]:
+        """Expert -> its weight; with groups, group's number -> expert -> weight."""
+        labels = self.labels or tuple(map(str, range(self.alpha.shape[-1])))
+        if self.alpha.ndim == 1:
+            return dict(zip(labels, self.alpha.tolist(), strict=True))
+        rows = enumerate(self.alpha.tolist())
+        return {str(group): dict(zip(labels, row, strict=True)) for group, row in rows}
 
     @property
     def alpha(self) -> Alpha:
@@ -157,7 +168,7 @@ def search(
         ledger: records every trial, or the file to record them in. What it has of an earlier
             process is not scored again, but for the best: unless that scores the same here
             (`Ledger.confirm`), nothing new is scored.
-        labels: (n,), the experts' names, for messages.
+        labels: (n,), the experts' names, for messages and `Result.weights`.
         map: scores the new candidates of a batch, in order; that of an executor of
             `concurrent.futures` scores them in parallel.
         on_trial: called with each trial and the best so far.
@@ -219,7 +230,15 @@ def search(
         )
     able = {t.index for t in candidates if t.score is not None and t.precision == best.precision}
     rivals = tuple(trial for trial in trials.all if trial.index in able)
-    return Result(best, tuple(trials.all), rivals, outcome.iterations, repeats, outcome.remark)
+    return Result(
+        best=best,
+        trials=tuple(trials.all),
+        candidates=rivals,
+        iterations=outcome.iterations,
+        repeats=repeats,
+        remark=outcome.remark,
+        labels=tuple(labels or ()),
+    )
 
 
 @dataclass(frozen=True)
@@ -260,7 +279,8 @@ class _Pass:
         try:
             evaluation = _evaluation(self.score(alpha.copy()))
         except Exception as error:
-            if isinstance(error, UserError) or machine_failed(error):
+            mistake = isinstance(error, UserError) and not isinstance(error, ScoreError)
+            if mistake or machine_failed(error):
                 raise
             log.debug("A candidate failed.", exc_info=True)
             return Evaluation(None, error=f"{type(error).__name__}: {error}")

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -16,6 +16,7 @@ from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Run, Settings, Size, Step
 from dfwe.pipeline.store import Store
 from dfwe.scoring.decoding import Decoding
+from dfwe.scoring.own_score import OwnScore, OwnScorer, OwnScores
 from dfwe.search.evaluation import Alpha, Answers
 from dfwe.search.simplex import grouped
 from dfwe.stages.interpolate import Choice, Interpolate, SearchRecord
@@ -24,7 +25,10 @@ from dfwe.weights.loading import load
 from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
-    from dfwe.scoring.scorer import Scores
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dfwe.scoring.scorer import Scorer, Scores
+    from dfwe.weights.space import WeightSpace
 
 ANSWERS = "answers.jsonl"  # a line per model, in the order of `keys`
 
@@ -66,6 +70,12 @@ class Evaluation(Step):
     timed_as: ClassVar[str | None] = "interpolate"
     task: Task
     corpus: Corpus
+    score: OwnScore | None = None
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the models' answers are kept; a person's own score has none."""
+        return self.score is None
 
     @property
     def counts_as_cost(self) -> bool:
@@ -77,11 +87,13 @@ class Evaluation(Step):
         """The test split."""
 
     def answers(self, store: Store) -> dict[Key, Answers]:
-        """Tested model -> its answers, in the order of the examples.
+        """Tested model -> its answers, in the order of the examples; none by a person's own score.
 
         Raises:
             UserError: the result is missing or damaged.
         """
+        if not self.has_answers:
+            return {}
         keys = store.record(self.recipe, TestRecord).keys
         lines = store.file(self.recipe, ANSWERS).read_bytes().splitlines(keepends=True)
         return dict(zip(keys, map(Answers.parse, lines), strict=True))
@@ -102,6 +114,7 @@ class Evaluate(Evaluation):
 
     kind: ClassVar[str] = "evaluate"
     stage: str = field(default="evaluate", init=False)
+    score: OwnScore | None = None
 
     @property
     def parents(self) -> tuple[Step, ...]:
@@ -115,10 +128,10 @@ class Evaluate(Evaluation):
     def size(self) -> Size:
         """The experts, the baseline, the mixture, the average and two other choices, at most."""
         models = len(self.mixture.experts) + 5
-        return _size(models, self.examples, self.model, self.mixture)
+        return _size(models, self, self.mixture)
 
     def settings(self) -> Settings:
-        return self.model.scoring(self.task, self.corpus, "test", self.decoding)
+        return _settings(self)
 
     def run(self, run: Run) -> TestRecord:
         """Scores each model once."""
@@ -130,9 +143,8 @@ class Evaluate(Evaluation):
         run.log.summary({"test/delta": delta})
         return record
 
-    def _test(self, run: Run) -> dict[Key, "Scores"]:
+    def _test(self, run: Run) -> "dict[Key, Scores | OwnScores]":
         from dfwe.callbacks.progress import scoring_bar
-        from dfwe.scoring.scorer import Scorer
         from dfwe.weights.layout import flatten
         from dfwe.weights.space import WeightSpace
 
@@ -154,15 +166,7 @@ class Evaluate(Evaluation):
                 key: alpha if alpha.ndim > 1 else grouped(alpha[None], len(space.groups))[0]
                 for key, alpha in alphas.items()
             }
-        split = self.model.tokenize(self.task, self.corpus, "test", tokenizer, run.context.tokens)
-        scorer = Scorer(
-            network,
-            split,
-            self.task,
-            self.decoding,
-            space=space,
-            workers=run.context.workers,
-        )
+        scorer = _scorer(self, run, network, tokenizer, space)
         distinct = {alpha.tobytes(): alpha for alpha in alphas.values()}
         with scorer, scoring_bar(f"test {self.label}", len(distinct)) as advance:
             for alpha in distinct.values():  # what stands here twice is scored once
@@ -204,6 +208,7 @@ class Test(Evaluation):
 
     kind: ClassVar[str] = "test"
     stage: str = field(default="evaluate", init=False)
+    score: OwnScore | None = None
     __test__ = False  # no test class of pytest's
 
     @property
@@ -216,21 +221,19 @@ class Test(Evaluation):
 
     @property
     def size(self) -> Size:
-        return _size(1, self.examples, self.model, self.tested)
+        return _size(1, self, self.tested)
 
     def settings(self) -> Settings:
-        return self.model.scoring(self.task, self.corpus, "test", self.decoding)
+        return _settings(self)
 
     def run(self, run: Run) -> TestRecord:
         from dfwe.callbacks.progress import scoring_bar
-        from dfwe.scoring.scorer import Scorer
 
         network, tokenizer = load(run.weights(self.tested))
         place(network, run.context.device)
-        split = self.model.tokenize(self.task, self.corpus, "test", tokenizer, run.context.tokens)
-        scorer = Scorer(network, split, self.task, self.decoding, workers=run.context.workers)
+        scorer = _scorer(self, run, network, tokenizer)
         with scorer, scoring_bar(f"test {self.label}", 1) as advance:
-            scores: dict[Key, Scores] = {"model": scorer()}
+            scores: dict[Key, Scores | OwnScores] = {"model": scorer()}
             advance()
         _write_answers(run.output / ANSWERS, list(scores.values()))
         _log(run, scores)
@@ -285,16 +288,47 @@ class Vote(Evaluation):
         return TestRecord(roles={"model": scores})
 
 
-def _size(models: int, examples: tuple[Example, ...], model: ModelFamily, like: Step) -> Size:
-    """Of so many passes over a split, by models as large as those of a step."""
+def _size(models: int, step: "Evaluate | Test", like: Step) -> Size:
+    """Of so many passes over the test split, by models as large as those of a step.
+
+    What a person's own score reads is not known.
+    """
+    parameters = like.size.parameters
+    if step.score is not None:
+        return Size(parameters=parameters)
+    examples, limit = step.examples, step.model.input_limit
     return Size(
         examples=models * len(examples),
-        tokens=models * about_tokens(examples, model.max_input),
-        parameters=like.size.parameters,
+        tokens=models * about_tokens(examples, limit),
+        parameters=parameters,
     )
 
 
-def test_record(scores: Mapping[Key, "Scores"]) -> TestRecord:
+def _settings(step: Evaluate | Test) -> Settings:
+    """What decides test scores besides the weights."""
+    if step.score is not None:
+        return step.score.settings("test")
+    return step.model.scoring(step.task, step.corpus, "test", step.decoding)
+
+
+def _scorer(
+    step: Evaluate | Test,
+    run: Run,
+    network: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    space: "WeightSpace | None" = None,
+) -> "Scorer | OwnScorer":
+    """What scores the network, or the alphas of a space, on the test split."""
+    from dfwe.scoring.scorer import Scorer
+
+    if step.score is not None:
+        return OwnScorer(step.score, network, tokenizer, space)
+    split = step.model.tokenize(step.task, step.corpus, "test", tokenizer, run.context.tokens)
+    workers = run.context.workers
+    return Scorer(network, split, step.task, step.decoding, space=space, workers=workers)
+
+
+def test_record(scores: "Mapping[Key, Scores | OwnScores]") -> TestRecord:
     """The record of models that were tested together."""
     stored: dict[Key, SplitScores] = {
         key: SplitScores(
@@ -311,11 +345,14 @@ def test_record(scores: Mapping[Key, "Scores"]) -> TestRecord:
     return TestRecord(roles=roles, experts=experts)
 
 
-def _write_answers(path: Path, scores: list["Scores"]) -> None:
-    path.write_bytes(b"".join(value.answers.line() for value in scores))
+def _write_answers(path: Path, scores: "Sequence[Scores | OwnScores]") -> None:
+    """A line for each model; no file where there are no answers."""
+    lines = [value.answers.line() for value in scores if not isinstance(value, OwnScores)]
+    if lines:
+        path.write_bytes(b"".join(lines))
 
 
-def _log(run: Run, scores: Mapping[Key, "Scores"]) -> None:
+def _log(run: Run, scores: "Mapping[Key, Scores | OwnScores]") -> None:
     metrics = list(next(iter(scores.values())).metrics)
     rows: list[list[object]] = [
         [str(key), value.score, *value.metrics.values()] for key, value in scores.items()

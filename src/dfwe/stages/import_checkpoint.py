@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dfwe.errors import UserError
 from dfwe.markup import printable
@@ -14,7 +14,10 @@ from dfwe.pipeline.recipe import digest
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Size, Step
 from dfwe.weights.adapters import read_checkpoint
-from dfwe.weights.checkpoint import Checkpoint, is_tokenizers
+from dfwe.weights.checkpoint import CONFIG, Checkpoint, is_tokenizers
+
+if TYPE_CHECKING:
+    from dfwe.weights.space import WeightSpace
 
 
 class ImportRecord(Record):
@@ -80,15 +83,84 @@ class ImportCheckpoint(Step):
         """Exports it alone, with the tokenizer, in the canonical layout."""
         from dfwe.weights.space import WeightSpace
 
-        export = run.work / "export"  # created by the export
-        shutil.rmtree(export, ignore_errors=True)
         cache = run.context.store.cache("flat")
         space = WeightSpace.from_pretrained([self.name], cache=cache)
         space.beside = self._beside
-        space.export([1.0], export)
-        for path in export.iterdir():
-            path.rename(run.output / path.name)
+        export_into(run, space)
         return ImportRecord(name=str(self.name), form=self.checkpoint.kind)
+
+
+class BaseRecord(Record):
+    """What a person's checkpoints were fine-tuned from.
+
+    Args:
+        name: the folder or Hub id that was given.
+        form: of the checkpoint: plain, shards, LoRA, ...
+        averaged: the tensors that it lacks, an encoder's head: the checkpoints' average.
+    """
+
+    name: str
+    form: str
+    averaged: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ImportBase(Step):
+    """theta_0 of a person's checkpoints, in their layout and with their head.
+
+    Args:
+        name: a folder or a Hub id.
+        experts: the checkpoints.
+    """
+
+    name: str
+    experts: tuple[ImportCheckpoint, ...]
+
+    kind: ClassVar[str] = "import-base"
+    record: ClassVar[type[Record]] = BaseRecord
+    stage: str = field(default="import", init=False)
+    label: str = field(default="base", init=False)
+    group: str = field(default="import", init=False)
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return self.experts
+
+    @property
+    def counts_as_cost(self) -> bool:
+        return False
+
+    @property
+    def size(self) -> Size:
+        return Size(parameters=self.experts[0].size.parameters, unfinished=1)
+
+    def settings(self) -> Settings:
+        """By content alone; the tokenizer is the checkpoints'."""
+        checkpoint = read_checkpoint(self.name)
+        files = checkpoint.files | {CONFIG: checkpoint.source / CONFIG}
+        return {"weights": {name: file_digest(path) for name, path in files.items()}}
+
+    def run(self, run: Run) -> BaseRecord:
+        from dfwe.weights.base import base_row, theta_0
+        from dfwe.weights.space import WeightSpace
+
+        folders = [run.weights(step) for step in self.experts]
+        labels, cache = [step.label for step in self.experts], run.context.store.cache("flat")
+        space = WeightSpace.from_results(folders, labels, cache)
+        row, missing = base_row(self.name, folders[0])
+        theta = theta_0(row, missing, space)
+        export_into(run, space.with_rows([theta], [self.label]))
+        form = read_checkpoint(self.name).kind
+        return BaseRecord(name=str(self.name), form=form, averaged=tuple(sorted(missing)))
+
+
+def export_into(run: Run, space: "WeightSpace") -> None:
+    """Write the only model of a space as the step's result."""
+    export = run.work / "export"  # created by the export
+    shutil.rmtree(export, ignore_errors=True)
+    space.export([1.0], export, card=False)
+    for path in export.iterdir():
+        path.rename(run.output / path.name)
 
 
 def import_checkpoints(names: Sequence[str]) -> tuple[ImportCheckpoint, ...]:

@@ -27,13 +27,14 @@ from dfwe.search.simplex import centroid, experts
 from dfwe.stages.selection import SelectionRecord, selection_record
 from dfwe.statistics.bootstrap import errors_from, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
+from dfwe.tasks.function_metric import FunctionMetric
 from dfwe.tasks.task import Task
 from dfwe.weights.groups import block
 from dfwe.weights.loading import load
 from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dfwe.callbacks.weight_search import Searched
     from dfwe.data.tokenization import TokenizedSplit
@@ -93,12 +94,12 @@ class SearchRecord(Record):
         uniform: of the uniform average; None where it could not be scored.
         one_standard_error: of the mixtures that dev cannot tell from the best, by the paired
             standard error, the nearest to the average; None for a search by another objective
-            than the score.
+            than the score, or by a person's own score.
         likeliest: of the same mixtures, the one with the highest log-likelihood.
         cross_fitted: of the search without shrinkage; None without folds.
         shrinkage: the share of the average that cross-fitting chose; None where it was not asked.
         selection: the choice among the trials, repeated on resampled dialogues; None where it
-            cannot be (`selection_record`).
+            cannot be (`selection_record`), and for a person's own score, which has no answers.
         iterations: what the strategy counted as such.
         repeats: proposals answered from earlier trials.
         cost: evaluations and the tokens that they read.
@@ -169,7 +170,7 @@ class Interpolate(Step):
         evaluations = (self.search.evaluations(n) or n + 1) * (1 + (self.search.folds or 0))
         return Size(
             examples=evaluations * len(examples),
-            tokens=evaluations * about_tokens(examples, self.model.max_input),
+            tokens=evaluations * about_tokens(examples, self.model.input_limit),
             parameters=self.experts[0].size.parameters,
             unfinished=1,
         )
@@ -178,22 +179,20 @@ class Interpolate(Step):
         """Refuse before any training what the search would refuse after it.
 
         Raises:
-            UserError: the strategy refuses its settings, or reads options that the task lacks.
+            UserError: a metric is none; the strategy refuses its settings, or reads options that
+                the task lacks.
         """
-        n = len(self.experts)
-        self.search.check(n)
-        if self.search.is_sloped and parts(self.search.groups or block)[0] is not block:
-            raise UserError(
-                "search.strategy.slope=true is over the depth of transformer blocks; set "
-                "search/groups=block."
-            )
-        if not self.search.reads_options(n):
+        self.check_search()
+        self.task.check_metrics(self.corpus)
+        if not self.search.reads_options(len(self.experts)):
             return
         examples = self.task.examples(self.corpus, "dev")
         if not all(example.options for example in examples):
             lacking = "is answered in free text"
         elif isinstance(self.task.answer.gold(examples[0]), list):
             lacking = "may have several labels an example"
+        elif any(isinstance(metric, FunctionMetric) for metric in self.task.metrics):
+            lacking = "has a metric that is a function, whose expectation is not known"
         else:
             return
         raise UserError(
@@ -201,20 +200,31 @@ class Interpolate(Step):
             f"{lacking}; set search=gaussian_process or another that reads scores alone."
         )
 
+    def check_search(self) -> None:
+        """Refuse what no score can be searched with.
+
+        Raises:
+            UserError: the strategy refuses its settings.
+        """
+        self.search.check(len(self.experts))
+        if self.search.is_sloped and parts(self.search.groups or block)[0] is not block:
+            raise UserError(
+                "search.strategy.slope=true is over the depth of transformer blocks; set "
+                "search/groups=block."
+            )
+
     def run(self, run: Run) -> SearchRecord:
         """Searches, or resumes an unfinished ledger, and exports theta(alpha*)."""
         run.earlier_seconds = recorded_seconds(run.work)
         space = self._space(run, self.experts)
         labels = space.labels
-        network, tokenizer = load(run.weights(self.experts[0]))
-        dev = self.model.tokenize(self.task, self.corpus, "dev", tokenizer, run.context.tokens)
-        searched = self._searched(run, space, network, dev)
+        searched, tokens = self._searched(run, space, *load(run.weights(self.experts[0])))
         result, crossed = searched.result, searched.cross_fitted
         cross_fitted = None if crossed is None else _cross_fitted(crossed, result)
         self._log(run, result, cross_fitted, labels, space.groups)
         export = run.work / "export"  # created by the export
         shutil.rmtree(export, ignore_errors=True)
-        space.export(result.alpha, export)
+        space.export(result.alpha, export, card=False)
         for path in export.iterdir():
             path.rename(run.output / path.name)
         for path in run.work.glob("*.jsonl"):  # copied: a commit may be killed
@@ -237,13 +247,11 @@ class Interpolate(Step):
             likeliest=likely,
             cross_fitted=cross_fitted,
             shrinkage=searched.shrinkage,
-            selection=selection_record(
-                self.task, dev.examples, result, self.search.objective, crossed
-            ),
+            selection=self._selection(result, crossed),
             iterations=result.iterations,
             repeats=result.repeats,
             cost=Cost(
-                tokens=(result.evaluations + added) * dev.tokens,
+                tokens=tokens and (result.evaluations + added) * tokens,
                 parameters=space.size,
                 evaluations=result.evaluations,
             ),
@@ -253,13 +261,22 @@ class Interpolate(Step):
         )
 
     def _searched(
-        self, run: Run, space: "WeightSpace", network: "PreTrainedModel", dev: "TokenizedSplit"
-    ) -> "Searched":
-        """The search, with folds also without each; Lightning then scores theta(alpha*)."""
+        self,
+        run: Run,
+        space: "WeightSpace",
+        network: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> "tuple[Searched, int | None]":
+        """The search, with folds also without each; Lightning then scores theta(alpha*).
+
+        Returns:
+            What was found, and how many tokens an evaluation reads, if that is known.
+        """
         from dfwe.callbacks.weight_search import WeightSearch
         from dfwe.data.batches import scoring_loader
         from dfwe.weights.layout import flatten
 
+        dev = self._tokenized(run, tokenizer)
         module = self.model.module(network, self.task, self.decoding, dev)
         device, workers = run.context.device, run.context.workers
         with self._followed(run, space.n) as follow:
@@ -269,7 +286,10 @@ class Interpolate(Step):
             flatten(network)
             trainer.validate(module, scoring_loader(dev, device), verbose=False)
         assert callback.searched is not None
-        return callback.searched
+        return callback.searched, dev.tokens
+
+    def _tokenized(self, run: Run, tokenizer: "PreTrainedTokenizerBase") -> "TokenizedSplit":
+        return self.model.tokenize(self.task, self.corpus, "dev", tokenizer, run.context.tokens)
 
     def _space(self, run: Run, steps: Sequence[Step]) -> "WeightSpace":
         """What alpha mixes: these steps' weights, one row each."""
@@ -350,6 +370,10 @@ class Interpolate(Step):
         counts = {"evaluations": result.evaluations, "iterations": result.iterations}
         alpha = alpha_scalars(named(result.alpha, labels, groups))
         run.log.summary({"dev/score": result.score, **counts, **crossed, **alpha})
+
+    def _selection(self, result: Result, crossed: CrossFitted | None) -> SelectionRecord | None:
+        examples = self.task.examples(self.corpus, "dev")
+        return selection_record(self.task, examples, result, self.search.objective, crossed)
 
     def _choices(self, result: Result) -> tuple[Choice | None, Choice | None]:
         """The plainest and the likeliest of the mixtures that dev cannot tell from the best.

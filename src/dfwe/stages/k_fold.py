@@ -25,10 +25,9 @@ from dfwe.tasks.task import Task
 from dfwe.weights.untyped import place
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dfwe.callbacks.weight_search import Searched
-    from dfwe.data.tokenization import TokenizedSplit
     from dfwe.scoring.scorer import Scores
     from dfwe.weights.space import WeightSpace
 
@@ -157,13 +156,18 @@ class KFold(Interpolate):
         return {**super().settings(), "folds": [len(positions) for positions in self._positions]}
 
     def _searched(
-        self, run: Run, space: "WeightSpace", network: "PreTrainedModel", dev: "TokenizedSplit"
-    ) -> "Searched":
+        self,
+        run: Run,
+        space: "WeightSpace",
+        network: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> "tuple[Searched, int | None]":
         """The search by the answers to all folds, one behind the other."""
         from dfwe.callbacks.weight_search import AnswersSearch, decoding_of
         from dfwe.scoring.scorer import Scorer, scores_of
         from dfwe.weights.layout import flatten
 
+        dev = self._tokenized(run, tokenizer)
         place(network, run.context.device)
         flatten(network)
         with self._followed(run, space.n) as follow, ExitStack() as stack:
@@ -189,7 +193,7 @@ class KFold(Interpolate):
             search = AnswersSearch(
                 self.search, space, self.task, dev.examples, self._ledger(run), follow
             )
-            return search(scores)
+            return search(scores), dev.tokens
 
     @property
     def _positions(self) -> list[range]:

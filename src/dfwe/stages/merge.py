@@ -9,6 +9,7 @@ from dfwe.models.family import ModelFamily
 from dfwe.pipeline.deferred import describe
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Size, Step
+from dfwe.stages.import_checkpoint import BaseRecord, ImportBase, export_into
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import save
 
@@ -111,6 +112,54 @@ class Merge(Step):
         theta = self.rule(space, whole.rows[0])
         whole.with_rows([theta], [self.label]).write([1.0], network)
         save(network, tokenizer, run.output)
+        return WeightsRecord()
+
+
+@dataclass(frozen=True, eq=False)
+class MergeCheckpoints(Step):
+    """One model from a person's checkpoints by a fixed rule, which sees no data.
+
+    Args:
+        label: what a person calls it.
+        group: what a logger groups it under.
+        experts: the checkpoints.
+        base: theta_0; tensors that it lacks, an encoder's head, stay the checkpoints' average.
+        rule: as in `Merge`.
+    """
+
+    label: str
+    group: str
+    experts: tuple[Step, ...]
+    base: ImportBase
+    rule: MergeRule
+
+    kind: ClassVar[str] = "merge"
+    record: ClassVar[type[Record]] = WeightsRecord
+    stage: str = field(default="interpolate", init=False)
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return (self.base, *self.experts)
+
+    @property
+    def size(self) -> Size:
+        return self.base.size
+
+    def settings(self) -> Settings:
+        return {"rule": describe(self.rule)}
+
+    def run(self, run: Run) -> WeightsRecord:
+        from dfwe.weights.base import merged
+        from dfwe.weights.rows import stored_row
+        from dfwe.weights.space import WeightSpace
+
+        folders = [run.weights(step) for step in self.experts]
+        labels, cache = [step.label for step in self.experts], run.context.store.cache("flat")
+        space = WeightSpace.from_results(folders, labels, cache)
+        base = stored_row(run.weights(self.base), cache).theta
+        missing = run.read(self.base, BaseRecord).averaged
+        theta = merged(self.rule, space, base, missing)
+        export_into(run, space.with_rows([theta], [self.label]))
         return WeightsRecord()
 
 

@@ -12,9 +12,16 @@ from dfwe.reporting.results import CertificateRecord, CorrectedGain
 from dfwe.search.evaluation import Trial
 from dfwe.search.loop import Objective, Result
 from dfwe.search.simplex import centroid, experts
-from dfwe.statistics.counts import DialogueCounts, Floats, count, dialogue_of, sum_by_dialogue
+from dfwe.statistics.counts import (
+    DialogueCounts,
+    Floats,
+    count,
+    dialogue_of,
+    few_draws,
+    sum_by_dialogue,
+)
 from dfwe.statistics.cross_fitting import CrossFitted, fold_of
-from dfwe.statistics.selection import accuracy_among, certify, choose, select
+from dfwe.statistics.selection import DRAWS, accuracy_among, certify, choose, select
 from dfwe.tasks.task import Task
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -68,7 +75,12 @@ def selection_record(
         return None
     best = kept.choose(np.ones(len(kept.counts.sizes)), kept.experts)
     drawn = select(
-        kept.counts, kept.log_likelihoods, kept.candidates, (kept.uniform, best), objective
+        kept.counts,
+        kept.log_likelihoods,
+        kept.candidates,
+        (kept.uniform, best),
+        objective,
+        draws=few_draws(task, DRAWS),
     )
     certificates: list[CertificateRecord | None] = [None, None]
     refusal: str | None = None
@@ -155,26 +167,25 @@ def _certificates(
     Raises:
         UserError: no metric is the share of right answers.
     """
-    metric = accuracy_among(task.metrics)
+    position = accuracy_among(kept.counts.metrics)
+    metric = kept.counts.metrics[position]
     fold = np.empty(len(kept.counts.sizes))
     fold[dialogue_of(examples)] = fold_of(
         examples, 2 if crossed is None else len(crossed.searches)
     )
     test = fold == 0
     others = (~test).astype(np.float64)
-    sums = kept.counts.sums[metric]
+    sums = kept.counts.sums[position]
     if crossed is None:
-        position = kept.choose(others, kept.candidates)
-        alpha, chosen = kept.trials[position].alpha, sums[position]
+        choice = kept.choose(others, kept.candidates)
+        alpha, chosen = kept.trials[choice].alpha, sums[choice]
     else:
         alpha = crossed.searches[0].alpha
-        chosen = count(task, [crossed.texts], examples).sums[metric][0]
+        chosen = count(task, [crossed.texts], examples).sums[position][0]
     for baseline in (kept.uniform, kept.choose(others, kept.experts)):
-        certificate = certify(
-            task.metrics[metric], chosen[test], sums[baseline][test], kept.counts.sizes[test]
-        )
+        certificate = certify(metric, chosen[test], sums[baseline][test], kept.counts.sizes[test])
         yield CertificateRecord(
-            metric=task.metrics[metric].name,
+            metric=metric.name,
             alpha=alpha,
             exact=crossed is not None,
             holds=certificate.holds,

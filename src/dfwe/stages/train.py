@@ -118,7 +118,7 @@ class Train(Step):
         splits = [task.examples(self.corpus, "train") for task in self.tasks]
         batches = sum(self.training.batches_of(len(split)) for split in splits)
         epochs = self.training.epochs_of(max(1, batches // self.training.batches))
-        tokens = sum(about_tokens(split, self.model.max_input) for split in splits)
+        tokens = sum(about_tokens(split, self.model.input_limit) for split in splits)
         return Size(
             examples=epochs * sum(map(len, splits)),
             tokens=epochs * tokens,
@@ -128,7 +128,9 @@ class Train(Step):
 
     def check(self) -> None:
         """Raise UserError if the training splits are too small for these settings, an optimizer
-        or a callback cannot be made, or dev cannot be answered by this decoding."""
+        or a callback cannot be made, or dev cannot be answered by this decoding or measured by
+        its metrics."""
+        self.monitor.check_metrics(self.corpus)
         self.decoding.check(self.monitor, self.corpus)
         self.training.check()
         self.training.check_size(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dfwe.data.dialogue import Example
 from dfwe.search.evaluation import Trial
-from dfwe.statistics.counts import count, draw_dialogues
+from dfwe.statistics.counts import count, draw_dialogues, few_draws
 from dfwe.tasks.task import Task
 
 DRAWS = 1000
@@ -220,11 +220,12 @@ def _trial_replicates(
     task: Task, trials: Sequence[Trial], examples: Sequence[Example]
 ) -> NDArray[np.float64]:
     """(trials, draws)."""
-    rows = np.zeros((len(trials), DRAWS))
+    draws = few_draws(task, DRAWS)
+    rows = np.zeros((len(trials), draws))
     answered = [(k, row.answers.texts) for k, row in enumerate(trials) if row.answers is not None]
     for start in range(0, len(answered), BLOCK):
         positions, texts = zip(*answered[start : start + BLOCK], strict=True)
-        rows[list(positions)] = _replicates(task, texts, examples)
+        rows[list(positions)] = _replicates(task, texts, examples, draws)
     return rows
 
 
@@ -252,8 +253,10 @@ def resolution(
             f"Dev has {len(examples)} instances in one dialogue alone, from which the noise "
             "between two models cannot be estimated."
         )
-    dev = f"Dev has {len(examples)} instances in {dialogues} dialogues"
-    rows = _replicates(task, models, examples)
+    dev = f"Dev has {len(examples)} instances"
+    if dialogues < len(examples):  # else each stands alone, as the rows of a table do
+        dev += f" in {dialogues} dialogues"
+    rows = _replicates(task, models, examples, few_draws(task, DRAWS))
     gaps = [one - other for one, other in combinations(rows, 2)]
     errors = [error for gap in gaps if (error := standard_error(gap)) > ROUNDING]
     if errors:

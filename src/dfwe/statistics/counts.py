@@ -1,7 +1,8 @@
 """What models' answers add to a task's metrics, summed by dialogue: any resample is a product.
 
 Instances of one dialogue stand or fall together, so a resample weighs dialogues; the score of
-weighted dialogues follows from their weighted counts (`dfwe.tasks.metrics.Metric`).
+weighted dialogues follows from their weighted counts (`dfwe.tasks.metrics.Metric`). A metric that
+is a plain function has no counts: it is called on the texts of each resample.
 """
 
 from collections.abc import Sequence
@@ -12,29 +13,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfwe.data.dialogue import Example
+from dfwe.errors import ScoreError
+from dfwe.tasks.function_metric import FunctionMetric
 from dfwe.tasks.metrics import Metric
 from dfwe.tasks.task import Task
 
 BLOCK = 200  # draws at a time: what many labels need of memory
 MODELS = 100  # at a time: what many models need of memory
+FEW_DRAWS = 200  # of many models, where a metric is a function, which is called for each
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
+class Resampled:
+    """A metric that is a function, called on the texts of weighted dialogues.
+
+    Args:
+        metric: the function.
+        texts: (models, m), of each model.
+        examples: (m,), those they answered.
+        member: (m,), the dialogue of each.
+    """
+
+    metric: FunctionMetric
+    texts: Sequence[Sequence[str]]
+    examples: Sequence[Example]
+    member: Indices
+
+    def points(self, model: int, weights: Floats) -> Floats:
+        """Dialogue d stands there weights[..., d] times, a whole number: (...), in points.
+
+        What the function fails on is worth 0, as a candidate that cannot be scored is the worst.
+        """
+        rows = weights.reshape(-1, weights.shape[-1])
+        values = np.array([self._called(model, row) for row in rows])
+        return values.reshape(weights.shape[:-1])
+
+    def _called(self, model: int, row: Floats) -> float:
+        times = row[self.member].astype(np.intp)
+        positions = np.repeat(np.arange(len(times)), times).tolist()
+        texts = [self.texts[model][i] for i in positions]
+        try:
+            return self.metric(texts, [self.examples[i] for i in positions])
+        except ScoreError:
+            return 0.0
+
+
+@dataclass(frozen=True)
 class DialogueCounts:
     """The counts of several models on the same examples.
 
+    The mean of all metrics, with counts or without, is the score.
+
     Args:
-        metrics: the task's, whose mean is the score.
-        sums: of each metric, (models, dialogues, k).
+        metrics: the task's that have counts.
+        sums: of each of them, (models, dialogues, k).
         sizes: (dialogues,), the instances of each.
+        functions: the task's metrics that are functions.
     """
 
     metrics: tuple[Metric, ...]
     sums: tuple[Floats, ...]
     sizes: Floats
+    functions: tuple[Resampled, ...] = ()
 
     def score(self, model: int, weights: Floats) -> Floats:
         """A model's score with dialogue d counted weights[..., d] times.
@@ -50,10 +93,13 @@ class DialogueCounts:
             metric.points(weights @ sums[model])
             for metric, sums in zip(self.metrics, self.sums, strict=True)
         ]
+        points += [function.points(model, weights) for function in self.functions]
         return np.mean(points, axis=0)
 
     def scores(self, models: Sequence[int], weights: Floats) -> Floats:
         """Several models' scores at once: weights (draws, dialogues) -> (draws, models)."""
+        if self.functions:
+            return np.stack([self.score(model, weights) for model in models], axis=-1)
         blocks: list[Floats] = []
         for start in range(0, len(weights), BLOCK):
             rows = weights[start : start + BLOCK]
@@ -76,6 +122,8 @@ def count(
         examples: those they answered.
     """
     member = dialogue_of(examples)
+    functions = [metric for metric in task.metrics if isinstance(metric, FunctionMetric)]
+    counted = [metric for metric in task.metrics if not isinstance(metric, FunctionMetric)]
     distinct: dict[tuple[int, str], int] = {}  # models often agree: an answer is read once
     rows = np.array(
         [
@@ -87,11 +135,19 @@ def count(
         [text for _, text in distinct], [examples[i] for i, _ in distinct]
     )
     sums: list[Floats] = []
-    for metric in task.metrics:
+    for metric in counted:
         counts = metric.counts(answers, golds)  # (distinct, k)
         parts = np.array_split(rows, 1 + len(rows) // MODELS)
         sums.append(np.concatenate([sum_by_dialogue(counts[part], member) for part in parts]))
-    return DialogueCounts(tuple(task.metrics), tuple(sums), np.bincount(member).astype(np.float64))
+    sizes = np.bincount(member).astype(np.float64)
+    resampled = [Resampled(metric, models, examples, member) for metric in functions]
+    return DialogueCounts(tuple(counted), tuple(sums), sizes, tuple(resampled))
+
+
+def few_draws(task: Task, draws: int) -> int:
+    """How many draws the models of a search are worth: fewer where a metric is a function."""
+    functions = any(isinstance(metric, FunctionMetric) for metric in task.metrics)
+    return min(draws, FEW_DRAWS) if functions else draws
 
 
 def dialogue_of(examples: Sequence[Example]) -> Indices:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from dfwe.data.dialogue import Example
 from dfwe.search.loop import Objective
+from dfwe.tasks.function_metric import FunctionMetric
+from dfwe.tasks.metrics import Metric
 from dfwe.tasks.task import Task
 
 Floats = NDArray[np.float64]
@@ -19,7 +21,7 @@ class ExpectedScore:
     """What options' log-likelihoods come to on a split (`dfwe.search.evaluation.OptionScore`).
 
     Args:
-        task: what measures answers; each names one option.
+        task: what measures answers, by metrics with counts; each answer names one option.
         examples: of the split.
         objective: `score`, or `log_likelihood`, the gold answers' among the options.
     """
@@ -48,7 +50,7 @@ class ExpectedScore:
         shares = np.exp(_log_softmax(logits / temperature)).reshape(len(logits), -1)
         points = [
             metric.points(shares @ counts)
-            for metric, counts in zip(self.task.metrics, self._counts, strict=True)
+            for metric, counts in zip(self._metrics, self._counts, strict=True)
         ]
         return np.mean(points, axis=0)
 
@@ -59,6 +61,12 @@ class ExpectedScore:
     @cached_property
     def _gold(self) -> NDArray[np.intp]:
         return np.array([self.task.answer.gold(example) for example in self.examples], np.intp)
+
+    @property
+    def _metrics(self) -> list[Metric]:
+        metrics = [x for x in self.task.metrics if not isinstance(x, FunctionMetric)]
+        assert len(metrics) == len(self.task.metrics)
+        return metrics
 
     @cached_property
     def _counts(self) -> list[Floats]:
@@ -74,7 +82,7 @@ class ExpectedScore:
             [option for _, _, option in cells], [example for _, example, _ in cells]
         )
         tables: list[Floats] = []
-        for metric in self.task.metrics:
+        for metric in self._metrics:
             counts = metric.counts(answers, golds)
             table = np.zeros((len(self.examples) * options, counts.shape[1]))
             table[places] = counts

@@ -169,7 +169,7 @@ def accuracy_among(metrics: Sequence[Metric]) -> int:
     for position, metric in enumerate(metrics):
         if is_accuracy(metric):
             return position
-    names = ", ".join(metric.name for metric in metrics)
+    names = ", ".join(metric.name for metric in metrics) or "a function"
     raise UserError(
         f"A certificate needs a metric that is the share of right answers, which {names} is not."
     )

@@ -13,10 +13,11 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfwe.errors import UserError
+from dfwe.errors import UserError, reason
 from dfwe.settings import Compatibility, settings
 from dfwe.tasks.answers import INVALID, Value
 
+ROUNDING = 1e-6  # points
 Counts = NDArray[np.float64]
 ONE = (int, float, str)  # types of a single label
 Overlap = tuple[int, int, int]  # words in common, words of the answer, words of the gold text
@@ -235,6 +236,43 @@ class TokenF1(Summed):
 def is_accuracy(metric: Metric) -> bool:
     """Whether a metric says that its points are the share of right answers."""
     return isinstance(metric, Summed) and metric.is_accuracy
+
+
+def check_counts(metric: Metric, answers: Sequence[Value], golds: Sequence[Value]) -> None:
+    """Measure a few answers, as a split's and as those of resampled dialogues.
+
+    Raises:
+        UserError: the metric fails, or its counts and points are of other shapes, or the points
+            are not finite, or not those of its call.
+    """
+    named = f"The metric {type(metric).__name__}"
+    try:
+        counts = np.asarray(metric.counts(answers, golds), dtype=np.float64)
+        if counts.ndim != 2 or len(counts) != len(golds):
+            raise UserError(
+                f"{named} gives counts of the shape {counts.shape} for {len(golds)} answers; one "
+                "row for each is needed, (m, k)."
+            )
+        total = counts.sum(axis=0)
+        points = np.asarray(metric.points(np.stack([total, total])), dtype=np.float64)
+        called = float(metric(answers, golds))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{named} fails on {len(golds)} gold answers ({type(error).__name__}: "
+            f"{reason(error)}); correct it."
+        ) from error
+    if points.shape != (2,):
+        raise UserError(
+            f"{named} gives points of the shape {points.shape} for two sums of counts, (2, k); "
+            "one number for each is needed, (2,)."
+        )
+    if not np.isfinite(points).all() or abs(points[0] - called) > ROUNDING:
+        raise UserError(
+            f"{named} gives {called:g} for gold answers whose counts come to {points[0]:g}; "
+            "the two have to be one finite number of points."
+        )
 
 
 def _texts(

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from dfwe.data.corpus import Corpus
 from dfwe.data.dialogue import Dialogue, Example
@@ -12,9 +13,11 @@ from dfwe.errors import UserError, schema_fault
 from dfwe.pipeline.deferred import check_part, describe
 from dfwe.plain import Plain
 from dfwe.settings import Compatibility, Count, Name, settings
-from dfwe.tasks.answers import Answer, Value
-from dfwe.tasks.metrics import Metric
+from dfwe.tasks.answers import Answer, FreeText, Value
+from dfwe.tasks.function_metric import AnyMetric, FunctionMetric, metrics_of
+from dfwe.tasks.metrics import check_counts
 
+SAMPLE = 8  # examples that metrics are tried on
 # dialogues, title, labels -> examples
 Reader = Callable[[Sequence[Dialogue], str, Sequence[str]], list[Example]]
 
@@ -29,9 +32,11 @@ class Task:
         read: dialogues, title, labels -> examples. A LookupError or pydantic's ValidationError
             stands for an annotation that cannot be read.
         answer: how a model's text is read.
-        metrics: what is measured; the score is their mean.
+        metrics: what is measured; the score is their mean. Each is an object like those of
+            `dfwe.tasks.metrics`, or a plain function (`dfwe.tasks.function_metric`).
         max_new_tokens: the most tokens of an answer.
-        labels: the label set; None takes the corpus's declaration.
+        labels: the label set; None takes the corpus's declaration, and none of answers in free
+            text.
         compatibility: `tlidb` scores and shortens as the original does, its defects included; the
             YAML passes it to `read`, `answer` and `metrics`.
 
@@ -43,7 +48,7 @@ class Task:
     title: str
     read: Reader
     answer: Answer
-    metrics: Sequence[Metric]
+    metrics: Annotated[Sequence[AnyMetric], BeforeValidator(metrics_of)]
     max_new_tokens: Count
     labels: Sequence[str] | None = None
     compatibility: Compatibility = None
@@ -70,8 +75,11 @@ class Task:
         Returns:
             Metric name -> points, and `score`, their mean: TLiDB's score of a task.
         """
-        answers, golds = self.read_answers(texts, examples)
-        values = {metric.name: metric(answers, golds) for metric in self.metrics}
+        read = self.read_answers(texts, examples)
+        values: dict[str, float] = {}
+        for metric in self.metrics:
+            function = isinstance(metric, FunctionMetric)
+            values[metric.name] = metric(texts, examples) if function else metric(*read)
         return {**values, "score": sum(values.values()) / len(values)}
 
     def read_answers(
@@ -82,11 +90,20 @@ class Task:
         return answers, [self.answer.gold(example) for example in examples]
 
     def check_metrics(self, corpus: Corpus) -> None:
-        """Raise UserError if a metric does not compare such answers as this task's."""
-        example = self.examples(corpus, "dev")[0]
-        answers, golds = self.read_answers([example.target], [example])
+        """Measure a few examples of dev, gold answers and empty ones, by each metric.
+
+        Raises:
+            UserError: a metric does not compare such answers as this task's, or one of a person's
+                own cannot be called so, or is no score.
+        """
+        examples = self.examples(corpus, "dev")[:SAMPLE]
+        golds = self.read_answers([example.target for example in examples], examples)
         for metric in self.metrics:
-            metric.counts(answers, golds)
+            describe(metric)
+            if isinstance(metric, FunctionMetric):
+                metric.check(examples)
+            else:
+                check_counts(metric, *golds)
 
     def settings(self) -> Mapping[str, Plain]:
         """What decides a score, besides the examples: how answers are read and measured."""
@@ -100,7 +117,9 @@ class Task:
 
 @lru_cache
 def _examples(task: Task, corpus: Corpus, split: str) -> tuple[Example, ...]:
-    labels = corpus.labels(task.title) if task.labels is None else task.labels
+    labels = task.labels
+    if labels is None:
+        labels = () if isinstance(task.answer, FreeText) else corpus.labels(task.title)
     dialogues = corpus.dialogues(split, task.title)
     try:
         examples = task.read(dialogues, task.title, labels)

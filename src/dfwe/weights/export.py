@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from dfwe.card import FILE
 from dfwe.errors import UserError
 from dfwe.pipeline.files import read_json, written_aside
 from dfwe.weights.checkpoint import CONFIG, WEIGHTS
@@ -26,22 +27,25 @@ def write_folder(
     *,
     beside: Mapping[str, Path],
     settings: Mapping[str, JsonValue],
+    card: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the weights, and the files beside them, aside; then rename.
 
     Args:
-        target: a new folder.
+        target: a new folder; with `overwrite` also one that has a model, which it replaces.
         layout: of theta.
         blocks: theta (P,) in consecutive float32 pieces.
         constants: the tensors that are not in theta.
         beside: name in the folder -> file, of configuration and tokenizer.
         settings: what `config.json` says otherwise than the file.
+        card: the model card.
+        overwrite: whether a model that is there is replaced.
 
     Raises:
-        UserError: `target` exists.
+        UserError: `target` exists, and is not to be overwritten or has no model.
     """
-    if target.exists():
-        raise UserError(f"{target} exists already; name a new folder for the export.")
+    check_target(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(target) as temporary:
         temporary.mkdir()
@@ -50,6 +54,36 @@ def write_folder(
             shutil.copyfile(path, temporary / name)
         _configure(temporary / CONFIG, settings)
         _write(temporary / WEIGHTS, layout, blocks, constants)
+        if card is not None:
+            (temporary / FILE).write_text(card, encoding="utf-8")
+        put_away(target, temporary)
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Check that a model may be written to a folder.
+
+    Raises:
+        UserError: it exists, and is not to be overwritten or has no model.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise UserError(
+            f"{target} exists already; name a new folder for the export, or set overwrite=true."
+        )
+    if not (target / WEIGHTS).is_file():
+        raise UserError(
+            f"{target} has no {WEIGHTS}, so it is no earlier export that overwrite=true would "
+            "replace; name a new folder."
+        )
+
+
+def put_away(target: Path, temporary: Path) -> None:
+    """Remove what is at `target`, so that `temporary` can take its place."""
+    if target.exists():
+        old = temporary / ".replaced"
+        target.rename(old)
+        shutil.rmtree(old)
 
 
 def _configure(config: Path, settings: Mapping[str, JsonValue]) -> None:

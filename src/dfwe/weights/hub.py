@@ -2,17 +2,16 @@
 
 import importlib.util
 import os
-import re
 from pathlib import Path
 
+from dfwe.card import FILE, HUB_ID
 from dfwe.errors import UserError, reason
 from dfwe.weights.checkpoint import SUFFIXES, shards
 
-WANTED = ("*.safetensors", *(f"*{suffix}" for suffix in SUFFIXES))
+WANTED = (FILE, "*.safetensors", *(f"*{suffix}" for suffix in SUFFIXES))
 PICKLED = "*_model*.bin"  # taken only where a repository has nothing else
 NOT_PUSHED = ["mergekit.yml", "*timings.jsonl"]  # paths and times of one machine
 SHIPPED, PACKAGE = "shipped:", "package:"
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def local_folder(name: str | Path, revision: str | None = None) -> Path:

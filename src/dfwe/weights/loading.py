@@ -71,6 +71,7 @@ class Loaded:
         merge: what an adapter changes in the base's values; None for a plain checkpoint.
         settings: what an adapter changes in the base's `config.json`.
         notes: what is to be said of it, in sentences.
+        fresh: the names of its tensors that start from random numbers.
     """
 
     network: "PreTrainedModel"
@@ -78,6 +79,7 @@ class Loaded:
     merge: Merge | None
     settings: Mapping[str, JsonValue]
     notes: tuple[str, ...]
+    fresh: frozenset[str]
 
 
 def load_model(name: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -226,7 +228,9 @@ def load_network(
         _generate(network, checkpoint.folder)
     tensors = tensors_of(network).items()
     stored = all(name in state and _is_same(state[name], tensor) for name, tensor in tensors)
-    return Loaded(network, stored and adapter is None, changes, changed, notes)
+    other = {name for name, *_ in info["mismatched_keys"]}
+    fresh = frozenset((info["missing_keys"] | other) - set(given))
+    return Loaded(network, stored and adapter is None, changes, changed, notes, fresh)
 
 
 def tensors_of(network: "PreTrainedModel") -> "dict[str, torch.Tensor]":

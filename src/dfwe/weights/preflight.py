@@ -40,6 +40,7 @@ READ_AT_MEAN = (
     "model, tokenizer = load_model(FOLDER)"
 )
 WIDTH = 80  # of a terminal
+FEW = 5  # keys of a configuration that a warning names
 COLUMNS = (
     "checkpoint",
     "architecture",
@@ -85,7 +86,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Report:
-    """The comparison's result; `str(report)` is a table, then the problems and warnings.
+    """The comparison's result; `str(report)` is a table, then the problems, else the warnings.
 
     The table has the columns in which the checkpoints differ; what they share is a line below.
 
@@ -104,6 +105,16 @@ class Report:
     checkpoints: tuple[Examined, ...]
 
     def __str__(self) -> str:
+        lines = [self.table, *(f"PROBLEM  {sentence}" for sentence in self.problems)]
+        if not self.problems:
+            lines += [f"warning  {sentence}" for sentence in self.warnings]
+            lines += [f"note     {sentence}" for sentence in self.notes]
+            lines.append(f"These {len(self.cells)} checkpoints can be mixed.")
+        return "\n".join(lines)
+
+    @property
+    def table(self) -> str:
+        """In what the checkpoints differ, and a line on what they share."""
         names, *facts = zip(COLUMNS, *self.cells, strict=True)
         same = [column for column in facts if len(set(column[1:])) == 1]
         table = [*(column for column in facts if column not in same), names]
@@ -115,11 +126,6 @@ class Report:
         if same:
             shared = ", ".join(f"{column[0]} {column[1]}" for column in same)
             lines += wrap(f"All: {shared}", WIDTH)
-        lines += [f"PROBLEM  {sentence}" for sentence in self.problems]
-        lines += [f"warning  {sentence}" for sentence in self.warnings]
-        lines += [f"note     {sentence}" for sentence in self.notes]
-        if not self.problems:
-            lines.append(f"These {len(self.cells)} checkpoints can be mixed.")
         return "\n".join(line.rstrip() for line in lines)
 
 
@@ -259,9 +265,10 @@ def _differences(first: Examined, other: Examined) -> list[str]:
     keys = (set(a.config) | set(b.config)) - HARMLESS
     keys = sorted(key for key in keys if a.config.get(key) != b.config.get(key))
     if a.config and b.config and keys:
+        more = f" and {len(keys) - FEW} more keys" if len(keys) > FEW else ""
         warnings.append(
             f"The configurations of {b.folder} and {a.folder} differ in "
-            f"{', '.join(keys)}; an export takes the first checkpoint's."
+            f"{', '.join(keys[:FEW])}{more}; an export takes the first checkpoint's."
         )
     one, two = ("/".join(d for d in c.dtypes if d in FLOATS) for c in (a, b))
     if one != two:

@@ -38,6 +38,7 @@ class WeightSpace:
         constants: by name, the tensors that are not mixed.
         beside: name -> file, of configuration and tokenizer, which an export copies.
         settings: what an export's `config.json` says otherwise.
+        names: of the experts as they were given, for an export's card; the labels by default.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class WeightSpace:
         constants: Mapping[str, "Tensor"] | None = None,
         beside: Mapping[str, Path] | None = None,
         settings: Mapping[str, JsonValue] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         if len(rows) != len(labels):
             raise UserError(f"{len(labels)} labels for {len(rows)} experts; give one for each.")
@@ -57,9 +59,17 @@ class WeightSpace:
         self.constants = dict(constants or {})
         self.beside = dict(beside or {})
         self.settings = dict(settings or {})
+        self.names = tuple(labels if names is None else names)
         self.groups: tuple[str, ...] = ("all",)
         self._group = np.zeros(len(layout.names), dtype=int)  # of each tensor
         self._resident: dict[torch.device, tuple[Tensor, ...]] = {}
+
+    def __repr__(self) -> str:
+        groups = f", {len(self.groups)} groups" if len(self.groups) > 1 else ""
+        return (
+            f"WeightSpace({self.n} experts: {', '.join(self.labels)}; {self.size:,} parameters"
+            f"{groups})"
+        )
 
     @classmethod
     def from_pretrained(
@@ -89,11 +99,13 @@ class WeightSpace:
         for sentence in report.warnings:
             log.warning(sentence)
         first, rows = report.checkpoints[0], [one.row.theta for one in report.checkpoints]
+        names = [str(folder) for folder in folders]
         if labels is None:
-            names = [Path(folder).name for folder in folders]
-            labels = names if len(set(names)) == len(names) else [str(path) for path in folders]
+            short = [Path(name).name for name in names]
+            labels = short if len(set(short)) == len(short) else names
         layout, constants = first.row.layout, first.row.constants
-        return cls(rows, layout, labels, constants, first.checkpoint.beside, first.settings)
+        beside, settings = first.checkpoint.beside, first.settings
+        return cls(rows, layout, labels, constants, beside, settings, names)
 
     @classmethod
     def from_results(
@@ -234,15 +246,40 @@ class WeightSpace:
                     target.copy_(part.view(target.shape))
         write_constants(self.constants, module)
 
-    def export(self, alpha: ArrayLike, folder: str | Path) -> Path:
-        """Write theta(alpha) as a folder that `AutoModel.from_pretrained` loads.
-
-        Configuration and tokenizer are the first expert's; a space of modules has none, and its
-        folder holds `model.safetensors` alone. Written aside, then renamed; the mixture is never
-        in memory as a whole.
+    def named(self, alpha: ArrayLike) -> dict[str, float] | dict[str, dict[str, float]]:
+        """Expert -> its weight; with groups, group -> expert -> weight.
 
         Raises:
-            UserError: the folder exists.
+            UserError: alpha has another shape, or an entry that is not finite.
+        """
+        weights = self._checked(alpha).tolist()
+        rows = [dict(zip(self.labels, row, strict=True)) for row in weights]
+        return rows[0] if len(rows) == 1 else dict(zip(self.groups, rows, strict=True))
+
+    def export(
+        self,
+        alpha: ArrayLike,
+        folder: str | Path,
+        *,
+        scores: Mapping[str, float] | None = None,
+        card: bool = True,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write theta(alpha) as a folder that `AutoModel.from_pretrained` loads, with its card.
+
+        Configuration and tokenizer are the first expert's; a space of modules has none, and its
+        folder holds `model.safetensors` and the card. Written aside, then renamed; the mixture is
+        never in memory as a whole.
+
+        Args:
+            alpha: (n,), or (g, n) with groups.
+            folder: a new one.
+            scores: of the mixture by name, for the card: `{"dev accuracy": best.score}`.
+            card: whether to write a model card, `README.md`.
+            overwrite: whether a model that is in the folder is replaced.
+
+        Raises:
+            UserError: the folder exists, and is not to be overwritten or has no model.
         """
         from dfwe.weights.export import write_folder
 
@@ -255,8 +292,18 @@ class WeightSpace:
             self.constants,
             beside=self.beside,
             settings=self.settings,
+            card=self._card(weights, scores or {}) if card else None,
+            overwrite=overwrite,
         )
         return target
+
+    def _card(self, weights: NDArray[np.float64], scores: Mapping[str, float]) -> str:
+        from dfwe.weights.checkpoint import CONFIG
+        from dfwe.weights.mixture_card import mixture_card
+
+        experts = list(zip(self.labels, self.names, strict=True))
+        folder = self.beside[CONFIG].parent if CONFIG in self.beside else None
+        return mixture_card(experts, weights, self.groups, folder, scores)
 
     def _blocks(self, weights: NDArray[np.float64]) -> Iterator["Tensor"]:
         import torch

@@ -349,7 +349,7 @@ def test_further_experts_that_cannot_be_are_refused(settings, sentence):
 
 
 def test_a_persons_checkpoints_have_no_further_experts(make_study):
-    with pytest.raises(UserError, match=r"with checkpoints=\[\.\.\.\] name such models there"):
+    with pytest.raises(UserError, match=r"with checkpoints=\[\.\.\.\] name such a model there"):
         make_study(checkpoints=("a", "b"), search=Search(single_experts, experts=["longer"]))
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,7 +13,8 @@ from dfwe.pipeline.deferred import Deferred
 from dfwe.pipeline.loggers import WANDB
 from dfwe.studies.region.config import Settings
 from dfwe.studies.region.results import region
-from dfwe.studies.region.survey import survey_folders
+from dfwe.studies.region.survey import survey, survey_folders
+from dfwe.studies.region.tables import sources, survey_answer
 
 
 @pytest.fixture
@@ -57,6 +59,25 @@ def test_a_survey_shows_regions_outliers_and_sources(bert, checkpoints, tmp_path
         survey_folders([str(checkpoints / "a1")])
     with pytest.raises(UserError, match="holds none"):
         survey_folders([str(checkpoints / "b9")])
+
+
+@pytest.mark.parametrize(
+    ("cosines", "regions", "outliers"),
+    [
+        ((0.77, 0.72, 0.71), (("a", "b", "c"),), ()),  # siblings: of one base, one data set
+        ((0.77, 0.42, 0.41), (("a", "b"),), ("c",)),
+    ],
+)
+def test_a_small_gap_makes_no_regions(cosines, regions, outliers):
+    """Commit 60dbe5b: `c` is an outlier to leave out in both cases."""
+    similar = np.eye(3)
+    similar[[0, 0, 1], [1, 2, 2]] = similar[[1, 2, 2], [0, 0, 1]] = cosines
+    surveyed = survey("abc", similar)
+    assert (surveyed.regions, surveyed.outliers) == (regions, outliers)
+    assert surveyed.clear == bool(outliers)
+    shown = surveyed.results()
+    said = (survey_answer(shown), sources(shown).note)
+    assert all(("no clear regions" in text.lower()) == (not outliers) for text in said)
 
 
 def test_a_survey_ends_with_a_page_and_its_tables_are_logged(

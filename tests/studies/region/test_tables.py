@@ -80,6 +80,7 @@ RESULTS = {
 SURVEY = {
     "regions": [{"average": ["c", "a", "b"], "variance": 2.5}],
     "outliers": ["d"],
+    "clear": True,
     "labels": ["a", "b", "c", "d"],
     "sources": {"a": ["c", "b"], "b": ["c", "a"], "c": ["a", "b"], "d": ["a", "b"]},
     "cosine": [[1, 0.3, 0.6, 0], [0.3, 1, 0.6, 0], [0.6, 0.6, 1, 0], [0, 0, 0, 1]],

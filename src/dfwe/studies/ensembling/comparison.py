@@ -17,7 +17,7 @@ from dfwe.stages.interpolate import Interpolate, SearchRecord
 from dfwe.stages.k_fold import KFold
 from dfwe.stages.refit import Refit, RefitRecord
 from dfwe.stages.train import Train, TrainRecord
-from dfwe.statistics.bootstrap import Difference, difference, replicates
+from dfwe.statistics.bootstrap import DRAWS, Difference, difference, replicates
 from dfwe.studies.ensembling.plan import Method, Plan
 
 BACKWARD, FORWARD = 6, 2  # FLOPs a parameter and token (Kaplan et al. 2020), an upper estimate
@@ -53,8 +53,9 @@ class Entry:
         name: the method's.
         dev: points; None where it was not scored on dev.
         test: points.
-        draws: the test score's bootstrap replicates, (draws,).
-        dialogues: how many these are drawn from.
+        draws: the test score's bootstrap replicates, (draws,); all equal to it by a person's own
+            score, of which no answers are known.
+        dialogues: how many these are drawn from; 0 where there are none.
         cost: of its training and search.
     """
 
@@ -75,14 +76,17 @@ def entries(plan: Plan, store: Store) -> dict[str, Entry]:
         test = store.record(method.test.recipe, TestRecord).scores(method.key)
         if test is None:
             continue
-        texts = method.test.answers(store)[method.key].texts
-        examples = method.test.examples
+        draws, dialogues = np.full(DRAWS, test.score), 0
+        if method.test.has_answers:
+            texts, examples = method.test.answers(store)[method.key].texts, method.test.examples
+            draws = replicates(plan.study.task, texts, examples)
+            dialogues = len({example.dialogue for example in examples})
         rows[method.name] = Entry(
             name=method.name,
             dev=dev_score(method, store),
             test=test.score,
-            draws=replicates(plan.study.task, texts, examples),
-            dialogues=len({example.dialogue for example in examples}),
+            draws=draws,
+            dialogues=dialogues,
             cost=_cost(method, plan, store),
         )
     return rows
@@ -166,14 +170,20 @@ def _cost(method: Method, plan: Plan, store: Store) -> MethodCost:
         steps.discard(plan.interpolation)
     trained = [_record_cost(step, store) for step in steps if isinstance(step, Train | Refit)]
     searched = [_record_cost(step, store) for step in steps if isinstance(step, Interpolate)]
-    flops = [cost and BACKWARD * cost.tokens * cost.parameters for cost in trained]
-    flops += [cost and FORWARD * cost.tokens * cost.parameters for cost in searched]
+    flops = [_flops(cost, BACKWARD) for cost in trained]
+    flops += [_flops(cost, FORWARD) for cost in searched]
     return MethodCost(
         seconds=_sum(_seconds(step, store) for step in steps),
         evaluations=_sum(cost and cost.evaluations for cost in searched),
         tokens=_sum(cost and cost.tokens for cost in (*trained, *searched)),
         flops=_sum(flops),
     )
+
+
+def _flops(cost: Cost | None, each: int) -> int | None:
+    if cost is None or cost.tokens is None:
+        return None
+    return each * cost.tokens * cost.parameters
 
 
 def _record_cost(step: Train | Refit | Interpolate, store: Store) -> Cost | None:

@@ -1,13 +1,15 @@
-"""Controls: other ways to spend what DFWE spends (`conf/experiment/controls.yaml`).
+"""Controls: other ways to spend what DFWE spends (`conf/controls/`).
 
-Each takes the plan and gives the step whose weights contend. What a plan or another control makes
+Each takes the plan and gives the step whose weights contend; None where it does not apply, as one
+that trains does not to checkpoints that a person brings. What a plan or another control computes
 already is that very step, so nothing is trained twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from math import ceil
+from typing import Concatenate, ParamSpec
 
 from dfwe.errors import UserError
 from dfwe.pipeline.deferred import parts
@@ -17,21 +19,38 @@ from dfwe.search import baselines
 from dfwe.search.config import Search, StrategyFunction
 from dfwe.settings import Count, Folds, Points, Positive, Whole
 from dfwe.stages.evaluate import Test, Vote
+from dfwe.stages.import_checkpoint import ImportBase
 from dfwe.stages.interpolate import Interpolate
-from dfwe.stages.k_fold import KFold, k_folds
-from dfwe.stages.merge import Merge, MergeRule, average
+from dfwe.stages.k_fold import k_folds
+from dfwe.stages.merge import Merge, MergeCheckpoints, MergeRule, average
 from dfwe.stages.probe import Probe
 from dfwe.stages.train import Train
 from dfwe.studies.ensembling.plan import APART, Plan
 from dfwe.tasks.answers import Labels
 from dfwe.tasks.pooled import PooledTask, label_names
 
+Settings = ParamSpec("Settings")
 
+
+def trains(
+    control: Callable[Concatenate[Plan, Settings], Step | None],
+) -> Callable[Concatenate[Plan, Settings], Step | None]:
+    """A control that trains, which does not apply to checkpoints that a person brings."""
+
+    @wraps(control)
+    def applied(plan: Plan, *values: Settings.args, **named: Settings.kwargs) -> Step | None:
+        return None if plan.study.checkpoints else control(plan, *values, **named)
+
+    return applied
+
+
+@trains
 def longer(plan: Plan) -> Step:
     """Fine-tuning alone, for the epochs of both stages and without stopping early."""
     return plan.longer
 
 
+@trains
 def seeds(plan: Plan, strategy: StrategyFunction | None = None) -> Step:
     """n + 2 runs on the target alone, through both stages; then the study's search, or another."""
     runs = [once(plan.experts[0], number) for number in range(len(plan.experts))]
@@ -39,6 +58,7 @@ def seeds(plan: Plan, strategy: StrategyFunction | None = None) -> Step:
     return _search(plan, "seeds", tuple(tuned), strategy)
 
 
+@trains
 def best_of(plan: Plan, at_most: Count | None = None) -> Step:
     """The best on dev of as many long runs as read and teach the text that DFWE's experts do.
 
@@ -59,6 +79,7 @@ def best_of(plan: Plan, at_most: Count | None = None) -> Step:
     return _search(plan, f"best of {len(runs)}", runs, baselines.single_experts)
 
 
+@trains
 def joint(plan: Plan) -> Step:
     """One multi-task training on the target and its sources.
 
@@ -75,11 +96,13 @@ def joint(plan: Plan) -> Step:
     )
 
 
+@trains
 def joint_finetuned(plan: Plan) -> Step:
     """Multi-task training, then fine-tuning on the target: FETA's (Albalak et al. 2022)."""
     return plan.finetuned[1]
 
 
+@trains
 def probe(plan: Plan, with_dev: bool = False) -> Step | None:
     """Logistic regression on the frozen network's readout, its penalty by cross-validation.
 
@@ -94,6 +117,7 @@ def probe(plan: Plan, with_dev: bool = False) -> Step | None:
     return None if study.model.family != "encoder" or several else Probe(plan.base, with_dev)
 
 
+@trains
 def probe_then_finetune(plan: Plan) -> Step | None:
     """The probe, then fine-tuning on the target: Ratatouille's start (Rame et al. 2022)."""
     start = probe(plan)
@@ -102,11 +126,13 @@ def probe_then_finetune(plan: Plan) -> Step | None:
     )
 
 
+@trains
 def best_source(plan: Plan) -> Step:
     """One source, then the target: the best of these on dev."""
     return _search(plan, "best source", plan.finetuned[2:], baselines.single_experts)
 
 
+@trains
 def pooled(plan: Plan) -> Step | None:
     """Target and the sources with the same label names as one task, then fine-tuning.
 
@@ -122,6 +148,7 @@ def pooled(plan: Plan) -> Step | None:
     return replace(start, stage="finetune", tasks=plan.experts[0].tasks, start=start)
 
 
+@trains
 def fusing(plan: Plan) -> Step:
     """The experts' average, fine-tuned on the target (Choshen et al. 2022)."""
     merge = Merge("experts", "fused", plan.study.group, plan.experts, plan.base, average)
@@ -146,20 +173,28 @@ def random(plan: Plan, seed: Whole = 0) -> Step:
     return replace(step, search=replace(step.search, groups=plan.study.search.groups))
 
 
-def by_likelihood(plan: Plan) -> Step:
-    """The study's search by dev's log-likelihood in place of its metric."""
+def by_likelihood(plan: Plan) -> Step | None:
+    """The study's search by dev's log-likelihood in place of its metric.
+
+    It does not apply where a person's own score gives no answers.
+    """
+    if plan.study.score is not None:
+        return None
     plain = _search(plan, "by likelihood", plan.finetuned, None)
     return replace(plain, search=replace(plain.search, objective="log_likelihood"))
 
 
-def whole_dev(plan: Plan) -> Step:
+def whole_dev(plan: Plan) -> Step | None:
     """The study's search on the whole dev split where the study has few shots of it: no control
     on equal terms, it tells what the size of dev costs."""
+    if plan.study.score is not None:
+        return None
     return replace(
         _search(plan, "whole dev", plan.finetuned, None), corpus=plan.study.corpus.whole()
     )
 
 
+@trains
 def ratatouille(plan: Plan) -> Step:
     """The uniform average of the fine-tuned sources (Rame et al. 2022)."""
     return _search(plan, "ratatouille", plan.finetuned[2:], baselines.uniform)
@@ -167,7 +202,7 @@ def ratatouille(plan: Plan) -> Step:
 
 def wise_ft(plan: Plan, points: Points = 11) -> Step:
     """The best of the line from the base to fine-tuning alone (Wortsman et al. 2021)."""
-    return _line(plan, "wise-ft", plan.experts[0], points)
+    return _line(plan, "wise-ft", plan.baseline, points)
 
 
 def merged(
@@ -181,20 +216,21 @@ def merged(
     every = (rules,) if callable(rules) else tuple(rules)
     name = parts(every[0])[0].__name__
     labels = [name] if len(every) == 1 else [f"{name} {k}" for k in range(1, len(every) + 1)]
-    merges = tuple(
-        Merge("interpolate", label, plan.study.group, plan.finetuned, plan.base, rule)
-        for label, rule in zip(labels, every, strict=True)
-    )
+    merges = tuple(_merge(plan, *one) for one in zip(labels, every, strict=True))
     strategy = partial(baselines.rays, end=end, points=points)
-    return _search(plan, name, (plan.base, *merges), strategy)
+    return _search(plan, name, (plan.theta_0, *merges), strategy)
 
 
-def vote(plan: Plan) -> Step:
-    """The fine-tuned experts' most frequent answer: n + 2 models at a time."""
-    return Vote(plan.evaluation)
+def vote(plan: Plan) -> Step | None:
+    """The fine-tuned experts' most frequent answer: n + 2 models at a time.
+
+    It does not apply where a person's own score gives no answers.
+    """
+    return Vote(plan.evaluation) if plan.evaluation.has_answers else None
 
 
-def k_fold(plan: Plan, k: Folds = 3) -> KFold:
+@trains
+def k_fold(plan: Plan, k: Folds = 3) -> Step:
     """DFWE with experts trained on train and dev; alpha by the answers of experts trained without
     each of k folds."""
     mixture = plan.interpolation
@@ -222,12 +258,22 @@ def strategy_name(strategy: StrategyFunction) -> str:
     return parts(strategy)[0].__name__.replace("_", " ")
 
 
+def _merge(plan: Plan, label: str, rule: MergeRule) -> Step:
+    group, base = plan.study.group, plan.theta_0
+    if isinstance(base, ImportBase):
+        return MergeCheckpoints(label, group, plan.finetuned, base, rule)
+    return Merge("interpolate", label, group, plan.finetuned, base, rule)
+
+
 def _search(
     plan: Plan, label: str, models: tuple[Step, ...], strategy: StrategyFunction | None
 ) -> Interpolate:
     search = _own(plan.study.search) if strategy is None else Search(strategy)
     return replace(
-        plan.interpolation, label=f"{plan.study.task.name}, {label}", experts=models, search=search
+        plan.interpolation,
+        label=f"{plan.study.measured_by}, {label}",
+        experts=models,
+        search=search,
     )
 
 
@@ -238,4 +284,4 @@ def _own(search: Search) -> Search:
 
 def _line(plan: Plan, label: str, end: Step, points: int) -> Interpolate:
     strategy = partial(baselines.rays, points=points)
-    return _search(plan, label, (plan.base, end), strategy)
+    return _search(plan, label, (plan.theta_0, end), strategy)

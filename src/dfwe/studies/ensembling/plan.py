@@ -1,7 +1,7 @@
 """The graph of steps behind a target task: S*, its experts, fine-tunings, search, evaluation."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,19 +12,22 @@ from dfwe.pipeline.deferred import check_part
 from dfwe.pipeline.executor import lineage
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
+from dfwe.scoring.own_score import OwnScore
 from dfwe.search.config import Search
 from dfwe.settings import NAME, is_name
 from dfwe.stages.evaluate import Evaluate, Evaluation, Key, Test
-from dfwe.stages.import_checkpoint import import_checkpoints
+from dfwe.stages.import_checkpoint import ImportBase, import_checkpoints
 from dfwe.stages.interpolate import Interpolate
 from dfwe.stages.k_fold import KFold
 from dfwe.stages.merge import Base
+from dfwe.stages.own_score import InterpolateByScore
 from dfwe.stages.pretrain import Pretrain
 from dfwe.stages.train import Train
 from dfwe.statistics.cross_fitting import fold_of
 from dfwe.studies.experiment import Experiment
 from dfwe.tasks.task import Task
 from dfwe.weights.adapters import read_checkpoint
+from dfwe.weights.base import check_base
 from dfwe.weights.checkpoint import Checkpoint
 from dfwe.weights.preflight import preflight
 
@@ -39,6 +42,9 @@ class EnsemblingStudy(Experiment):
     Args:
         search: how alpha is searched.
         checkpoints: folders, Hub ids or adapters, to be mixed instead of experts trained here.
+        base: what the checkpoints were fine-tuned from, for what starts there: merges of task
+            vectors, `search.experts=[theta_0]`.
+        score: a person's own of a model, in place of the task's: neither task nor corpus is read.
         controls: name -> from the plan to the step whose weights contend
             (`dfwe.studies.ensembling.controls`).
         landscapes: name -> from the plan to a search over three experts, to be drawn.
@@ -46,6 +52,8 @@ class EnsemblingStudy(Experiment):
 
     search: Search
     checkpoints: tuple[str, ...] = ()
+    base: str | None = None
+    score: OwnScore | None = None
     controls: Mapping[str, "Control"] = field(default_factory=dict[str, "Control"])
     landscapes: Mapping[str, "Landscape"] = field(default_factory=dict[str, "Landscape"])
 
@@ -61,22 +69,46 @@ class EnsemblingStudy(Experiment):
             raise UserError(
                 f"checkpoints={list(self.checkpoints)} names one twice; name each once."
             )
-        if self.checkpoints and (self.controls or self.landscapes):
+        if self.base is not None and not self.checkpoints:
             raise UserError(
-                "Controls and landscapes train models, but checkpoints=[...] mixes those that "
-                "exist; leave experiment=controls or checkpoints out."
+                f"base={self.base} is what checkpoints=[...] were fine-tuned from; name those, or "
+                "the model that trainings here start from by model.path=."
             )
-        if self.checkpoints and self.search.experts:
+        if self.score is not None and not self.checkpoints:
             raise UserError(
-                f"search.experts={list(self.search.experts)} are trained here; with "
-                "checkpoints=[...] name such models there."
+                f"score={self.score.path} is searched over models that exist; name them: "
+                "checkpoints=[a,b]."
+            )
+        if self.checkpoints and "longer" in self.search.experts:
+            raise UserError(
+                "search.experts=[longer] is trained here; with checkpoints=[...] name such a "
+                "model there."
             )
         if not self.sources and not self.checkpoints:
             raise UserError(
                 f"There is no source task for {self.task.name}; name at least one: "
                 "sources.list=[a,b,c]."
             )
+        if self.checkpoints and self.model.max_input is None:
+            with suppress(UserError):  # of what cannot be read: the preflight says so
+                config = read_checkpoint(self.checkpoints[0]).config
+                model = replace(self.model, max_input=self.model.limit_of(config))
+                object.__setattr__(self, "model", model)
         super().__post_init__()
+
+    @property
+    def measured_by(self) -> str:
+        """What a model is good at here: the task, or a person's own score."""
+        return self.task.name if self.score is None else self.score.name
+
+    @property
+    def measured_on(self) -> str:
+        """Where that comes from: the corpus, or the score's module."""
+        return self.corpus.name if self.score is None else self.score.path
+
+    @property
+    def group(self) -> str:
+        return f"{self.measured_by}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -148,17 +180,34 @@ class Plan:
 
     @property
     def base(self) -> Base:
-        """theta_0."""
+        """The pretrained model, with the head that trainings start from."""
         study = self.study
         return Base(
             study.group, study.task, study.corpus, study.model, study.seed, self.pretraining
         )
 
     @cached_property
+    def theta_0(self) -> Base | ImportBase:
+        """What the fine-tuned experts, or the checkpoints that a person brings, started from.
+
+        Raises:
+            UserError: a person brings checkpoints and does not name it.
+        """
+        study = self.study
+        if not study.checkpoints:
+            return self.base
+        if study.base is None:
+            raise UserError(
+                "Merges of task vectors and search.experts=[theta_0] start from what the "
+                "checkpoints were fine-tuned from; name it: base=FOLDER, or a Hub id."
+            )
+        return ImportBase(study.base, import_checkpoints(study.checkpoints))
+
+    @cached_property
     def members(self) -> tuple[Step, ...]:
         """What is mixed: the fine-tuned experts, then those of `search.experts`."""
         further = (
-            self.longer if name == "longer" else self.base for name in self.study.search.experts
+            self.longer if name == "longer" else self.theta_0 for name in self.study.search.experts
         )
         return (*self.finetuned, *further)
 
@@ -171,23 +220,20 @@ class Plan:
     def interpolation(self) -> Interpolate:
         """The search for alpha* over the fine-tuned experts."""
         study = self.study
-        return Interpolate(
-            study.task.name,
-            study.group,
-            self.members,
-            study.task,
-            study.corpus,
-            study.model,
-            study.decoding,
-            study.search,
+        given = (
+            *(study.measured_by, study.group, self.members, study.task),
+            *(study.corpus, study.model, study.decoding, study.search),
         )
+        if study.score is not None:
+            return InterpolateByScore(*given, study.score)
+        return Interpolate(*given)
 
     @cached_property
     def evaluation(self) -> Evaluate:
         """Test scores."""
         study = self.study
         return Evaluate(
-            study.task.name,
+            study.measured_by,
             study.group,
             self.baseline,
             self.interpolation,
@@ -195,6 +241,7 @@ class Plan:
             study.corpus,
             study.model,
             study.decoding,
+            score=study.score,
         )
 
     @cached_property
@@ -212,7 +259,7 @@ class Plan:
         for name, build in self.study.controls.items():
             step = build(self)
             if step is None:
-                log.info("%s does not apply to task=%s here.", name, self.study.task.name)
+                log.info("%s does not apply to %s here.", name, self.study.measured_by)
                 continue
             step = _step(f"controls.{name}", step)
             methods.append(Method(name, step, *self._test_of(step)))
@@ -249,14 +296,25 @@ class Plan:
         if isinstance(step, KFold):  # its experts are tested too
             return replace(self.evaluation, baseline=step.experts[0], mixture=step), "mixture"
         test = Test(
-            step.label, study.group, step, study.task, study.corpus, study.model, study.decoding
+            step.label,
+            study.group,
+            step,
+            study.task,
+            study.corpus,
+            study.model,
+            study.decoding,
+            score=study.score,
         )
         return test, "model"
 
-    def check(self, store: Store) -> None:
+    def check(self, store: Store, stages: Collection[str] = ()) -> None:
         """Refuse before any work what can be known to fail, not after hours of it.
 
         Checkpoints that a person brings are reported on, unless they were mixed before.
+
+        Args:
+            store: where results are.
+            stages: that the call computes.
 
         Raises:
             UserError: the model cannot answer a task, or not by this decoding; its tokenizer
@@ -266,14 +324,20 @@ class Plan:
                 this kind.
         """
         study = self.study
-        for task in (study.task, *study.sources):
-            study.model.check_task(task, study.corpus)
-        study.decoding.check(study.task, study.corpus)
+        if (own := study.score) is None:
+            for task in (study.task, *study.sources):
+                study.model.check_task(task, study.corpus)
+            study.decoding.check(study.task, study.corpus)
+        elif "evaluate" in stages and not own.takes_split:
+            raise UserError(
+                f"score={own.path} takes no split=, so that what is searched would be the test "
+                "too; give stage=interpolate, or let the function take split, 'dev' or 'test'."
+            )
         start: Sequence[Checkpoint] = ()  # what all that is scored is made of, where it is there
         if study.model.path is not None and not study.checkpoints:
             start = [read_checkpoint(study.model.folder)]
             study.model.check_length(start[0].folder, start[0].config)
-        if study.search.folds is not None:
+        if study.search.folds is not None and own is None:
             fold_of(study.task.examples(study.corpus, "dev"), study.search.folds)
         if study.checkpoints:
             start = self._check_checkpoints(store)
@@ -282,7 +346,7 @@ class Plan:
                 step.check()
             if isinstance(step, Train):
                 step.check()
-        if self.interpolation.recipe not in store:
+        if own is None and self.interpolation.recipe not in store:
             self._check_answers(start)
 
     def _check_checkpoints(self, store: Store) -> Sequence[Checkpoint]:
@@ -296,20 +360,23 @@ class Plan:
             if self.interpolation.recipe in store:
                 return ()
         report = preflight(study.checkpoints, store.cache("flat"))
-        log.info("%s", report)
         if report.problems:
-            raise UserError(report.problems[0])
-        for one in report.checkpoints:
+            first, *others = report.problems  # the first is the sentence that the run ends with
+            log.info("\n".join([report.table, *(f"PROBLEM  {other}" for other in others)]))
+            raise UserError(first)
+        log.info("%s", report)
+        for one in report.checkpoints if study.score is None else ():
             study.model.fits(one.checkpoint, one.config, study.task, study.corpus)
+        if study.base is not None:
+            first = report.checkpoints[0]
+            check_base(study.base, study.checkpoints[0], first.row.layout)
         return [one.checkpoint for one in report.checkpoints]
 
     def _check_answers(self, start: Sequence[Checkpoint]) -> None:
-        """Check what is scored: models can write its answers, and metrics compare them."""
+        """Check that models can write the answers that are scored."""
         study, monitors = self.study, [step.monitor for step in self.experts]
-        tasks = list(dict.fromkeys((study.task, *monitors)))
-        for task in tasks:
-            task.check_metrics(study.corpus)
         if start:
+            tasks = list(dict.fromkeys((study.task, *monitors)))
             study.model.check_answers(start, tasks, study.corpus, study.decoding)
 
     def _monitor(self, tasks: tuple[Task, ...]) -> Task:

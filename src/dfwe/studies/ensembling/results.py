@@ -5,12 +5,14 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from dfwe.card import FILE
+from dfwe.data.corpus import published
 from dfwe.markup import csv_row
 from dfwe.pipeline.context import Context
 from dfwe.pipeline.executor import Stage
-from dfwe.pipeline.files import copy_folder, write_text
+from dfwe.pipeline.files import copy_folder, write_text, written_aside
 from dfwe.pipeline.record import Record, SplitScores
 from dfwe.pipeline.step import Step
 from dfwe.pipeline.store import Store
@@ -26,6 +28,7 @@ from dfwe.reporting.results import (
 )
 from dfwe.search.ledger import read_trials
 from dfwe.stages.evaluate import Evaluation, Key, Role, TestRecord
+from dfwe.stages.import_checkpoint import ImportBase, ImportCheckpoint
 from dfwe.stages.interpolate import TRIALS, Choice, SearchRecord, named
 from dfwe.stages.train import Train, TrainRecord
 from dfwe.statistics.bootstrap import ONE_DIALOGUE
@@ -33,8 +36,13 @@ from dfwe.studies.ensembling.comparison import described, entries, gain, parts
 from dfwe.studies.ensembling.out_of_fold import k_fold_results
 from dfwe.studies.ensembling.plan import Plan
 from dfwe.studies.ensembling.study_log import log_study
+from dfwe.weights.adapters import read_checkpoint
+
+if TYPE_CHECKING:
+    from dfwe.reporting.model_card import Origin
 
 log = logging.getLogger(__name__)
+RESULTS = "results.json"
 NAMED = ("corpus", "task", "model", "sources.list")  # what headings name without its key
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -66,10 +74,10 @@ def results(
         )
 
     return Results(
-        task=study.task.name,
+        task=study.measured_by,
         seed=study.seed,
         model="checkpoints" if study.checkpoints else study.model.name,
-        corpus=study.corpus.name,
+        corpus=study.measured_on,
         sources=labels if study.checkpoints else [source.name for source in study.sources],
         settings={k: v for k, v in (keys or {}).items() if k not in NAMED},
         models=[_trained(step, store) for step in _models(plan) if step.recipe in store],
@@ -92,6 +100,8 @@ def results(
             test=mixture,
             evaluations=search and search.cost.evaluations,
             iterations=search and search.iterations,
+            dev_metrics=search and search.dev.metrics,
+            test_metrics=_metrics(test, "mixture"),
             failed=0 if search is None else search.all_failed,
             remeasured=0 if search is None else len(search.remeasured),
             remark=search and search.remark,
@@ -104,7 +114,7 @@ def results(
         delta=None if mixture is None or baseline is None else mixture - baseline,
         methods=described(rows) if rows else None,
         interval=gained and gained.interval,
-        no_interval=ONE_DIALOGUE if gained and gained.interval is None else None,
+        no_interval=_no_interval(plan) if gained and gained.interval is None else None,
         parts=parts([rows]) if rows else None,
         k_fold=k_fold_results(plan, store, tested),
         seconds=_seconds(plan, store, tested),
@@ -112,8 +122,15 @@ def results(
     )
 
 
+def _no_interval(plan: Plan) -> str:
+    own = plan.study.score
+    if own is None:
+        return ONE_DIALOGUE
+    return f"no interval: score={own.path} gives a number, and no answers to resample"
+
+
 def present(plan: Plan, stage: Stage, context: Context) -> Results:
-    """Write the run's folder and print the table; the last line is results.json's path."""
+    """Write the run's folder and print the table."""
     from dfwe.reporting.terminal import console, contenders, summary, trained
 
     output, store = context.output, context.store
@@ -124,44 +141,85 @@ def present(plan: Plan, stage: Stage, context: Context) -> Results:
         _copy_search(plan, context)
         for name, text in model_files(plan, shown, store).items():
             write_text(output / name, text)
-    if shown.delta is not None:
+    if shown.delta is not None and plan.evaluation.has_answers:
         _write_answers(plan, context)
     log_study(plan, shown, context)
-    path = output / "results.json"
-    shown.write(path)
+    shown.write(output / RESULTS)
     terminal = console()
     searched = {"interpolate", "evaluate"} & {*stage.computes}
     terminal.print(summary(shown) if searched else trained(shown, stage.computes, store.root))
     if plan.study.controls and shown.methods:
-        terminal.print(contenders(shown.methods))
-    lines = [f"plots        {output}", str(path)]
+        terminal.print(contenders(shown.methods, bool(plan.study.checkpoints)))
+    return shown
+
+
+def print_places(plan: Plan, shown: Results, context: Context) -> None:
+    """Print where what was computed lies; the last line is results.json's path."""
+    from dfwe.reporting.terminal import console
+
+    output, store, terminal = context.output, context.store, console()
+    lines = [f"plots        {output}", str(output / RESULTS)]
     if shown.model_dir:
         lines.insert(0, f"final model  {shown.model_dir}")
     if plan.pretraining is not None and plan.pretraining.recipe in store:
         lines.insert(0, f"base model   {store.whole(plan.pretraining.recipe)}")
     for line in lines:
         terminal.print(line, soft_wrap=True)
-    return shown
 
 
-def model_files(plan: Plan, shown: Results, store: Store) -> dict[str, str]:
-    """Name -> text of the final model's card and, without groups, its mergekit file."""
+def model_files(
+    plan: Plan, shown: Results, store: Store, place: str = "this folder"
+) -> dict[str, str]:
+    """Name -> text of the final model's card and, without groups, its mergekit file.
+
+    Args:
+        plan: the plan.
+        shown: its results.
+        store: where the final model is.
+        place: what the card's example loads.
+    """
+    from dfwe.card import Data
     from dfwe.reporting.model_card import model_card
-    from dfwe.weights.hub import HUB_ID
+    from dfwe.weights.checkpoint import Checkpoint
+    from dfwe.weights.loading import family_of
     from dfwe.weights.merge import mergekit_yaml
     from dfwe.weights.readout import readout_of
 
-    model, step = plan.study.model, plan.interpolation
-    known = not plan.study.checkpoints and HUB_ID.fullmatch(model.path or "")
-    base = model.path if known and not Path(str(model.path)).exists() else None
-    reads_mean = model.family == "encoder" and readout_of(store.whole(step.recipe)) == "mean"
-    card = model_card(shown, step.recipe, model.family, base, reads_mean=reads_mean)
+    study, step = plan.study, plan.interpolation
+    folder = store.whole(step.recipe)
+    family = family_of(Checkpoint(folder, ()))
+    known = published(study.corpus) if study.score is None else None
+    card = model_card(
+        shown,
+        step.recipe,
+        family,
+        {expert.label: _origin(plan, expert) for expert in plan.members},
+        base=study.base if study.checkpoints else study.model.path,
+        data=Data(study.measured_on)
+        if known is None
+        else Data(study.corpus.name, known.hub_id, known.licence),
+        place=place,
+        reads_mean=family == "encoder" and readout_of(folder) == "mean",
+    )
     files = {"model_card.md": card}
     search = store.record(step.recipe, SearchRecord)
     if search.alpha.ndim == 1:  # mergekit knows no groups of parameters
         parents = [store.folder(expert.recipe).absolute() for expert in plan.members]
         files["mergekit.yml"] = mergekit_yaml(search.alpha.tolist(), parents)
     return files
+
+
+def _origin(plan: Plan, step: Step) -> "Origin":
+    """Where a model that was mixed comes from: as given, or the model that was trained here."""
+    from dfwe.card import stated_licence
+    from dfwe.reporting.model_card import Origin
+
+    if isinstance(step, ImportCheckpoint | ImportBase):
+        return Origin(str(step.name), stated_licence(read_checkpoint(step.name).folder))
+    model = plan.study.model
+    if model.path is None:
+        return Origin(f"{model.name}, pretrained here")
+    return Origin(model.path, stated_licence(model.folder))
 
 
 def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> None:
@@ -175,14 +233,45 @@ def publish(plan: Plan, stage: Stage, context: Context, name: str | bool) -> Non
     """
     from dfwe.weights.hub import push
 
-    store, recipe = context.store, plan.interpolation.recipe
-    folder = context.output / "model"
-    copy_folder(store.weights(recipe), folder)
-    shown = results(plan, stage, store, context.chosen)
-    for file, text in model_files(plan, shown, store).items():
-        write_text(folder / ("README.md" if file == "model_card.md" else file), text)
+    recipe = plan.interpolation.recipe
     default = f"dfwe-{plan.study.group}-{recipe.address[:8]}"
-    log.info("Pushed to %s", push(folder, default if name is True else str(name)))
+    repository = default if name is True else str(name)
+    folder = context.output / "model"
+    copy_folder(context.store.weights(recipe), folder)
+    _write_cards(plan, stage, context, folder, repository)
+    log.info("Pushed to %s", push(folder, repository))
+
+
+def export_model(
+    plan: Plan, stage: Stage, context: Context, target: Path, overwrite: bool
+) -> None:
+    """Copy the final model, with its card, to a folder that a person names.
+
+    Args:
+        target: a new folder; with `overwrite` also one that has a model, which it replaces.
+
+    Raises:
+        UserError: it exists, and is not to be overwritten or has no model.
+    """
+    from dfwe.weights.export import check_target, put_away
+
+    check_target(target, overwrite)
+    checkpoint = read_checkpoint(context.store.weights(plan.interpolation.recipe))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(target) as temporary:
+        for name, path in (checkpoint.files | checkpoint.beside).items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, temporary / name)
+        _write_cards(plan, stage, context, temporary, str(target))
+        put_away(target, temporary)
+    log.info("Exported to %s", target)
+
+
+def _write_cards(plan: Plan, stage: Stage, context: Context, folder: Path, place: str) -> None:
+    """The card and the mergekit file of a model that leaves the store."""
+    shown = results(plan, stage, context.store, context.chosen)
+    for name, text in model_files(plan, shown, context.store, place).items():
+        write_text(folder / (FILE if name == "model_card.md" else name), text)
 
 
 def _models(plan: Plan) -> list[Step]:
@@ -214,6 +303,11 @@ def _read(store: Store, step: Step, record: type[AnyRecord]) -> AnyRecord | None
 def _score(test: TestRecord | None, key: Key) -> float | None:
     scores = None if test is None else test.scores(key)
     return None if scores is None else scores.score
+
+
+def _metrics(test: TestRecord | None, key: Key) -> dict[str, float | None] | None:
+    scores = None if test is None else test.scores(key)
+    return None if scores is None else scores.metrics
 
 
 def _dev(store: Store, step: Step, search: SearchRecord | None, place: int) -> float | None:

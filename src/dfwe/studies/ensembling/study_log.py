@@ -38,7 +38,7 @@ def log_study(plan: Plan, shown: Results, context: Context) -> None:
             "search/alpha": context.output / "alpha.png",
         }
         log.images({name: path for name, path in pictures.items() if path.is_file()})
-        if shown.delta is not None:
+        if shown.delta is not None and plan.evaluation.has_answers:
             log.table("test/predictions", *_predictions(plan, context.store))
     mark.touch()
 

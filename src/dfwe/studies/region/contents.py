@@ -131,6 +131,7 @@ class SurveyResults(TypedDict):
     Attributes:
         regions: the largest first.
         outliers: checkpoints in no region.
+        clear: whether the checkpoints fall into regions at all.
         sources: checkpoint -> the experts to give DFWE for a target of that name.
         labels: of the n checkpoints.
         cosine: (n, n), of the task vectors.
@@ -138,6 +139,7 @@ class SurveyResults(TypedDict):
 
     regions: list[Region]
     outliers: list[str]
+    clear: bool
     sources: dict[str, list[str]]
     labels: list[str]
     cosine: list[list[float]]

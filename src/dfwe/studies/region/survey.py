@@ -25,6 +25,7 @@ from dfwe.training.freezing import backbone_prefix
 
 VERSION = 1
 SEPARATE = 0.1  # silhouette below which models count as one region
+GAP = 0.1  # of the mean cosine inside regions over that across, below which they count as one
 NEAREST = 3
 
 
@@ -36,6 +37,7 @@ class Survey:
         labels: (n,) the checkpoints.
         regions: groups of checkpoints that belong together, the largest first.
         outliers: checkpoints that belong to none.
+        clear: whether the checkpoints fall into regions at all.
         nearest: checkpoint -> the others by similarity, the best first: what to mix it with.
         products: (n, n) inner products of the task vectors.
     """
@@ -43,6 +45,7 @@ class Survey:
     labels: tuple[str, ...]
     regions: tuple[tuple[str, ...], ...]
     outliers: tuple[str, ...]
+    clear: bool
     nearest: dict[str, tuple[str, ...]]
     products: Matrix
 
@@ -74,6 +77,7 @@ class Survey:
                 for members in self.regions
             ],
             "outliers": list(self.outliers),
+            "clear": self.clear,
             "sources": {label: list(others[:NEAREST]) for label, others in self.nearest.items()},
             "labels": list(self.labels),
             "cosine": cosine(self.products).tolist(),
@@ -91,10 +95,12 @@ class Survey:
 def survey(labels: Sequence[str], products: Matrix) -> Survey:
     """Cut the tree of average linkage where the silhouette is best.
 
-    Lone leaves are outliers, and so are models whose task vectors point apart on average.
+    Lone leaves are outliers, and so are models whose task vectors point apart on average. Where
+    those of one region are hardly more alike than those of two, there are no regions to tell.
     """
     similar = cosine(products)
     clusters = _cut(similar)
+    clear = bool(clusters.any())
     regions: list[tuple[str, ...]] = []
     for cluster in np.unique(clusters):
         members = np.flatnonzero(clusters == cluster).tolist()
@@ -110,6 +116,7 @@ def survey(labels: Sequence[str], products: Matrix) -> Survey:
         labels=tuple(labels),
         regions=tuple(names for names in largest_first if len(names) > 1),
         outliers=tuple(names[0] for names in regions if len(names) == 1),
+        clear=clear,
         nearest=nearest,
         products=products,
     )
@@ -189,9 +196,17 @@ def _cut(similar: Matrix) -> NDArray[np.int64]:
         clusters = np.asarray(fcluster(linkage, k, "maxclust"), dtype=np.int64)
         if len(np.unique(clusters)) == k:
             silhouette = float(silhouette_score(apart, clusters, metric="precomputed"))
-            if silhouette > score:
+            if silhouette > score and _gap(similar, clusters) > GAP:
                 best, score = clusters, silhouette
     return best
+
+
+def _gap(similar: Matrix, clusters: NDArray[np.int64]) -> float:
+    """How far the mean cosine of pairs of one cluster is above that of pairs of two."""
+    pairs = np.triu_indices(len(similar), 1)
+    same = (clusters[:, None] == clusters)[pairs]
+    values = similar[pairs]
+    return float(values[same].mean() - values[~same].mean()) if same.any() else 0.0
 
 
 def _folders(checkpoints: Sequence[str]) -> list[Path]:

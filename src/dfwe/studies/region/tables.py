@@ -74,6 +74,11 @@ def survey_answer(survey: SurveyResults) -> str:
     number, found = len(survey["labels"]), survey["regions"]
     if not found:
         return f"None of the {number} checkpoints belong together: averaging them is a risk."
+    if not survey["clear"]:
+        return (
+            f"There are no clear regions: any two of the {number} checkpoints are about equally "
+            "alike, so that dev has to decide which to average."
+        )
     largest = found[0]["average"]
     names = ", ".join(largest[:NAMED]) + (", ..." if len(largest) > NAMED else "")
     rest = len(survey["outliers"])
@@ -336,9 +341,12 @@ def sources(survey: SurveyResults) -> Table:
         ]
         cells = [label, region_of.get(label, "outlier"), *near]
         rows.append([*cells, *[DASH] * (len(columns) - len(cells))])
+    advice = "Average the checkpoints of a region; leave outliers out."
+    if region_of and not survey["clear"]:
+        advice = "No clear regions: let dev decide which checkpoints to average."
     note = (
-        "Average the checkpoints of a region; leave outliers out. The most similar others, with "
-        "their cosine, are the experts to give DFWE for a target."
+        f"{advice} The most similar others, with their cosine, are the experts to give DFWE for a "
+        "target."
     )
     return Table("Checkpoints", columns, rows, note=note, name="sources", brief=columns[:3])
 
