@@ -51,6 +51,7 @@ class Probe(Step):
     with_dev: bool
 
     kind: ClassVar[str] = "probe"
+    version: ClassVar[int] = 2
     record: ClassVar[type[Record]] = ProbeRecord
     stage: str = field(default="experts", init=False)
     label: str = field(init=False)

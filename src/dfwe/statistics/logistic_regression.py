@@ -12,6 +12,7 @@ Labels = NDArray[np.int64]
 PENALTIES = (10.0, 1.0, 0.1, 0.01)  # on half the weights' squared norm, beside the mean loss
 FOLDS = 4  # of the examples, to choose a penalty
 NEVER = -1e4  # the logit of a label without examples
+DEAD = 1e-6  # of the largest standard deviation: below it a feature counts for nothing
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def fit(x: Floats, labels: Labels, classes: int) -> LogisticRegression:
         bias[known] = 0.0
         return LogisticRegression(weights, bias, None)
     mean, scale = x.mean(axis=0), x.std(axis=0)
-    scale[scale == 0] = 1.0
+    # MiniLM's mean has features of 1e-33; their weights would be 1e30, and gradients infinite.
+    scale[scale <= DEAD * scale.max()] = 1.0
     # Of two labels scikit-learn has one row, the difference of ours: their norms are half of its.
     shares = 2 if len(known) == 2 else 1
     model = LogisticRegressionCV(

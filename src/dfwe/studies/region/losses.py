@@ -93,7 +93,7 @@ class Paths(Step):
     region: RegionSettings
 
     kind: ClassVar[str] = "region-paths"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     record: ClassVar[type[Record]] = LossesRecord
     has_weights: ClassVar[bool] = False
     stage: str = field(default="region/paths", init=False)
