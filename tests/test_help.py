@@ -111,6 +111,8 @@ MISTAKES = {
     ("seed=[1",): "seed=[1 cannot be read (no viable alternative at input '[1')",
     ("+seed=3",): "'seed' is there already; leave out the +.",
     ("~foo",): "'foo' does not exist.",
+    ("+=1",): "'+=1' is neither a command nor KEY=VALUE; `dfwe --help` shows what there is.",
+    ("task=}",): "task=} cannot be read (",
     ("task=emory,null",): "null is no name; `dfwe --help task` shows what there is.",
     ("--help", "training.lr"): "did you mean training.learning_rate?",
     ("--config-dir", "/nowhere", "seed=1"): "directory '/nowhere' not found",

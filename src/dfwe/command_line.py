@@ -43,13 +43,14 @@ def check_words(words: Sequence[str], commands: Iterable[str]) -> None:
     """
     for before, word in zip(["", *words], words, strict=False):
         option = word.partition("=")[0]
+        key = option.lstrip("+~")
         if word.startswith("-"):
             if option not in (*VALUED, *PLAIN, *OWN):
                 near = did_you_mean(option, (name for name in (*VALUED, *PLAIN, *OWN)))
                 raise UserError(
                     f"{printable(word)} is no option;{near} `dfwe --help` shows what there is."
                 )
-        elif "=" not in word and not word.startswith("~") and before not in VALUED:
+        elif (not key or ("=" not in word and word[0] != "~")) and before not in VALUED:
             near = did_you_mean(word, [*commands, *_tops()])
             raise UserError(
                 f"'{printable(word)}' is neither a command nor KEY=VALUE;{near} `dfwe --help` "
@@ -67,7 +68,7 @@ def _check_choice(word: str) -> None:
     if group.partition("/")[0] not in groups() or "." in group:
         return
     for choice in choices.split(",") if choices else ():
-        with suppress(OverrideParseException):  # Hydra tells it
+        with suppress(HydraException):  # which Hydra raises once more
             value = OverridesParser.create().parse_override(f"{group}={choice}").value()
             if not isinstance(value, str | list):
                 raise UserError(
