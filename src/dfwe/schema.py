@@ -27,7 +27,7 @@ def _listed_or_null(value: object) -> list[str] | None:
 def _named(value: object, key: str) -> object:
     if not is_mapping(value):
         raise UserError(
-            f"{key}={value} is no set of named {key}; experiment=controls sets them, "
+            f"{key}={value} is not a mapping of named {key}; experiment=controls sets them, "
             f"'~{key}.NAME' drops one."
         )
     return value

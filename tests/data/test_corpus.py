@@ -116,7 +116,7 @@ def test_a_damaged_zip_is_named(folder, tmp_path, damage):
     if damage == "flip":
         content[80:400] = bytes(320)
     packed.write_bytes({"cut": content[:900], "flip": content, "text": b"<html>"}[damage])
-    with pytest.raises(UserError, match=r"mini.zip is not a readable zip .*get it again"):
+    with pytest.raises(UserError, match=r"mini.zip is not a readable zip .*download it again"):
         TLiDBCorpus("mini", str(packed)).dialogues("train")
 
 
@@ -140,7 +140,7 @@ def test_an_encrypted_zip_is_named(folder, tmp_path):
             content[at + flags] |= 1
             at = content.find(signature, at + 4)
     packed.write_bytes(content)
-    with pytest.raises(UserError, match=r"not a readable zip \(.*encrypted.*\); get it again"):
+    with pytest.raises(UserError, match=r"not a readable zip \(.*encrypted.*\); download"):
         TLiDBCorpus("mini", str(packed)).dialogues("train")
 
 

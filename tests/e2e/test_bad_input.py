@@ -78,7 +78,7 @@ MISTAKES = {
     "unknown monitor": (["training.monitor=mine"], "should be 'target' or 'own'"),
     "a report of a task twice": (
         ["stage=report", "report.tasks=[emory,emory]"],
-        "report.tasks=['emory', 'emory'] names one twice",
+        "report.tasks=['emory', 'emory'] contains a duplicate",
     ),
     "no sources known": (["task.name=another"], "no source task for another; name at least one"),
     "checkpoints with numbers for names": (

@@ -139,7 +139,7 @@ def test_groups_are_named_and_their_mean_weight_is_shown(results: Results) -> No
     pure = {label: float(label == "qa") for label in LABELS}
     text = render(with_alpha(results, {"encoder": results.dfwe.alpha, "decoder": pure}))
     assert cells(text, "qa")[0] == "0.610"
-    assert "an alpha each for encoder, decoder: results.json" in text
+    assert "a separate alpha for encoder, decoder: results.json" in text
 
 
 def test_every_model_stands_in_one_line_with_its_numbers(results: Results) -> None:

@@ -143,6 +143,9 @@ def test_checkpoints_that_moved_keep_their_results(names, folder, mixed, context
     present(moved, ALL, context)
     assert (context.output / "search.png").is_file()
     columns = _columns(context.output / "answers.csv")
+    examples = moved.evaluation.examples
+    assert columns["input"] == tuple(example.source for example in examples)
+    assert columns["gold"] == tuple(example.target for example in examples)
     stored = columns_of(plan, context)
     assert [columns[name] for name in names] == [stored[0], stored[1]]
     card = (context.output / "model_card.md").read_text()
@@ -188,7 +191,7 @@ def _columns(path):
 @pytest.mark.parametrize("other", ["a", "a/", "./a", "link"])
 def test_one_checkpoint_under_two_names_is_refused(other, folder, make_study):
     (folder / "link").symlink_to("a")
-    with pytest.raises(UserError, match="names one twice"):
+    with pytest.raises(UserError, match="contains a duplicate"):
         make_study(sources=(), checkpoints=("a", other))
 
 

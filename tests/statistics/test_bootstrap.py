@@ -137,7 +137,7 @@ def test_what_dev_resolves_is_one_sentence():
     errors = [standard_error(replicates(task(), texts, found) - replicates(task(), others, found))]
     for models in ([texts, others], [texts, texts, texts, others]):
         assert resolution(task(), models, found) == (
-            "Dev has 20 instances in 10 dialogues: one instance weighs 5.00 points, and between "
+            "Dev has 20 instances in 10 dialogues: one instance is worth 5.00 points, and between "
             f"two of these models a difference below about {1.96 * errors[0]:.1f} points is "
             "within noise (95%)."
         )

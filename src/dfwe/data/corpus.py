@@ -303,14 +303,14 @@ class TLiDBCorpus:
             RuntimeError,
         ) as error:
             raise UserError(
-                f"{self._source} is not a readable zip ({reason(error)}); get it again."
+                f"{self._source} is not a readable zip ({reason(error)}); download it again."
             ) from None
 
     def _unzipped(self, archive: zipfile.ZipFile) -> Mapping[str, bytes]:
         """The corpus's files in a zip, by name; no more is unfolded than its directory says."""
         entries = {PurePosixPath(entry.filename): entry for entry in archive.infolist()}
         if len(entries) < len(archive.infolist()):
-            raise UserError(f"{self._source} has two files of one name; get it again.")
+            raise UserError(f"{self._source} has two files of one name; download it again.")
         top = next((path.parent for path in entries if path.name == "TTiDB_train_ids.txt"), None)
         wanted = {
             path.name: entry
@@ -375,5 +375,5 @@ class TLiDBCorpus:
             ) from None
         except ValueError as error:
             raise UserError(
-                f"{name} in {self._source} is damaged ({error}); get it again."
+                f"{name} in {self._source} is damaged ({error}); download it again."
             ) from None

@@ -356,7 +356,7 @@ def _lines(path: Path, newline: str | None = None) -> Iterator[str]:
             f"{path}, line {line}, is not text in UTF-8 ({error.reason}); save the file in UTF-8."
         ) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({reason(error)}); get it again.") from None
+        raise UserError(f"{path} cannot be read ({reason(error)}); download it again.") from None
 
 
 def read_parquet(path: Path, table: Table) -> None:
@@ -375,7 +375,7 @@ def read_parquet(path: Path, table: Table) -> None:
         parts = ((names, batch.columns) for batch in file.iter_batches(ROWS))
         table.add(str(path), arrow_rows(parts, table.names))
     except (pyarrow.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not Parquet ({reason(error)}); get it again.") from None
+        raise UserError(f"{path} is not Parquet ({reason(error)}); download it again.") from None
 
 
 def read_dataset(dataset: "Dataset", place: str, table: Table) -> None:

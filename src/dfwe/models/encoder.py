@@ -123,7 +123,7 @@ class SequenceClassifier(ModelFamily):
         if folder == self.folder and self.sha256 not in (None, file_digest(folder / WEIGHTS)):
             raise UserError(
                 f"{folder / WEIGHTS} is not the file that model={self.name} names "
-                "(its sha256 differs); get it again."
+                "(its sha256 differs); download it again."
             )
         network, tokenizer = load_as(
             "encoder", read_checkpoint(folder), other_head=True, num_labels=len(labels)

@@ -10,7 +10,7 @@ from pathlib import Path
 REASONS = {  # errno -> why a file cannot be written
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
-    errno.ENOENT: "there is no such place",
+    errno.ENOENT: "no such file or directory",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EEXIST: "a file stands where a folder is needed",

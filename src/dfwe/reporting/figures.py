@@ -28,7 +28,7 @@ Trials = Sequence[Trial]
 
 
 def trajectories(runs: Mapping[str, Sequence[Trials]], path: Path) -> Path:
-    """The best dev score so far by evaluation, above the first; a panel a task, a line a seed."""
+    """The best dev score so far, above the first trial's; a panel per task, a line per seed."""
     figure, panels = _panels(len(runs))
     for axes, (task, searches) in zip(panels, runs.items(), strict=False):
         for number, trials in enumerate(searches):
@@ -45,7 +45,7 @@ def trajectories(runs: Mapping[str, Sequence[Trials]], path: Path) -> Path:
 
 
 def dev_against_test(points: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> Path:
-    """Contender -> (dev, test) of its runs; under the diagonal dev was too hopeful."""
+    """Contender -> (dev, test) of its runs; under the diagonal dev was too optimistic."""
     figure, grid = figure_of(1, 1, (6.6, 5.0))
     axes = grid[0][0]
     colour, marker = colours(points), _markers(points)

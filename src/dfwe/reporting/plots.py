@@ -45,8 +45,8 @@ class LearningCurve:
         label: the expert's.
         monitor: the task whose dev score selected the epoch.
         best_epoch: the one whose weights are kept, from 1.
-        scores: on dev, in points, one an epoch.
-        losses: of training, in nats a token, one an epoch.
+        scores: on dev, in points, one per epoch.
+        losses: of training, in nats per token, one per epoch.
     """
 
     stage: str
@@ -71,7 +71,7 @@ def learning_curves(curves: Sequence[LearningCurve], path: Path) -> Path:
         loss.set_xlabel("epoch")
         loss.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     grid[0][0].set_ylabel("dev score (points)")
-    grid[1][0].set_ylabel("training loss\n(nats a token)")
+    grid[1][0].set_ylabel("training loss\n(nats per token)")
     figure.align_ylabels([row[0] for row in grid])
     for label, c in colour.items():
         grid[0][0].plot([], [], color=c, lw=2, label=caption(label))

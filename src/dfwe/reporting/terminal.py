@@ -185,15 +185,15 @@ def _footer(results: Results) -> list[str]:
     """A line each on groups, interval, cross-fitting, the search and durations, if known."""
     _, groups = _weights(results)
     which = ", ".join(groups) if len(groups) <= 4 else f"{len(groups)} groups of parameters"
-    grouped = f"an alpha each for {which}: results.json" if groups else ""
+    grouped = f"a separate alpha for {which}: results.json" if groups else ""
     noise = (
         f"95 % interval of the delta, given these models, {bounds(results.interval)}"
         if results.interval
         else results.no_interval or ""
     )
-    hopeful = ""
+    optimism = ""
     if (crossed := results.cross_fitted) is not None:
-        hopeful = (
+        optimism = (
             f"cross-fitted dev {crossed.score:.2f} ({len(crossed.alphas)} folds): dev is "
             f"{crossed.optimism:+.2f} above it"
         )
@@ -215,7 +215,7 @@ def _footer(results: Results) -> list[str]:
     remark = results.dfwe.remark or ""
     marks = (remark, worst if failed else "", moved if other else "")
     folded = (_folded(name, row) for name, row in results.k_fold.items())
-    lines = (grouped, noise, hopeful, *_selection(results), searched, *marks, *folded, spent)
+    lines = (grouped, noise, optimism, *_selection(results), searched, *marks, *folded, spent)
     return [line for line in lines if line]
 
 

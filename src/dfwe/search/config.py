@@ -28,7 +28,7 @@ GROUPS = 2  # of parameters, that a strategy is tried with
 def _grouping(value: object) -> object:
     if value is not None and not callable(value):
         raise UserError(
-            f"search.groups={value} is no choice of groups; write search/groups=part, "
+            f"search.groups={value} is not a valid choice of groups; write search/groups=part, "
             "block or none."
         )
     return value
@@ -76,7 +76,7 @@ class Search:
                 "search.shrinkage=true is chosen by cross-fitting; set search.folds=5."
             )
         if len(set(self.experts)) < len(self.experts):
-            raise UserError(f"search.experts={list(self.experts)} names one twice.")
+            raise UserError(f"search.experts={list(self.experts)} contains a duplicate.")
         if self._is_cone and self.experts[-1:] != ("theta_0",):
             raise UserError(
                 "search=cone mixes task vectors from theta_0: name it last, as in "

@@ -1,6 +1,6 @@
 """Noise of a score: the paired bootstrap over dialogues, and over seeds (Efron & Tibshirani 1993).
 
-Instances of one dialogue stand or fall together, so dialogues are drawn, not instances. Models
+Instances from one dialogue are correlated, so dialogues are drawn, not instances. Models
 scored on the same examples get the same draws: differences of their replicates are paired. Every
 draw of a single dialogue is that dialogue: it says nothing of noise, and there is no interval.
 """
@@ -261,7 +261,7 @@ def resolution(
     errors = [error for gap in gaps if (error := standard_error(gap)) > ROUNDING]
     if errors:
         return (
-            f"{dev}: one instance weighs {100 / len(examples):.2f} points, and between two of "
+            f"{dev}: one instance is worth {100 / len(examples):.2f} points, and between two of "
             f"these models a difference below about {NORMAL * float(np.median(errors)):.1f} "
             f"points is within noise ({LEVEL:.0%})."
         )

@@ -1,6 +1,6 @@
 """What models' answers add to a task's metrics, summed by dialogue: any resample is a product.
 
-Instances of one dialogue stand or fall together, so a resample weighs dialogues; the score of
+Instances from one dialogue are correlated, so a resample weighs dialogues; the score of
 weighted dialogues follows from their weighted counts (`dfwe.tasks.metrics.Metric`). A metric that
 is a plain function has no counts: it is called on the texts of each resample.
 """

@@ -1,6 +1,6 @@
 """Cross-fitted dev: each dialogue scored by the alpha that was searched without it (Stone 1974).
 
-Dev chooses alpha, so dev's score of that alpha is hopeful. Here the same search runs on all but
+Dev chooses alpha, so dev's score of that alpha is optimistic. Here the same search runs on all but
 one fold of the dialogues, in turn; each alpha answers for the fold it was searched without.
 """
 

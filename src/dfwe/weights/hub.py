@@ -108,7 +108,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
                 return cached
         except (LocalEntryNotFoundError, ValueError, LookupError, TypeError):
             continue  # not cached, or its index is damaged
-    lacking = f"{name} is neither a folder here nor whole in the local cache of the Hub"
+    lacking = f"{name} is not a local folder and not (completely) in the Hugging Face cache"
     wayout = (
         f"name a folder, or download it where there is a network (`hf download {name}`) and "
         "point HF_HOME at the cache"
@@ -121,7 +121,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         return snapshot(local=False, more=() if safe else (PICKLED,))
     except Exception as error:
         why = f"{type(error).__name__}: {reason(error)}"
-        raise UserError(f"{lacking}, and the Hub does not give it ({why}); {wayout}.") from None
+        raise UserError(f"{lacking}, and it could not be downloaded ({why}); {wayout}.") from None
 
 
 def _has_weights(folder: Path) -> bool:

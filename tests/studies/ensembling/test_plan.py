@@ -337,7 +337,7 @@ def test_a_slope_over_anything_but_blocks_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"experts": ["longer", "longer"]}, "names one twice"),
+        ({"experts": ["longer", "longer"]}, "contains a duplicate"),
         ({"experts": ["shorter"]}, r"search\.experts"),
         ({"strategy": cone}, r"name it last, as in search\.experts=\[theta_0\]"),
         ({"strategy": cone, "experts": ["theta_0", "longer"]}, "name it last"),

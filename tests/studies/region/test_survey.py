@@ -57,7 +57,7 @@ def test_a_survey_shows_regions_outliers_and_sources(bert, checkpoints, tmp_path
     assert without_base.regions[0] == ("b1", "b2", "b3")
     with pytest.raises(UserError, match="three or more"):
         survey_folders([str(checkpoints / "a1")])
-    with pytest.raises(UserError, match="holds none"):
+    with pytest.raises(UserError, match="contains none"):
         survey_folders([str(checkpoints / "b9")])
 
 

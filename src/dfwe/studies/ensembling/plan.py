@@ -67,7 +67,7 @@ class EnsemblingStudy(Experiment):
         places = {Path(name).expanduser().resolve() for name in self.checkpoints}
         if len(places) < len(self.checkpoints):
             raise UserError(
-                f"checkpoints={list(self.checkpoints)} names one twice; name each once."
+                f"checkpoints={list(self.checkpoints)} contains a duplicate; name each once."
             )
         if self.base is not None and not self.checkpoints:
             raise UserError(
@@ -354,7 +354,7 @@ class Plan:
         study = self.study
         if len(study.checkpoints) == 1:
             raise UserError(
-                f"checkpoints={list(study.checkpoints)} names one; name two or more to mix."
+                f"checkpoints={list(study.checkpoints)} names one, and mixing needs at least two."
             )
         with suppress(UserError):  # the report names all that cannot be read, not one
             if self.interpolation.recipe in store:

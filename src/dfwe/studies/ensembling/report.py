@@ -57,7 +57,7 @@ class ReportSettings:
             if not given:
                 raise UserError(f"report.{name} is empty; name what to report, or leave it out.")
             if len(set(given)) < len(given):
-                raise UserError(f"report.{name}={[*given]} names one twice; name each once.")
+                raise UserError(f"report.{name}={[*given]} contains a duplicate; name each once.")
 
 
 def report(

@@ -414,9 +414,9 @@ def _write_answers(plan: Plan, context: Context) -> None:
     rows = zip(*(column.texts for column in answers.values()), strict=True)
     with (output / "answers.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(csv_row(["id", *columns]))
+        writer.writerow(csv_row(["id", "input", "gold", *columns]))
         for example, texts in zip(test.examples, rows, strict=True):
-            writer.writerow(csv_row([example.id, *texts]))
+            writer.writerow(csv_row([example.id, example.source, example.target, *texts]))
     submissions: dict[str, Key] = {
         "predictions": "mixture",
         "baseline_predictions": "baseline",

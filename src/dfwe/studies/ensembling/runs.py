@@ -63,7 +63,7 @@ class Runs:
             )
 
     def of(self, task: str, name: str) -> list[Entry]:
-        """A method's entries on a task, one a seed; empty unless every run has it."""
+        """A method's entries on a task, one per seed; empty unless every run has it."""
         rows = [entries.get(name) for _, entries in self.finished[task]]
         return [row for row in rows if row is not None] if None not in rows else []
 

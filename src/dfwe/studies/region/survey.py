@@ -217,7 +217,7 @@ def _folders(checkpoints: Sequence[str]) -> list[Path]:
         inside = sorted(path.parent for path in root.glob("*/config.json"))
         if not inside and not (root / "config.json").is_file():
             raise UserError(
-                f"{root} is no checkpoint and holds none; name folders that "
+                f"{root} is not a checkpoint and contains none; name folders that "
                 "save_pretrained wrote, or a folder of them."
             )
         folders += [root] if (root / "config.json").is_file() else inside
