@@ -45,8 +45,8 @@ mutants: .venv/.done
 
 # The one gate command: lint, format, import layers and circles, the site, types.
 check: .venv/.done docs
-	$(BIN)/ruff check src tests benchmarks tools typings
-	$(BIN)/ruff format --check src tests benchmarks tools typings
+	$(BIN)/ruff check src tests benchmarks tools examples typings
+	$(BIN)/ruff format --check src tests benchmarks tools examples typings
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
@@ -60,8 +60,8 @@ docs: .venv/docs/.done
 	@touch $@
 
 format: .venv/.done
-	$(BIN)/ruff check --fix src tests benchmarks tools typings
-	$(BIN)/ruff format src tests benchmarks tools typings
+	$(BIN)/ruff check --fix src tests benchmarks tools examples typings
+	$(BIN)/ruff format src tests benchmarks tools examples typings
 
 # Pins what pyproject.toml's ranges allow, for Python 3.11 and later; a pin that still fits stays.
 # `make lock UPGRADE=--upgrade` takes the newest of each.

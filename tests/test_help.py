@@ -136,12 +136,13 @@ def test_help_into_a_closed_pipe_is_no_traceback():
     assert process.stdout.startswith(overview(COMMANDS).splitlines()[0])
 
 
-def test_the_installed_command_completes(tmp_path):
-    """As bash does after `eval "$(dfwe -sc install=bash)"`; the function is Hydra's."""
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_the_installed_command_completes(shell):
+    """As a shell asks that has Hydra's function (docs/command_line.md); zsh asks as bash does."""
     command = Path(sys.executable).with_name("dfwe")
     line = "dfwe training.lea"
     process = subprocess.run(
-        [command, "-sc", "query=bash"],
+        [command, "-sc", f"query={shell}"],
         capture_output=True,
         text=True,
         timeout=60,

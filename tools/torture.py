@@ -411,11 +411,12 @@ class Torture:
                 continue
             path = self.random.choice(files)
             how = self.random.choice(["flipped", "cut", "zeros", "emptied", "deleted"])
-            self.damage(path, how)
             where = path.relative_to(command.store)
-            kind = FINISHED if finished else "damaged while unfinished"
+            result = command.store / where.parts[0] / "recipe.json"  # of a finished result
+            kind = FINISHED if result.is_file() else "damaged while unfinished"
+            self.damage(path, how)
             outcome = command.finish()
-            if finished:  # the last stage reads not everything: what is left must be named
+            if kind == FINISHED:  # later stages read not everything: what is left must be named
                 command.repair()
                 outcome = command.finish()
             self.table.judge(kind, f"{where} {how}", command, outcome)

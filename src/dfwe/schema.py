@@ -54,11 +54,11 @@ class RunSettings:
             here, `check` stops, `anyway` continues and notes both scores.
         checkpoints: folders, Hub ids or LoRA adapters to mix. stage=interpolate mixes them
             instead of experts trained here, the first is the baseline; stage=region surveys them.
-        base: what the checkpoints were fine-tuned from, a folder or Hub id. Merges of task
+        base: what the checkpoints were fine-tuned from. A folder or Hub id; merges of task
             vectors (controls=[ties]) and stage=region start there.
-        score: {_target_: my.function}, searched over checkpoints in place of a task's score.
-            It gets a model and its tokenizer and returns a number, higher is better, or a dict
-            with "score"; to be tested it takes split=.
+        score: {_target_: my.function} in place of a task's score. A search over checkpoints
+            takes it; it gets a model and its tokenizer and returns a number, higher is better, or
+            a dict with "score"; to be tested it takes split=.
         landscapes: dev scores between three experts, for stage=report to draw.
         optimized: what a sweeper maximises (hydra/sweeper=optuna). The dev score of DFWE, its gain
             over fine-tuning, or the cross-fitted one; stage=validate computes them.
