@@ -46,7 +46,7 @@ MISTAKES = {
     "checkpoints that are not there": (["checkpoints=[nowhere,nothere]"], "PROBLEM  nothere"),
     "one fold": (["search.folds=1"], "search.folds=1 should be greater than or equal to 2"),
     "a screen that is no number": (["search.screen=few"], "few should be a valid integer"),
-    "one checkpoint": (["checkpoints=[nowhere]"], "name two or more"),
+    "one checkpoint": (["checkpoints=[nowhere]"], "mixing needs at least two"),
     "a stage that trains, with checkpoints": (
         ["stage=experts", "checkpoints=[a,b]"],
         "mixed as they are",
