@@ -222,7 +222,9 @@ def judge(folder, case):
     place = folder / "variant"
     shutil.rmtree(place, ignore_errors=True)
     row, other = plain_row(case.kind, folder), read_row(write(case.files, place))
-    assert other.layout == row.layout
+    if other.layout != row.layout:  # such as a head that a configuration ties: refused together
+        WeightSpace.from_pretrained([folder / case.kind, place])
+        raise AssertionError("two layouts are mixed")
     space = WeightSpace([row.theta, other.theta], row.layout, ["plain", "variant"])
     first, second = network(case.kind).state_dict(), case.state
     second = plain_state(case.kind, place) if second is None else second
