@@ -229,22 +229,13 @@ class Card:
         if self.data is not None:
             terms[f"the data, {self.data.linked}"] = self.data.licence
         listed = [f"- {name}: {markdown(licence or UNKNOWN)}" for name, licence in terms.items()]
-        if self.licence is not None:
-            return [
-                "## Licence",
-                "",
-                f"{markdown(self.licence)}, as of all that it was made of:",
-                "",
-                *listed,
-            ]
-        return [
-            "## Licence",
-            "",
+        sentence = (
             "None is given here: the terms of all models that were mixed and of the data apply to "
-            "a mixture too; read them before you share it.",
-            "",
-            *listed,
-        ]
+            "a mixture too; read them before you share it."
+            if self.licence is None
+            else f"{markdown(self.licence)}, as of all that it was made of:"
+        )
+        return ["## Licence", "", sentence, "", *listed]
 
 
 def on_hub(name: str) -> bool:

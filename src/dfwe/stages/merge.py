@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from dfwe.data.corpus import Corpus
 from dfwe.models.family import ModelFamily
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from dfwe.weights.space import WeightSpace
 
+Origin = TypeVar("Origin", bound=Step)  # the step that gives theta_0
 MergeRule = Callable[["WeightSpace", "Tensor"], "Tensor"]  # experts, base (P,) -> theta (P,)
 
 
@@ -63,9 +64,31 @@ class Base(Step):
         return WeightsRecord()
 
 
+class ByRule(Step, Generic[Origin]):
+    """One model from several and theta_0 by a fixed rule, which sees no data."""
+
+    experts: tuple[Step, ...]
+    base: Origin
+    rule: MergeRule
+
+    kind: ClassVar[str] = "merge"
+    record: ClassVar[type[Record]] = WeightsRecord
+
+    @property
+    def parents(self) -> tuple[Step, ...]:
+        return (self.base, *self.experts)
+
+    @property
+    def size(self) -> Size:
+        return self.base.size
+
+    def settings(self) -> Settings:
+        return {"rule": describe(self.rule)}
+
+
 @dataclass(frozen=True, eq=False)
-class Merge(Step):
-    """One model from several by a fixed rule, which sees no data.
+class Merge(ByRule[Base]):
+    """A merge of models that were trained here.
 
     Args:
         stage: the stage that computes it.
@@ -82,20 +105,6 @@ class Merge(Step):
     experts: tuple[Step, ...]
     base: Base
     rule: MergeRule
-
-    kind: ClassVar[str] = "merge"
-    record: ClassVar[type[Record]] = WeightsRecord
-
-    @property
-    def parents(self) -> tuple[Step, ...]:
-        return (self.base, *self.experts)
-
-    @property
-    def size(self) -> Size:
-        return self.base.size
-
-    def settings(self) -> Settings:
-        return {"rule": describe(self.rule)}
 
     def run(self, run: Run) -> WeightsRecord:
         from dfwe.weights.space import WeightSpace
@@ -116,8 +125,8 @@ class Merge(Step):
 
 
 @dataclass(frozen=True, eq=False)
-class MergeCheckpoints(Step):
-    """One model from a person's checkpoints by a fixed rule, which sees no data.
+class MergeCheckpoints(ByRule[ImportBase]):
+    """A merge of a person's checkpoints.
 
     Args:
         label: what a person calls it.
@@ -133,20 +142,7 @@ class MergeCheckpoints(Step):
     base: ImportBase
     rule: MergeRule
 
-    kind: ClassVar[str] = "merge"
-    record: ClassVar[type[Record]] = WeightsRecord
     stage: str = field(default="interpolate", init=False)
-
-    @property
-    def parents(self) -> tuple[Step, ...]:
-        return (self.base, *self.experts)
-
-    @property
-    def size(self) -> Size:
-        return self.base.size
-
-    def settings(self) -> Settings:
-        return {"rule": describe(self.rule)}
 
     def run(self, run: Run) -> WeightsRecord:
         from dfwe.weights.base import merged
