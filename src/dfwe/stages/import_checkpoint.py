@@ -1,11 +1,10 @@
 """Stage `import`: a person's checkpoint, put into the store as it will be mixed."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from dfwe.errors import UserError
 from dfwe.markup import printable
@@ -13,11 +12,9 @@ from dfwe.pipeline.files import file_digest, read_json
 from dfwe.pipeline.recipe import digest
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Size, Step
+from dfwe.stages.mixing import export_into, space_of
 from dfwe.weights.adapters import read_checkpoint
 from dfwe.weights.checkpoint import CONFIG, Checkpoint, is_tokenizers
-
-if TYPE_CHECKING:
-    from dfwe.weights.space import WeightSpace
 
 
 class ImportRecord(Record):
@@ -142,25 +139,13 @@ class ImportBase(Step):
 
     def run(self, run: Run) -> BaseRecord:
         from dfwe.weights.base import base_row, theta_0
-        from dfwe.weights.space import WeightSpace
 
-        folders = [run.weights(step) for step in self.experts]
-        labels, cache = [step.label for step in self.experts], run.context.store.cache("flat")
-        space = WeightSpace.from_results(folders, labels, cache)
-        row, missing = base_row(self.name, folders[0])
+        space = space_of(run, self.experts)
+        row, missing = base_row(self.name, run.weights(self.experts[0]))
         theta = theta_0(row, missing, space)
         export_into(run, space.with_rows([theta], [self.label]))
         form = read_checkpoint(self.name).kind
         return BaseRecord(name=str(self.name), form=form, averaged=tuple(sorted(missing)))
-
-
-def export_into(run: Run, space: "WeightSpace") -> None:
-    """Write the only model of a space as the step's result."""
-    export = run.work / "export"  # created by the export
-    shutil.rmtree(export, ignore_errors=True)
-    space.export([1.0], export, card=False)
-    for path in export.iterdir():
-        path.rename(run.output / path.name)
 
 
 def import_checkpoints(names: Sequence[str]) -> tuple[ImportCheckpoint, ...]:

@@ -24,6 +24,7 @@ from dfwe.search.evaluation import Alpha, Trial
 from dfwe.search.ledger import Ledger, Remeasured, recorded_seconds
 from dfwe.search.loop import Result, likeliest, nearest_centroid
 from dfwe.search.simplex import centroid, experts
+from dfwe.stages.mixing import export_into, space_of
 from dfwe.stages.selection import SelectionRecord, selection_record
 from dfwe.statistics.bootstrap import errors_from, resolution
 from dfwe.statistics.cross_fitting import CrossFitted
@@ -222,11 +223,7 @@ class Interpolate(Step):
         result, crossed = searched.result, searched.cross_fitted
         cross_fitted = None if crossed is None else _cross_fitted(crossed, result)
         self._log(run, result, cross_fitted, labels, space.groups)
-        export = run.work / "export"  # created by the export
-        shutil.rmtree(export, ignore_errors=True)
-        space.export(result.alpha, export, card=False)
-        for path in export.iterdir():
-            path.rename(run.output / path.name)
+        export_into(run, space, result.alpha)
         for path in run.work.glob("*.jsonl"):  # copied: a commit may be killed
             shutil.copy(path, run.output)
         by_alpha = {trial.alpha.tobytes(): trial for trial in reversed(result.trials)}
@@ -293,10 +290,7 @@ class Interpolate(Step):
 
     def _space(self, run: Run, steps: Sequence[Step]) -> "WeightSpace":
         """What alpha mixes: these steps' weights, one row each."""
-        from dfwe.weights.space import WeightSpace
-
-        folders, labels = [run.weights(step) for step in steps], [step.label for step in steps]
-        space = WeightSpace.from_results(folders, labels, run.context.store.cache("flat"))
+        space = space_of(run, steps)
         return space if self.search.groups is None else space.grouped(self.search.groups)
 
     def _ledger(self, run: Run) -> Ledger:

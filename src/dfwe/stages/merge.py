@@ -9,7 +9,8 @@ from dfwe.models.family import ModelFamily
 from dfwe.pipeline.deferred import describe
 from dfwe.pipeline.record import Record
 from dfwe.pipeline.step import Run, Settings, Size, Step
-from dfwe.stages.import_checkpoint import BaseRecord, ImportBase, export_into
+from dfwe.stages.import_checkpoint import BaseRecord, ImportBase
+from dfwe.stages.mixing import export_into, space_of
 from dfwe.tasks.task import Task
 from dfwe.weights.loading import save
 
@@ -147,12 +148,9 @@ class MergeCheckpoints(ByRule[ImportBase]):
     def run(self, run: Run) -> WeightsRecord:
         from dfwe.weights.base import merged
         from dfwe.weights.rows import stored_row
-        from dfwe.weights.space import WeightSpace
 
-        folders = [run.weights(step) for step in self.experts]
-        labels, cache = [step.label for step in self.experts], run.context.store.cache("flat")
-        space = WeightSpace.from_results(folders, labels, cache)
-        base = stored_row(run.weights(self.base), cache).theta
+        space = space_of(run, self.experts)
+        base = stored_row(run.weights(self.base), run.context.store.cache("flat")).theta
         missing = run.read(self.base, BaseRecord).averaged
         theta = merged(self.rule, space, base, missing)
         export_into(run, space.with_rows([theta], [self.label]))
